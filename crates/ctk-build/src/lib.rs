@@ -1,0 +1,1 @@
+//! Solves the build graph.

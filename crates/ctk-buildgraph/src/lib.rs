@@ -1,0 +1,1 @@
+//! The waist of the builder.

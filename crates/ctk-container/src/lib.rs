@@ -1,0 +1,1 @@
+//! Image and overrides in, running process out.

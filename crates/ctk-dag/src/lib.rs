@@ -1,0 +1,1 @@
+//! A graph of needs: cycle report, ready-set scheduler.

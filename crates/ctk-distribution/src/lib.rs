@@ -1,0 +1,1 @@
+//! The registry protocol without sockets.

@@ -1,0 +1,1 @@
+//! Dockerfile in, build graph out.

@@ -1,0 +1,1 @@
+//! Layers as tar changesets: entries, whiteouts, deterministic tar, compression.

@@ -1,0 +1,24 @@
+//! OCI vocabulary: the nouns that every other crate speaks.
+//!
+//! Pure values after the OCI image and distribution specifications 1.1: no I/O, no clock.
+//! Documents that were received keep their bytes ([`Document`]); maps are ordered, unknown
+//! fields survive a round trip, and Docker's config extensions are typed.
+
+mod config;
+mod descriptor;
+mod digest;
+mod document;
+mod manifest;
+pub mod media_type;
+mod mount;
+mod platform;
+mod reference;
+
+pub use config::{ContainerConfig, Empty, Healthcheck, History, ImageConfig, RootFs};
+pub use descriptor::Descriptor;
+pub use digest::{Algorithm, DiffId, Digest, DigestError, Digester, chain_ids};
+pub use document::{Document, DocumentError};
+pub use manifest::{Index, Manifest};
+pub use mount::Mount;
+pub use platform::{Platform, PlatformError};
+pub use reference::{Reference, ReferenceError};

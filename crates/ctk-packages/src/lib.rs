@@ -1,0 +1,1 @@
+//! OS package repositories: verify, resolve, download, unpack, configure.

@@ -1,0 +1,1 @@
+//! containers.kdl: text in, resources out.

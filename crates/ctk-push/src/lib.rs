@@ -1,0 +1,1 @@
+//! Copies images to where they go.

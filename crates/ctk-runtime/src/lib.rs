@@ -1,0 +1,1 @@
+//! The OCI runtime: launch plans, namespaces, cgroups, seccomp.

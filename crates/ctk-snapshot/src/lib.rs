@@ -1,0 +1,1 @@
+//! Layers to mounts and back.

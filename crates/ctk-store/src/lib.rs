@@ -1,0 +1,1 @@
+//! The content store: blobs, refs, records, leases, collection.

@@ -1,0 +1,1 @@
+//! Source files, spans, diagnostics, the KDL tree and its cursor, expansion of ${…}.

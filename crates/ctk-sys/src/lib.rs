@@ -1,0 +1,1 @@
+//! The only unsafe code: clone3, child steps, raw system calls.
