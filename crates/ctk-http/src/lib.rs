@@ -1,7 +1,7 @@
 //! The HTTP client that every crate shares: one TLS provider, the system's roots, proxies, timeouts.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use rustls_pki_types::CertificateDer;
@@ -44,6 +44,21 @@ pub enum HttpError {
     /// The client could not be built.
     #[error("cannot make an HTTP client: {0}")]
     Client(#[from] reqwest::Error),
+}
+
+/// The runtime that every blocking API drives its requests on; started when first asked for, never stopped.
+///
+/// Callers `block_on` from their own thread, never from inside a task of this runtime.
+pub fn runtime() -> &'static tokio::runtime::Runtime {
+    static RUNTIME: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
+    RUNTIME.get_or_init(|| {
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("ctk-http")
+            .enable_all()
+            .build()
+            .expect("the kernel gives threads and an epoll instance")
+    })
 }
 
 /// A client after `options`. Connections are kept and reused; share it.
