@@ -1,0 +1,1 @@
+//! Comparisons with the peers of the package archive.

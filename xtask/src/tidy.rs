@@ -1,0 +1,210 @@
+//! The rules that the compiler cannot check, from `cargo metadata` and the tree.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use cargo_metadata::{DependencyKind, MetadataCommand};
+use regex::Regex;
+
+/// A file of code longer than this has a seam that somebody should find.
+const FILE_LIMIT_LINES: usize = 800;
+
+/// The rings, lowest first; edges only go down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Ring {
+    Vocabulary,
+    Logic,
+    System,
+    Stage,
+    Apply,
+    Top,
+}
+
+/// Where each crate stands. A crate that is not here is an error: decide first.
+const RINGS: &[(&str, Ring)] = &[
+    ("ctk-oci", Ring::Vocabulary),
+    ("ctk-syntax", Ring::Vocabulary),
+    ("ctk-dag", Ring::Vocabulary),
+    ("ctk-project", Ring::Logic),
+    ("ctk-buildgraph", Ring::Logic),
+    ("ctk-dockerfile", Ring::Logic),
+    ("ctk-distribution", Ring::Logic),
+    ("ctk-layer", Ring::Logic),
+    ("ctk-plan", Ring::Logic),
+    ("ctk-sys", Ring::System),
+    ("ctk-http", Ring::System),
+    ("ctk-store", Ring::System),
+    ("ctk-snapshot", Ring::System),
+    ("ctk-runtime", Ring::System),
+    ("ctk-container", Ring::System),
+    ("ctk-client", Ring::System),
+    ("ctk-packages", Ring::System),
+    ("ctk-build", Ring::Stage),
+    ("ctk-check", Ring::Stage),
+    ("ctk-push", Ring::Stage),
+    ("ctk-registry", Ring::Stage),
+    ("ctk-apply", Ring::Apply),
+    ("ctk", Ring::Top),
+    ("xtask", Ring::Top),
+    ("ctk-e2e", Ring::Top),
+];
+
+/// What vocabulary and logic never reach directly: async runtimes, HTTP, system calls, clocks.
+const IMPURE: &[&str] = &["tokio", "reqwest", "hyper", "axum", "rustix", "nix", "libc", "jiff", "rustls"];
+
+/// Folders in which a feature is a file and a line in `mod.rs`.
+const LEAF_FOLDERS: &[&str] = &[
+    "crates/ctk-dockerfile/src/instructions",
+    "crates/ctk-build/src/ops",
+    "crates/ctk-check/src/assertions",
+    "crates/ctk-push/src/targets",
+    "crates/ctk/src/commands",
+];
+
+/// Runs every check; all complaints at once.
+pub fn tidy(root: &Path) -> Result<(), String> {
+    let mut complaints = Vec::new();
+    rings(root, &mut complaints)?;
+    let sources = sources(root);
+    for path in &sources {
+        let text = fs::read_to_string(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
+        let name = path.strip_prefix(root).unwrap_or(path).display().to_string();
+        source_file(&name, &text, &mut complaints);
+    }
+    for folder in LEAF_FOLDERS {
+        leaf_table(root, folder, &mut complaints);
+    }
+    error_pages(root, &sources, &mut complaints);
+    for complaint in &complaints {
+        eprintln!("tidy: {complaint}");
+    }
+    match complaints.len() {
+        0 => Ok(()),
+        count => Err(format!("tidy: {count} complaints")),
+    }
+}
+
+fn rings(root: &Path, complaints: &mut Vec<String>) -> Result<(), String> {
+    let metadata = MetadataCommand::new()
+        .manifest_path(root.join("Cargo.toml"))
+        .no_deps()
+        .exec()
+        .map_err(|e| format!("cargo metadata: {e}"))?;
+    let rings: BTreeMap<&str, Ring> = RINGS.iter().copied().collect();
+    let architecture = fs::read_to_string(root.join("docs/ARCHITECTURE.md")).unwrap_or_default();
+    for package in &metadata.packages {
+        let name = package.name.as_str();
+        let Some(&ring) = rings.get(name) else {
+            complaints.push(format!("{name} stands in no ring: add it to RINGS in xtask/src/tidy.rs"));
+            continue;
+        };
+        if ring < Ring::Apply && !architecture.contains(name) {
+            complaints.push(format!("{name} is not on the map: docs/ARCHITECTURE.md"));
+        }
+        let manifest = fs::read_to_string(&package.manifest_path).unwrap_or_default();
+        if !manifest.contains("[lints]\nworkspace = true") {
+            complaints.push(format!("{name} does not take the workspace's lints"));
+        }
+        for dependency in package.dependencies.iter().filter(|d| d.kind == DependencyKind::Normal) {
+            let needs = dependency.name.as_str();
+            if ring <= Ring::Logic && IMPURE.contains(&needs) {
+                complaints.push(format!("{name} is pure and may not depend on {needs}"));
+            }
+            let Some(&below) = rings.get(needs) else { continue };
+            let same_ring_is_fine = matches!(ring, Ring::Logic | Ring::System);
+            if below > ring || (below == ring && !same_ring_is_fine) {
+                complaints.push(format!("{name} ({ring:?}) may not depend on {needs} ({below:?})"));
+            }
+        }
+        for line in manifest.lines().filter(|line| line.contains("version = \"") && !line.starts_with("version")) {
+            complaints.push(format!("{name}: versions stand in the workspace's Cargo.toml only: {line}"));
+        }
+    }
+    Ok(())
+}
+
+fn source_file(name: &str, text: &str, complaints: &mut Vec<String>) {
+    let lines = text.lines().count();
+    if lines > FILE_LIMIT_LINES {
+        complaints.push(format!("{name} has {lines} lines; find the seam (limit {FILE_LIMIT_LINES})"));
+    }
+    let first = text.lines().next().unwrap_or_default();
+    if !first.starts_with("//!") && !first.starts_with("#!") {
+        complaints.push(format!("{name} does not begin with what it is for (`//!`)"));
+    }
+    let lower_ring = !["crates/ctk/", "xtask/", "e2e/", "examples/"].iter().any(|top| name.starts_with(top));
+    let is_test = name.contains("/tests/") || name.contains("/examples/") || name.contains("/benches/");
+    if lower_ring && !is_test {
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        for word in ["println!(", "eprintln!(", "std::process::exit("] {
+            if code.lines().any(|line| !line.trim_start().starts_with("//") && line.contains(word)) {
+                complaints.push(format!("{name}: only the binary may {word}…)"));
+            }
+        }
+    }
+}
+
+fn leaf_table(root: &Path, folder: &str, complaints: &mut Vec<String>) {
+    let path = root.join(folder);
+    let Ok(table) = fs::read_to_string(path.join("mod.rs")) else {
+        complaints.push(format!("{folder} has no mod.rs with its table"));
+        return;
+    };
+    let Ok(entries) = fs::read_dir(&path) else { return };
+    for entry in entries.flatten() {
+        let file = entry.file_name().to_string_lossy().into_owned();
+        let Some(name) = file.strip_suffix(".rs").filter(|name| *name != "mod") else { continue };
+        if !table.contains(&format!("mod {name};")) {
+            complaints.push(format!("{folder}/{file} is not declared in mod.rs"));
+        } else if !table.contains(&format!("{name}::")) {
+            complaints.push(format!("{folder}/{file} has no line in the table of mod.rs"));
+        }
+    }
+}
+
+/// Codes are written `"area::name"` in a table named `CODES`; each has a page, each page a code.
+fn error_pages(root: &Path, sources: &[PathBuf], complaints: &mut Vec<String>) {
+    let table = Regex::new(r"(?s)CODES\b[^=]*=\s*&?\[(.*?)\n\s*\];").expect("a valid pattern");
+    let code = Regex::new(r#""([a-z]+::[a-z0-9-]+)""#).expect("a valid pattern");
+    let mut codes = BTreeSet::new();
+    for path in sources {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        for found in table.captures_iter(&text) {
+            codes.extend(code.captures_iter(&found[1]).map(|c| c[1].to_owned()));
+        }
+    }
+    let mut pages = BTreeSet::new();
+    let folder = root.join("docs/errors");
+    for path in walk(&folder, "md") {
+        let name = path.strip_prefix(&folder).unwrap_or(&path).with_extension("");
+        if name.components().count() == 2 {
+            pages.insert(name.display().to_string().replace('/', "::"));
+        }
+    }
+    complaints.extend(codes.difference(&pages).map(|c| format!("error {c} has no page: docs/errors/{}.md", c.replace("::", "/"))));
+    complaints.extend(pages.difference(&codes).map(|c| format!("docs/errors/{}.md describes no error code", c.replace("::", "/"))));
+}
+
+fn sources(root: &Path) -> Vec<PathBuf> {
+    ["crates", "xtask", "e2e", "examples"].iter().flat_map(|folder| walk(&root.join(folder), "rs")).collect()
+}
+
+fn walk(folder: &Path, extension: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut waiting = vec![folder.to_path_buf()];
+    while let Some(folder) = waiting.pop() {
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                if path.file_name().is_none_or(|name| name != "target") {
+                    waiting.push(path);
+                }
+            } else if path.extension().is_some_and(|e| e == extension) {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
