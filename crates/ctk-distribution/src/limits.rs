@@ -1,0 +1,13 @@
+//! How much of anything either side takes.
+
+/// Largest manifest or index, in bytes. The specification asks for at least 4 MiB (distribution-spec 1.1, "Pushing
+/// Manifests"); everybody stops there, since manifests are held in memory.
+pub const MANIFEST_LIMIT_BYTES: u64 = 4 * 1024 * 1024;
+/// Largest error, token or list body a client reads, in bytes: real ones are some kilobytes.
+pub const ANSWER_LIMIT_BYTES: u64 = 4 * 1024 * 1024;
+/// Most error entries kept of one answer: more would hide the first.
+pub const ERROR_ENTRIES_LIMIT: usize = 16;
+/// Most entries in one page of tags, repositories or referrers. Larger `n` are answered with this many.
+pub const PAGE_LIMIT_ENTRIES: usize = 1000;
+/// Most pages a client follows; 10 000 pages of 1000 tags is beyond any repository, a loop of links is not.
+pub const PAGES_LIMIT: usize = 10_000;
