@@ -1,1 +1,177 @@
-//! Comparisons with the peers of the package archive.
+//! Comparisons with the peers of the package archive, as ratios within one run.
+//!
+//! Machines are shared and noisy: contenders take turns, the median counts, and only ratios
+//! travel. Benchmarks are no tests: nothing here fails because something was slow.
+
+mod cases;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+
+use crate::ci;
+
+/// Which comparisons to make.
+#[derive(Args)]
+pub struct Bench {
+    /// Only comparisons whose name contains this.
+    filter: Option<String>,
+    /// Rounds; each contender runs once a round.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Replace the table of docs/performance.md.
+    #[arg(long)]
+    write: bool,
+}
+
+/// One contender: what to do before each round, untimed, and what is timed.
+pub struct Contender {
+    /// As the table names it.
+    pub name: String,
+    /// Before each timed run.
+    pub prepare: Option<Command>,
+    /// What is timed.
+    pub command: Command,
+}
+
+impl Contender {
+    /// A contender without preparation.
+    pub fn new(name: &str, command: Command) -> Contender {
+        Contender { name: name.into(), prepare: None, command }
+    }
+
+    /// The same, with something to do before each round.
+    pub fn after(mut self, prepare: Command) -> Contender {
+        self.prepare = Some(prepare);
+        self
+    }
+}
+
+/// One comparison; the first contender is ours.
+pub struct Comparison {
+    /// As the table names it.
+    pub name: &'static str,
+    /// What was asked of ours: `at most 1/4 of mmdebstrap`.
+    pub bar: &'static str,
+    /// Rounds at least, for short runs.
+    pub rounds: usize,
+    /// Who runs.
+    pub contenders: Vec<Contender>,
+}
+
+/// Folders and programs that the cases share.
+pub struct Ground {
+    /// The release binary.
+    pub ctk: PathBuf,
+    /// The workspace.
+    pub root: PathBuf,
+    /// A fresh folder on a real disk; removed afterwards.
+    pub scratch: PathBuf,
+}
+
+impl Ground {
+    /// `ctk` with a store below the scratch folder.
+    pub fn ctk(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.ctk);
+        command.env("CTK_ROOT", self.scratch.join("store")).args(arguments);
+        command
+    }
+
+    /// A shell script with `$S` as the scratch folder and `$CTK` as the binary.
+    pub fn shell(&self, script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-ec", script]).env("S", &self.scratch).env("CTK", &self.ctk);
+        command.env("CTK_ROOT", self.scratch.join("store")).env("ROOT", &self.root);
+        command
+    }
+}
+
+impl Bench {
+    /// Runs what was asked for and prints the table.
+    pub fn run(&self, root: &Path) -> Result<(), String> {
+        let ctk = ci::release_binary(root)?;
+        let scratch = PathBuf::from(format!("/var/tmp/ctk-bench-{}", std::process::id()));
+        fs::create_dir_all(&scratch).map_err(|e| format!("cannot make {}: {e}", scratch.display()))?;
+        let ground = Ground { ctk, root: root.to_path_buf(), scratch };
+        let result = self.compare(&ground);
+        let _ = fs::remove_dir_all(&ground.scratch);
+        let table = result?;
+        print!("{table}");
+        if self.write { write_table(root, &table) } else { Ok(()) }
+    }
+
+    fn compare(&self, ground: &Ground) -> Result<String, String> {
+        let mut table = String::from("| What | Who | median | best | ours : theirs | bar |\n|---|---|---|---|---|---|\n");
+        for case in cases::CASES {
+            if self.filter.as_ref().is_some_and(|filter| !case.name.contains(filter.as_str())) {
+                continue;
+            }
+            eprintln!("bench: {}", case.name);
+            let comparison = (case.make)(ground)?;
+            let rounds = self.rounds.max(comparison.rounds);
+            table.push_str(&rows(comparison, rounds)?);
+        }
+        Ok(table)
+    }
+}
+
+fn rows(mut comparison: Comparison, rounds: usize) -> Result<String, String> {
+    let mut times: Vec<Vec<Duration>> = vec![Vec::new(); comparison.contenders.len()];
+    for _ in 0..rounds {
+        for (contender, times) in comparison.contenders.iter_mut().zip(&mut times) {
+            if let Some(prepare) = &mut contender.prepare {
+                quiet(prepare)?;
+            }
+            let started = Instant::now();
+            quiet(&mut contender.command)?;
+            times.push(started.elapsed());
+        }
+    }
+    let ours = median(&mut times[0]);
+    let mut text = String::new();
+    for (place, (contender, times)) in comparison.contenders.iter().zip(&mut times).enumerate() {
+        let theirs = median(times);
+        let ratio = if place == 0 { String::new() } else { format!("{:.3}", ours.as_secs_f64() / theirs.as_secs_f64()) };
+        let (name, bar) = if place == 0 { (comparison.name, comparison.bar) } else { ("", "") };
+        let best = times[0];
+        text += &format!("| {name} | {} | {} | {} | {ratio} | {bar} |\n", contender.name, show(theirs), show(best));
+    }
+    Ok(text)
+}
+
+fn median(times: &mut [Duration]) -> Duration {
+    times.sort();
+    times[times.len() / 2]
+}
+
+fn show(time: Duration) -> String {
+    match time.as_secs_f64() {
+        s if s < 1.0 => format!("{:.1} ms", s * 1000.0),
+        s => format!("{s:.2} s"),
+    }
+}
+
+/// Runs to the end; what it printed is shown only if it failed.
+pub fn quiet(command: &mut Command) -> Result<(), String> {
+    let line = crate::describe(command);
+    let output = command.stdin(Stdio::null()).output().map_err(|e| format!("cannot run {line}: {e}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(format!("{line}: {}\n{said}", output.status))
+}
+
+const BEGIN: &str = "<!-- bench: begin -->\n";
+const END: &str = "<!-- bench: end -->\n";
+
+fn write_table(root: &Path, table: &str) -> Result<(), String> {
+    let path = root.join("docs/performance.md");
+    let text = fs::read_to_string(&path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
+    let (before, rest) = text.split_once(BEGIN).ok_or("docs/performance.md has no begin mark")?;
+    let (_, after) = rest.split_once(END).ok_or("docs/performance.md has no end mark")?;
+    fs::write(&path, format!("{before}{BEGIN}{table}{END}{after}")).map_err(|e| format!("cannot write: {e}"))
+}
