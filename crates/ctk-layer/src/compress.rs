@@ -1,0 +1,179 @@
+//! Tar bytes in; compressed bytes, digest, diffID and sizes out: one pass, several threads.
+
+use std::io::{self, Write};
+
+use ctk_oci::media_type::LayerCompression;
+use ctk_oci::{Algorithm, Descriptor, DiffId, Digest, Digester};
+
+use crate::limits::{GZIP_BLOCK_BYTES, ZSTD_FRAME_BYTES};
+use crate::parallel::{Blocks, Codec};
+
+/// How a layer is stored. The same bytes and the same value give the same digest on any machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Compression {
+    /// Plain tar.
+    None,
+    /// One gzip member, readable by every client; levels 1 to 9.
+    Gzip {
+        /// zlib's level; 6 is what everybody writes.
+        level: u32,
+    },
+    /// zstd frames of 2 MiB; levels 1 to 19.
+    Zstd {
+        /// zstd's level; 3 is its default.
+        level: i32,
+    },
+}
+
+impl Compression {
+    /// gzip at level 6.
+    pub const GZIP: Compression = Compression::Gzip { level: 6 };
+    /// zstd at level 3.
+    pub const ZSTD: Compression = Compression::Zstd { level: 3 };
+
+    /// What a media type can say of it.
+    pub fn layer_compression(self) -> LayerCompression {
+        match self {
+            Compression::None => LayerCompression::None,
+            Compression::Gzip { .. } => LayerCompression::Gzip,
+            Compression::Zstd { .. } => LayerCompression::Zstd,
+        }
+    }
+
+    /// A short word that changes whenever the compressed bytes may: part of cache keys. Raise the number after the
+    /// codec's name when an upgrade of a compression library changes what it writes.
+    pub fn key(self) -> String {
+        match self {
+            Compression::None => "none".into(),
+            Compression::Gzip { level } => format!("gzip1-{level}"),
+            Compression::Zstd { level } => format!("zstd1-{level}"),
+        }
+    }
+}
+
+/// What one pass over a layer found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LayerSummary {
+    /// Digest of the uncompressed tar.
+    pub diff_id: DiffId,
+    /// Digest of the bytes as stored.
+    pub digest: Digest,
+    /// Size as stored, in bytes.
+    pub size: u64,
+    /// Size of the tar, in bytes.
+    pub uncompressed_size: u64,
+    /// How it is stored.
+    pub compression: Compression,
+}
+
+impl LayerSummary {
+    /// The layer's descriptor, with OCI's media type.
+    pub fn descriptor(&self) -> Descriptor {
+        let media_type = self.compression.layer_compression().media_type();
+        Descriptor::new(media_type, self.digest.clone(), self.size)
+    }
+}
+
+/// Takes tar bytes by [`Write`] and writes the compressed layer to `W`.
+///
+/// [`LayerWriter::finish`] must be called, else the stream has no end. Errors of `W` come out of `write` or `finish`.
+pub struct LayerWriter<W: Write> {
+    out: Hashed<W>,
+    diff: Digester,
+    taken: u64,
+    compression: Compression,
+    state: State,
+}
+
+enum State {
+    Plain,
+    Blocks { blocks: Blocks, block: Vec<u8>, block_bytes: usize, crc: Option<crc32fast::Hasher> },
+}
+
+struct Hashed<W> {
+    out: W,
+    digester: Digester,
+    size: u64,
+}
+
+impl<W: Write> Hashed<W> {
+    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.digester.update(bytes);
+        self.size += bytes.len() as u64;
+        self.out.write_all(bytes)
+    }
+}
+
+/// Deflate, no flags, no time, no extra flags, unknown system (RFC 1952): nothing that differs between machines.
+const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
+
+impl<W: Write> LayerWriter<W> {
+    /// Compresses on `workers` threads, or on the caller's when at most 1; the bytes are the same either way.
+    pub fn new(out: W, compression: Compression, workers: usize) -> io::Result<LayerWriter<W>> {
+        let mut out = Hashed { out, digester: Algorithm::Sha256.digester(), size: 0 };
+        let blocks = |codec, block_bytes, crc| -> io::Result<State> {
+            let blocks = Blocks::new(codec, workers)?;
+            Ok(State::Blocks { blocks, block: Vec::with_capacity(block_bytes), block_bytes, crc })
+        };
+        let state = match compression {
+            Compression::None => State::Plain,
+            Compression::Gzip { level } => {
+                out.put(&GZIP_HEADER)?;
+                blocks(Codec::Deflate(level.clamp(1, 9)), GZIP_BLOCK_BYTES, Some(crc32fast::Hasher::new()))?
+            }
+            Compression::Zstd { level } => blocks(Codec::Zstd(level.clamp(1, 19)), ZSTD_FRAME_BYTES, None)?,
+        };
+        Ok(LayerWriter { out, diff: Algorithm::Sha256.digester(), taken: 0, compression, state })
+    }
+
+    /// Writes what is left and gives the stream back with what was found.
+    pub fn finish(mut self) -> io::Result<(W, LayerSummary)> {
+        if let State::Blocks { blocks, block, crc, .. } = &mut self.state {
+            blocks.push(std::mem::take(block), true, |bytes| self.out.put(bytes))?;
+            if let Some(crc) = crc.take() {
+                self.out.put(&crc.finalize().to_le_bytes())?;
+                self.out.put(&(self.taken as u32).to_le_bytes())?;
+            }
+        }
+        self.out.out.flush()?;
+        let summary = LayerSummary {
+            diff_id: DiffId(self.diff.finish()),
+            digest: self.out.digester.finish(),
+            size: self.out.size,
+            uncompressed_size: self.taken,
+            compression: self.compression,
+        };
+        Ok((self.out.out, summary))
+    }
+}
+
+impl<W: Write> Write for LayerWriter<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let bytes = match &mut self.state {
+            State::Plain => {
+                self.out.put(bytes)?;
+                bytes
+            }
+            State::Blocks { blocks, block, block_bytes, crc } => {
+                if block.len() == *block_bytes {
+                    let full = std::mem::replace(block, Vec::with_capacity(*block_bytes));
+                    blocks.push(full, false, |bytes| self.out.put(bytes))?;
+                }
+                let bytes = &bytes[..bytes.len().min(*block_bytes - block.len())];
+                block.extend_from_slice(bytes);
+                if let Some(crc) = crc {
+                    crc.update(bytes);
+                }
+                bytes
+            }
+        };
+        self.diff.update(bytes);
+        self.taken += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    /// Does nothing: flushing in the middle would change the bytes.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

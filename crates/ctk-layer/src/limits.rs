@@ -1,0 +1,13 @@
+//! Limits of layer streams; crossing one is an ordinary error.
+
+/// Longest path or link target, in bytes: Linux's `PATH_MAX`; nothing longer can be created.
+pub const PATH_MAX_BYTES: usize = 4096;
+/// Largest PAX or GNU long-name record block of one entry, in bytes: what Go's `archive/tar` takes.
+pub const EXTENDED_HEADER_MAX_BYTES: u64 = 1 << 20;
+/// Uncompressed bytes per gzip block: large enough that the 32 KiB dictionary hides the seam (loss < 0.3 %),
+/// small enough that a layer of a few MiB keeps every core busy. Changing it changes digests of gzip layers.
+pub const GZIP_BLOCK_BYTES: usize = 256 << 10;
+/// Uncompressed bytes per zstd frame. Changing it changes digests of zstd layers.
+pub const ZSTD_FRAME_BYTES: usize = 2 << 20;
+/// Largest window a zstd frame may ask a reader for, as a power of two: 128 MiB, what `zstd -d` grants.
+pub const ZSTD_WINDOW_LOG_MAX: u32 = 27;
