@@ -1,0 +1,115 @@
+//! How a command ends when it does not succeed, and how that is said.
+
+use std::error::Error;
+use std::fmt::Write as _;
+
+/// Exit codes; 0 is success.
+pub mod code {
+    /// Something failed and was explained on standard error.
+    pub const FAILURE: u8 = 1;
+    /// `plan --detailed-exitcode`: there is something to do.
+    pub const CHANGES: u8 = 2;
+    /// The command line itself was wrong (`EX_USAGE` of sysexits).
+    pub const USAGE: u8 = 64;
+    /// `run`: the container could not be started.
+    pub const RUN_FAILED: u8 = 125;
+    /// Interrupted by the user.
+    pub const INTERRUPTED: u8 = 130;
+}
+
+/// Why a command did not succeed.
+pub enum Failure {
+    /// An error for a person: what failed, then its causes.
+    Error {
+        /// Printed in brackets: `push::denied`.
+        code: Option<&'static str>,
+        /// What failed.
+        error: Box<dyn Error>,
+        /// What to do about it.
+        hint: Option<String>,
+    },
+    /// Already explained in full, e.g. diagnostics with places.
+    Explained(String),
+    /// Nothing failed, but the exit code says something.
+    Exit(u8),
+    /// The user stopped it.
+    Interrupted,
+}
+
+impl<E: Error + 'static> From<E> for Failure {
+    fn from(error: E) -> Failure {
+        Failure::Error { code: None, error: Box::new(error), hint: None }
+    }
+}
+
+/// A failure that is only a sentence.
+#[derive(Debug)]
+struct Sentence(String);
+
+impl std::fmt::Display for Sentence {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Error for Sentence {}
+
+impl Failure {
+    /// A failure in one sentence, with what to do.
+    pub fn sentence(text: impl Into<String>, hint: Option<&str>) -> Failure {
+        Failure::Error { code: None, error: Box::new(Sentence(text.into())), hint: hint.map(str::to_owned) }
+    }
+
+    /// The exit code.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Failure::Error { .. } | Failure::Explained(_) => code::FAILURE,
+            Failure::Exit(code) => *code,
+            Failure::Interrupted => code::INTERRUPTED,
+        }
+    }
+
+    /// What standard error gets; empty when nothing is to be said.
+    pub fn text(&self) -> String {
+        match self {
+            Failure::Error { code, error, hint } => explain(*code, &**error, hint.as_deref()),
+            Failure::Explained(text) => text.clone(),
+            Failure::Exit(_) => String::new(),
+            Failure::Interrupted => "interrupted; run it again to go on\n".into(),
+        }
+    }
+}
+
+/// The error, its causes one a line, and the hint.
+pub fn explain(code: Option<&str>, error: &dyn Error, hint: Option<&str>) -> String {
+    let mut text = match code {
+        Some(code) => format!("error[{code}]: {error}\n"),
+        None => format!("error: {error}\n"),
+    };
+    let mut last = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let sentence = error.to_string();
+        // A transparent wrapper repeats its cause word for word.
+        if sentence != last {
+            let _ = writeln!(text, "  caused by: {}", sentence.trim_end().replace('\n', "\n    "));
+        }
+        last = sentence;
+        cause = error.source();
+    }
+    if let Some(hint) = hint {
+        let _ = writeln!(text, "  hint: {hint}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_follow_and_are_not_repeated() {
+        let error = std::io::Error::other("no space left");
+        assert_eq!(explain(Some("store::write"), &error, Some("run `ctk gc`")), "error[store::write]: no space left\n  hint: run `ctk gc`\n");
+    }
+}
