@@ -1,1 +1,34 @@
-//! The waist of the builder.
+//! The waist of the builder: what both frontends write and the solver reads.
+//!
+//! ```text
+//! Dockerfile ─┐                  lower                      keys
+//!             ├─► Recipe (stages) ─────► Graph of vertices ─────► Key per vertex ─► solver
+//! native KDL ─┘      + bases' configs     + image config
+//! ```
+//!
+//! A [`Recipe`] is what a person wrote: stages of instructions with places. [`lower`] gives every
+//! instruction its meaning, once, whoever wrote it: it walks the stages that the target needs,
+//! expands variables and yields a [`Graph`] of operations and the [`Image`] they make. It asks for
+//! what it has to know of the world by [`Lowering::Needs`]. All of it is pure.
+
+pub mod codes;
+mod graph;
+mod key;
+mod lower;
+mod op;
+mod recipe;
+mod stage;
+mod words;
+
+pub use codes::CODES;
+pub use graph::{Graph, Vertex, VertexId};
+pub use key::{Key, KeyHasher, Sources};
+pub use lower::{Bases, BaseImage, ContextKind, Image, ImageHistory, LowerRequest, Lowered, Lowering, Need, ParseTrigger, lower, selections};
+pub use op::{
+    Access, BaseName, BaseRequest, Exec, ExecMount, FileAction, Follow, MountKind, NetworkMode, Op, Owner, Selection, Sharing,
+};
+pub use recipe::{
+    Arg, Command, Copy, CopySource, Escape, Expansion, From, Health, Heredoc, Instruction, PackagesSpec, Recipe, RecipeStage, Run,
+    RunHeredoc, RunMount, RunMountKind, Statement, UserEntry,
+};
+pub use words::{UnsetVariable, WordError, expand_word, split_words};

@@ -1,0 +1,111 @@
+//! The graph: vertices in an arena, inputs always before their users.
+
+use ctk_syntax::Span;
+
+use crate::{FileAction, MountKind, Op, Selection};
+
+/// Names a vertex of one graph.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VertexId(usize);
+
+impl VertexId {
+    /// Its place in [`Graph::vertices`].
+    pub fn index(self) -> usize {
+        self.0
+    }
+}
+
+/// An operation and what it works on.
+#[derive(Clone, Debug)]
+pub struct Vertex {
+    /// What it does.
+    pub op: Op,
+    /// What it needs, in the order that the op's indices speak of.
+    pub inputs: Vec<VertexId>,
+    /// For people: `[build 2/5] RUN make`.
+    pub name: String,
+    /// Where it was written.
+    pub origin: Option<Span>,
+}
+
+/// Operations and their order. Acyclic by construction: a vertex can only name earlier ones.
+#[derive(Clone, Debug, Default)]
+pub struct Graph {
+    vertices: Vec<Vertex>,
+}
+
+impl Graph {
+    /// Adds a vertex; an equal one without a place of its own is not added twice.
+    ///
+    /// # Panics
+    /// If an input is of another graph.
+    pub fn add(&mut self, vertex: Vertex) -> VertexId {
+        assert!(vertex.inputs.iter().all(|i| i.0 < self.vertices.len()), "inputs come before their users");
+        let source = vertex.inputs.is_empty();
+        if source && let Some(same) = self.vertices.iter().position(|v| v.inputs.is_empty() && v.op == vertex.op) {
+            return VertexId(same);
+        }
+        self.vertices.push(vertex);
+        VertexId(self.vertices.len() - 1)
+    }
+
+    /// The vertex named `id`.
+    pub fn get(&self, id: VertexId) -> &Vertex {
+        &self.vertices[id.0]
+    }
+
+    /// All vertices with their names, inputs first.
+    pub fn vertices(&self) -> impl DoubleEndedIterator<Item = (VertexId, &Vertex)> {
+        self.vertices.iter().enumerate().map(|(i, v)| (VertexId(i), v))
+    }
+
+    /// How many vertices there are.
+    pub fn len(&self) -> usize {
+        self.vertices.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.vertices.is_empty()
+    }
+
+    /// Which vertices `target` needs, itself included, inputs first.
+    pub fn reachable(&self, target: VertexId) -> Vec<VertexId> {
+        let mut needed = vec![false; self.vertices.len()];
+        needed[target.0] = true;
+        for index in (0..=target.0).rev() {
+            if needed[index] {
+                self.vertices[index].inputs.iter().for_each(|i| needed[i.0] = true);
+            }
+        }
+        (0..self.vertices.len()).filter(|i| needed[*i]).map(VertexId).collect()
+    }
+
+    /// What the vertices `target` needs read of local contexts, sorted, each once.
+    pub fn selections(&self, target: VertexId) -> Vec<Selection> {
+        let mut all: Vec<Selection> = self.reachable(target).into_iter().flat_map(|id| self.get(id).op.selections().cloned()).collect();
+        all.sort();
+        all.dedup();
+        all
+    }
+}
+
+impl Op {
+    /// What it reads of local contexts.
+    pub fn selections(&self) -> impl Iterator<Item = &Selection> {
+        let (actions, mounts): (&[FileAction], &[_]) = match self {
+            Op::File { actions, .. } => (actions, &[]),
+            Op::Exec(exec) => (&[], &exec.mounts),
+            _ => (&[], &[]),
+        };
+        let of_actions = actions.iter().filter_map(|action| match action {
+            FileAction::Copy { selection, .. } => selection.as_ref(),
+            _ => None,
+        });
+        let of_mounts = mounts.iter().filter_map(|mount: &crate::ExecMount| match &mount.kind {
+            MountKind::Bind { selection, .. } => selection.as_ref(),
+            _ => None,
+        });
+        of_actions.chain(of_mounts)
+    }
+}

@@ -1,0 +1,167 @@
+//! `COPY` and `ADD`.
+
+use ctk_oci::Digest;
+
+use super::Walk;
+use crate::stage::{Stage, clean};
+use crate::words::expand_document;
+use crate::{Copy, CopySource, FileAction, Follow, Op, Owner, Selection, Statement, VertexId, codes};
+
+impl Walk<'_> {
+    pub(super) fn copy(&mut self, stage: &mut Stage, copy: &Copy, add: bool, statement: &Statement, index: usize) {
+        let origin = statement.origin;
+        let dest = self.text(stage, &copy.dest, origin);
+        let dest = stage.absolute(&dest);
+        let owner = copy.chown.as_ref().map(|o| Owner(self.text(stage, o, origin)));
+        let mode = copy.chmod.as_ref().map(|m| self.text(stage, m, origin));
+        let exclude: Vec<String> = copy.exclude.iter().map(|e| self.text(stage, e, origin)).collect();
+        let mut shown = Vec::new();
+        let mut paths = Vec::new();
+        let mut actions = Vec::new();
+        let mut inputs: Vec<VertexId> = Vec::new();
+        let mut unsure = false;
+        for source in &copy.sources {
+            match source {
+                CopySource::Inline(document) => {
+                    let content = match self.escape().filter(|_| document.expand) {
+                        None => document.content.clone(),
+                        Some(escape) => {
+                            let lookup = |n: &str| stage.lookup(n);
+                            match expand_document(&document.content, escape, &lookup, &mut Vec::new()) {
+                                Ok(content) => content,
+                                Err(error) => {
+                                    let message = format!("cannot expand `<<{}`: {error}", document.name);
+                                    self.error(codes::BAD_WORD, message, origin, "");
+                                    continue;
+                                }
+                            }
+                        }
+                    };
+                    shown.push(format!("<<{}", document.name));
+                    let (dest, name) = (dest.clone(), document.name.clone());
+                    actions.push(FileAction::Mkfile { dest, name, content, mode: mode.clone(), owner: owner.clone() });
+                }
+                CopySource::Path(path) => {
+                    let (path, unset) = self.expand(path, &|n| stage.lookup(n), stage.known, origin);
+                    unsure |= unset && !stage.known;
+                    shown.push(path.clone());
+                    match remote(&path).filter(|_| add) {
+                        None => paths.push(path),
+                        Some(remote) => {
+                            let Some((op, file)) = self.remote_op(remote, copy, stage, statement) else { continue };
+                            let vertex = self.source(op, format!("ADD {path}"), origin);
+                            inputs.push(vertex);
+                            let web = file.is_some();
+                            actions.push(FileAction::Copy {
+                                input: inputs.len(),
+                                selection: None,
+                                sources: vec![file.unwrap_or_default()],
+                                dest: dest.clone(),
+                                owner: owner.clone(),
+                                mode: mode.clone().or(web.then(|| "0600".into())),
+                                exclude: exclude.clone(),
+                                parents: false,
+                                follow: Follow::Named,
+                                extract: web && copy.unpack == Some(true),
+                            });
+                        }
+                    }
+                }
+            }
+        }
+        if !paths.is_empty() {
+            let platform = stage.platform.clone();
+            let Some((vertex, context)) = self.tree(&copy.from, &platform, index, origin) else { return };
+            inputs.push(vertex);
+            // The `./` of `--parents` says where kept parents begin; it must survive.
+            let clean = |path: &String| match copy.parents {
+                true => path.trim_start_matches('/').to_owned(),
+                false => clean("/", path).trim_start_matches('/').to_owned(),
+            };
+            let sources: Vec<String> = paths.iter().map(clean).collect();
+            let selection = context.map(|context| match unsure {
+                true => Walk::whole(&context),
+                false => Selection { context, paths: sources.clone(), exclude: exclude.clone() },
+            });
+            actions.push(FileAction::Copy {
+                input: inputs.len(),
+                selection,
+                sources,
+                dest: dest.clone(),
+                owner: owner.clone(),
+                mode: mode.clone(),
+                exclude: exclude.clone(),
+                parents: copy.parents,
+                follow: Follow::Named,
+                extract: add && copy.unpack != Some(false),
+            });
+        }
+        let many = copy.sources.len() > 1;
+        if many && !dest.ends_with('/') {
+            let message = format!("`{dest}` must end with `/`, because several sources go there");
+            return self.error(codes::BAD_SOURCE, message, origin, "");
+        }
+        let created_by = created_by(if add { "ADD" } else { "COPY" }, copy, &owner, &mode, &shown, &dest);
+        let link = copy.link && owner.as_ref().is_none_or(Owner::is_numeric);
+        stage.files(&mut self.graph, actions, link, inputs, &statement.text, created_by, origin);
+    }
+
+    /// The operation for a URL or a repository, with the file's name for a URL.
+    fn remote_op(&mut self, remote: Remote, copy: &Copy, stage: &Stage, statement: &Statement) -> Option<(Op, Option<String>)> {
+        let checksum = copy.checksum.as_ref().map(|c| self.text(stage, c, statement.origin));
+        match remote {
+            Remote::Http(url) => {
+                let path = url.split(['?', '#']).next().unwrap_or_default();
+                let file_name = path.splitn(4, '/').nth(3).and_then(|p| p.rsplit('/').next()).unwrap_or_default().to_owned();
+                if file_name.is_empty() && stage.absolute(&copy.dest).ends_with('/') {
+                    let message = format!("cannot tell a file name from `{url}`; name the file in the destination");
+                    self.error(codes::BAD_SOURCE, message, statement.origin, "");
+                    return None;
+                }
+                let file_name = if file_name.is_empty() { "download".to_owned() } else { file_name };
+                let checksum = match checksum.map(|c| c.parse::<Digest>().map_err(|e| (c, e))).transpose() {
+                    Ok(checksum) => checksum,
+                    Err((text, error)) => {
+                        let message = format!("`{text}` is no checksum: {error}");
+                        self.error(codes::BAD_SOURCE, message, statement.origin, "");
+                        return None;
+                    }
+                };
+                Some((Op::Http { url, file_name: file_name.clone(), checksum }, Some(file_name)))
+            }
+            Remote::Git { url, reference, subdir } => {
+                Some((Op::Git { url, reference, subdir, keep_git_dir: copy.keep_git_dir, checksum }, None))
+            }
+        }
+    }
+}
+
+enum Remote {
+    Http(String),
+    Git { url: String, reference: Option<String>, subdir: Option<String> },
+}
+
+/// Whether `ADD` takes this from the network.
+fn remote(source: &str) -> Option<Remote> {
+    let web = source.starts_with("http://") || source.starts_with("https://");
+    let (url, fragment) = source.split_once('#').unwrap_or((source, ""));
+    let git = url.starts_with("git://") || url.starts_with("ssh://") || url.starts_with("git@") || (web && url.ends_with(".git"));
+    if git {
+        let (reference, subdir) = fragment.split_once(':').unwrap_or((fragment, ""));
+        let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        return Some(Remote::Git { url: url.to_owned(), reference: some(reference), subdir: some(subdir) });
+    }
+    web.then(|| Remote::Http(source.to_owned()))
+}
+
+fn created_by(word: &str, copy: &Copy, owner: &Option<Owner>, mode: &Option<String>, sources: &[String], dest: &str) -> String {
+    let mut parts = vec![word.to_owned()];
+    parts.extend(owner.iter().map(|o| format!("--chown={}", o.0)));
+    parts.extend(mode.iter().map(|m| format!("--chmod={m}")));
+    parts.extend(copy.link.then(|| "--link".to_owned()));
+    parts.extend(copy.parents.then(|| "--parents".to_owned()));
+    parts.extend(copy.exclude.iter().map(|e| format!("--exclude={e}")));
+    parts.extend(sources.iter().cloned());
+    parts.push(dest.to_owned());
+    parts.join(" ")
+}
