@@ -1,0 +1,3 @@
+//! One module an area.
+
+mod examples;
