@@ -31,4 +31,3 @@ pub use recipe::{
     Arg, Command, Copy, CopySource, Escape, Expansion, From, Health, Heredoc, Instruction, PackagesSpec, Recipe, RecipeStage, Run,
     RunHeredoc, RunMount, RunMountKind, Statement, UserEntry,
 };
-pub use words::{UnsetVariable, WordError, expand_word, split_words};

@@ -14,9 +14,10 @@ use ctk_oci::{ContainerConfig, Digest, History, ImageConfig, Platform, Reference
 use ctk_syntax::{Diagnostic, Diagnostics, Span, nearest};
 
 use crate::stage::{DEFAULT_PATH, Stage};
+use crate::words::{Variables, is_required};
 use crate::{
     BaseName, BaseRequest, Copy, Escape, Expansion, From, Graph, Instruction, Op, PackagesSpec, Recipe,
-    Selection, Statement, Vertex, VertexId, WordError, codes, expand_word, split_words,
+    Selection, Statement, Vertex, VertexId, codes,
 };
 
 /// Base images by what was asked for.
@@ -246,10 +247,10 @@ impl<'a> Walk<'a> {
     /// no mistake.
     fn expand(&mut self, text: &str, lookup: &dyn Fn(&str) -> Option<String>, known: bool, origin: Option<Span>) -> (String, bool) {
         let Some(escape) = self.escape() else { return (text.to_owned(), false) };
-        let mut unset = Vec::new();
-        match expand_word(text, escape, lookup, &mut unset) {
-            Ok(value) => (value, !unset.is_empty()),
-            Err(WordError::Required { .. }) if !known => (String::new(), true),
+        let mut variables = Variables::new(lookup);
+        match variables.word(text, escape) {
+            Ok(value) => (value, variables.unset),
+            Err(error) if is_required(&error) && !known => (String::new(), true),
             Err(error) => {
                 self.error(codes::BAD_WORD, format!("cannot expand `{text}`: {error}"), origin, "");
                 (String::new(), false)
@@ -535,10 +536,10 @@ impl<'a> Walk<'a> {
         for text in ports {
             let words = match self.escape() {
                 None => Ok(vec![text.clone()]),
-                Some(escape) => split_words(text, escape, &|n| stage.lookup(n), &mut Vec::new()),
+                Some(escape) => Variables::new(&|n| stage.lookup(n)).words(text, escape),
             };
             match words {
-                Err(WordError::Required { .. }) if !stage.known => {}
+                Err(error) if is_required(&error) && !stage.known => {}
                 Err(error) => self.error(codes::BAD_WORD, format!("cannot expand `{text}`: {error}"), origin, ""),
                 Ok(words) => {
                     for word in words {

@@ -4,7 +4,7 @@ use ctk_oci::Digest;
 
 use super::Walk;
 use crate::stage::{Stage, clean};
-use crate::words::expand_document;
+use crate::words::Variables;
 use crate::{Copy, CopySource, FileAction, Follow, Op, Owner, Selection, Statement, VertexId, codes};
 
 impl Walk<'_> {
@@ -27,7 +27,7 @@ impl Walk<'_> {
                         None => document.content.clone(),
                         Some(escape) => {
                             let lookup = |n: &str| stage.lookup(n);
-                            match expand_document(&document.content, escape, &lookup, &mut Vec::new()) {
+                            match Variables::new(&lookup).document(&document.content, escape) {
                                 Ok(content) => content,
                                 Err(error) => {
                                     let message = format!("cannot expand `<<{}`: {error}", document.name);
