@@ -1,3 +1,6 @@
 //! One module an area.
 
 mod examples;
+mod failures;
+mod registry;
+mod runs;

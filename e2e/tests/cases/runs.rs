@@ -1,0 +1,67 @@
+//! `ctk run`: exit codes, streams, signals, and nothing left behind.
+
+use std::io::Write;
+use std::process::Stdio;
+use std::time::Duration;
+
+use ctk_e2e::{eventually, run};
+
+use super::failures::with_busybox;
+
+#[test]
+fn codes_streams_and_arguments() {
+    let Some(world) = with_busybox("") else { return };
+    world.ctk(&["apply"]).ok();
+    let sh = |script: &str| world.ctk(&["run", "image:busybox", "/bin/sh", "-c", script]);
+    assert_eq!(sh("exit 42").code(), 42);
+    assert_eq!(sh("kill -9 $$").code(), 137);
+    let output = sh("echo out; echo err >&2");
+    assert_eq!((output.out.as_str(), output.err.as_str()), ("out\n", "err\n"));
+    assert_eq!(world.ctk(&["run", "image:busybox", "/no/such"]).code(), 127);
+    assert_eq!(world.ctk(&["run", "-e", "X=1", "image:busybox", "/bin/sh", "-c", "echo $X"]).ok(), "1\n");
+    assert_eq!(sh("echo $$").ok(), "1\n");
+}
+
+#[test]
+fn standard_input_is_passed_on() {
+    let Some(world) = with_busybox("") else { return };
+    world.ctk(&["apply"]).ok();
+    let mut command = world.command(&["run", "-i", "image:busybox", "/bin/busybox", "wc", "-c"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"12345").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "5");
+}
+
+#[test]
+fn signals_are_forwarded_and_kills_leave_nothing() {
+    let Some(world) = with_busybox("") else { return };
+    world.ctk(&["apply"]).ok();
+    let marker = format!("86{}", std::process::id());
+    let running = || {
+        let mut command = std::process::Command::new("pgrep");
+        command.args(["-f", &format!("sleep {marker}")]);
+        run(command).status.success()
+    };
+    let script = format!("trap 'exit 9' TERM; /bin/busybox sleep {marker} & wait");
+    let mut child = world.spawn(&["run", "image:busybox", "/bin/sh", "-c", &script]);
+    eventually(Duration::from_secs(10), "the container runs", running);
+    run(kill("-TERM", child.id()));
+    assert_eq!(child.wait().unwrap().code(), Some(9));
+    eventually(Duration::from_secs(5), "nothing runs after TERM", || !running());
+
+    let mut child = world.spawn(&["run", "image:busybox", "/bin/busybox", "sleep", &marker]);
+    eventually(Duration::from_secs(10), "the container runs", running);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    eventually(Duration::from_secs(5), "nothing runs after KILL", || !running());
+    world.ctk(&["run", "image:busybox", "/bin/busybox", "true"]).ok();
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains(world.store().to_str().unwrap()), "a mount is left:\n{mounts}");
+}
+
+fn kill(signal: &str, process: u32) -> std::process::Command {
+    let mut command = std::process::Command::new("kill");
+    command.args([signal, &process.to_string()]);
+    command
+}
