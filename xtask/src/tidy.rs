@@ -163,16 +163,13 @@ fn leaf_table(root: &Path, folder: &str, complaints: &mut Vec<String>) {
     }
 }
 
-/// Codes are written `"area::name"` in a table named `CODES`; each has a page, each page a code.
+/// Codes stand in files named `codes.rs`, as `NAME = "area::name", "meaning";`. Each has a page, each page a code.
 fn error_pages(root: &Path, sources: &[PathBuf], complaints: &mut Vec<String>) {
-    let table = Regex::new(r"(?s)CODES\b[^=]*=\s*&?\[(.*?)\n\s*\];").expect("a valid pattern");
-    let code = Regex::new(r#""([a-z]+::[a-z0-9-]+)""#).expect("a valid pattern");
+    let code = Regex::new(r#"= "([a-z]+::[a-z0-9-]+)","#).expect("a valid pattern");
     let mut codes = BTreeSet::new();
-    for path in sources {
+    for path in sources.iter().filter(|path| path.ends_with("codes.rs")) {
         let text = fs::read_to_string(path).unwrap_or_default();
-        for found in table.captures_iter(&text) {
-            codes.extend(code.captures_iter(&found[1]).map(|c| c[1].to_owned()));
-        }
+        codes.extend(code.captures_iter(&text).map(|found| found[1].to_owned()));
     }
     let mut pages = BTreeSet::new();
     let folder = root.join("docs/errors");
