@@ -81,7 +81,9 @@ impl<R: Read> TarReader<R> {
                     let target = if global { &mut self.global } else { &mut local };
                     target.extend(records.into_iter().map(|(k, v)| (k.to_vec(), v.to_vec())));
                     if global {
-                        ["path", "linkpath", "size"].map(|key| target.remove(key.as_bytes()));
+                        for key in ["path", "linkpath", "size"] {
+                            target.remove(key.as_bytes());
+                        }
                     }
                 }
                 EntryType::GNULongName | EntryType::GNULongLink => {

@@ -1,0 +1,222 @@
+//! The store itself: opening it, and the things that need no module of their own.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ctk_oci::{Descriptor, Digest, Document, media_type};
+use ctk_plan::Cancel;
+use serde::de::DeserializeOwned;
+
+use crate::error::Context;
+use crate::fsutil::{file_name, make_directory, read_if_there, replace, take_named};
+use crate::lease::{Held, Session, clear_dead};
+use crate::limits::{CONFIG_MAX_BYTES, MANIFEST_MAX_BYTES};
+use crate::{BlobReader, Lock, Scratch, StoreError};
+
+const FORMAT: &str = "ctk-store 1\n";
+const DIRECTORIES: [&str; 8] = ["blobs", "partial", "refs", "records", "leases", "layers", "locks", "tmp"];
+
+/// A store on disk. Clones share one lease; see the [crate] page.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    root: PathBuf,
+    session: Session,
+}
+
+impl Store {
+    /// Opens the store under `root`, making it if it isn't there, and removes what killed processes left in `tmp/`.
+    /// Reads two small files; nothing is scanned.
+    pub fn open(root: &Path) -> Result<Store, StoreError> {
+        let root = std::path::absolute(root).context("find", root)?;
+        let format = root.join("format");
+        match read_if_there(&format)? {
+            Some(found) if found == FORMAT.as_bytes() => clear_dead(&root)?,
+            Some(found) => {
+                let found = String::from_utf8_lossy(&found).trim().to_owned();
+                return Err(StoreError::Format { path: root, found, expected: FORMAT.trim_end() });
+            }
+            None => {
+                make_directory(&root)?;
+                for directory in DIRECTORIES {
+                    make_directory(&root.join(directory))?;
+                }
+                let temporary = root.join("tmp").join(format!("format-{}", std::process::id()));
+                match replace(&format, &temporary, FORMAT.as_bytes()) {
+                    // Another thread or process is making the same store right now.
+                    Err(_) if format.exists() => {}
+                    result => result?,
+                }
+            }
+        }
+        Ok(Store { inner: Arc::new(Inner { session: Session::new(&root), root }) })
+    }
+
+    /// Where it is.
+    pub fn root(&self) -> &Path {
+        &self.inner.root
+    }
+
+    pub(crate) fn session(&self) -> &Session {
+        &self.inner.session
+    }
+
+    pub(crate) fn path(&self, parts: &str) -> PathBuf {
+        self.inner.root.join(parts)
+    }
+
+    pub(crate) fn blob_path(&self, digest: &Digest) -> PathBuf {
+        let (algorithm, hex) = (digest.algorithm().name(), digest.hex());
+        self.path(&format!("blobs/{algorithm}/{}/{hex}", &hex[..2]))
+    }
+
+    /// Whether the blob is here; if so, it stays as long as this handle lives.
+    pub fn contains(&self, digest: &Digest) -> Result<bool, StoreError> {
+        let held = Held::Blob(digest.clone());
+        if self.session().holds(&held) && self.size(digest)?.is_some() {
+            return Ok(true);
+        }
+        if self.size(digest)?.is_none() {
+            return Ok(false);
+        }
+        let _adding = self.session().adding()?;
+        self.session().hold(&[held])?;
+        Ok(self.size(digest)?.is_some())
+    }
+
+    /// The blob's size in bytes if it is here. Holds nothing: for looking, not for relying on it.
+    pub fn size(&self, digest: &Digest) -> Result<Option<u64>, StoreError> {
+        let path = self.blob_path(digest);
+        match fs::metadata(&path) {
+            Ok(metadata) => Ok(Some(metadata.len())),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e).context("stat", &path),
+        }
+    }
+
+    /// The blob's file, unverified: for ranges, `sendfile` and the like.
+    pub fn open_raw(&self, digest: &Digest) -> Result<File, StoreError> {
+        let path = self.blob_path(digest);
+        match File::open(&path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(StoreError::Missing { digest: digest.clone() }),
+            file => file.context("open", &path),
+        }
+    }
+
+    /// Reads a blob, verified: its end is only reached when digest and size agree.
+    pub fn open_blob(&self, descriptor: &Descriptor) -> Result<BlobReader<File>, StoreError> {
+        Ok(BlobReader::new(self.open_raw(&descriptor.digest)?, descriptor))
+    }
+
+    /// A whole blob, verified; [`StoreError::TooLarge`] above `limit` bytes.
+    pub fn read(&self, descriptor: &Descriptor, limit: u64) -> Result<Vec<u8>, StoreError> {
+        let Descriptor { digest, size, .. } = descriptor;
+        if *size > limit {
+            return Err(StoreError::TooLarge { digest: digest.clone(), size: *size, limit });
+        }
+        let mut bytes = Vec::with_capacity(*size as usize);
+        match self.open_blob(descriptor)?.read_to_end(&mut bytes) {
+            Ok(_) => Ok(bytes),
+            Err(error) if error.get_ref().is_some_and(|inner| inner.is::<StoreError>()) => {
+                let inner = error.into_inner().expect("checked above");
+                Err(*inner.downcast::<StoreError>().expect("checked above"))
+            }
+            Err(error) => Err(error).context("read", &self.blob_path(digest)),
+        }
+    }
+
+    /// A manifest, index or config, parsed; `what` names it in errors. Limits: 4 MiB, configs 8 MiB.
+    pub fn document<T: DeserializeOwned>(&self, what: &'static str, d: &Descriptor) -> Result<Document<T>, StoreError> {
+        let index_or_manifest = media_type::is_index(&d.media_type) || media_type::is_manifest(&d.media_type);
+        let limit = if index_or_manifest { MANIFEST_MAX_BYTES } else { CONFIG_MAX_BYTES };
+        Ok(Document::parse(what, self.read(d, limit)?)?)
+    }
+
+    /// Writes a small blob.
+    pub fn put(&self, media_type: &str, bytes: &[u8]) -> Result<Descriptor, StoreError> {
+        let descriptor = Descriptor::of(media_type, bytes);
+        if !self.contains(&descriptor.digest)? {
+            let mut ingest = self.ingest(Some(&descriptor))?;
+            ingest.write_bytes(bytes)?;
+            ingest.commit()?;
+        }
+        Ok(descriptor)
+    }
+
+    /// A directory of its own on the store's filesystem.
+    pub fn scratch(&self) -> Result<Scratch, StoreError> {
+        Scratch::new(self.session().temporary()?)
+    }
+
+    /// Waits for the named lock, which excludes other handles and processes; [`StoreError::Cancelled`] if `cancel`
+    /// says so meanwhile.
+    pub fn lock(&self, name: &str, cancel: &Cancel) -> Result<Lock, StoreError> {
+        let path = self.path("locks").join(file_name(name));
+        let file = take_named(&path, cancel)?;
+        Ok(Lock::new(path, file))
+    }
+
+    /// Where unpacked layers are; `ctk-snapshot` owns what is inside.
+    pub fn layers(&self) -> PathBuf {
+        self.path("layers")
+    }
+
+    /// Whether the layer directory `name` is complete and here; if so, it stays as long as this handle lives.
+    pub fn hold_layer(&self, name: &str) -> Result<bool, StoreError> {
+        let path = self.layers().join(name);
+        let held = Held::Layer(name.to_owned());
+        if !path.exists() {
+            return Ok(false);
+        }
+        if self.session().holds(&held) {
+            return Ok(true);
+        }
+        let _adding = self.session().adding()?;
+        self.session().hold(&[held])?;
+        Ok(path.exists())
+    }
+
+    /// Makes the directory `from` (on the store's filesystem, already synced) the layer `name`, atomically. `false`
+    /// when that layer was there already; `from` is then left alone.
+    pub fn adopt_layer(&self, from: &Path, name: &str) -> Result<bool, StoreError> {
+        let to = self.layers().join(name);
+        let _adding = self.session().adding()?;
+        self.session().hold(&[Held::Layer(name.to_owned())])?;
+        let flags = rustix::fs::RenameFlags::NOREPLACE;
+        match rustix::fs::renameat_with(rustix::fs::CWD, from, rustix::fs::CWD, &to, flags) {
+            Ok(()) => {
+                crate::fsutil::sync_directory(&self.layers())?;
+                Ok(true)
+            }
+            Err(rustix::io::Errno::EXIST) => Ok(false),
+            Err(e) => Err(e).context("rename into place", &to),
+        }
+    }
+
+    /// Makes `name` another name of the layer `target`. Safe to repeat; a layer that is already there wins.
+    pub fn alias_layer(&self, target: &str, name: &str) -> Result<(), StoreError> {
+        let path = self.layers().join(name);
+        let _adding = self.session().adding()?;
+        self.session().hold(&[Held::Layer(name.to_owned()), Held::Layer(target.to_owned())])?;
+        match std::os::unix::fs::symlink(target, &path) {
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists && path.exists() => Ok(()),
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
+                // It points to a layer that was collected.
+                crate::fsutil::remove_if_there(&path)?;
+                std::os::unix::fs::symlink(target, &path).context("link", &path)
+            }
+            result => result.context("link", &path),
+        }
+    }
+}
+
+/// The file name of the layer with key `key` (`diff:<hex>`, `op:<hex>`).
+pub fn layer_name(key: &str) -> String {
+    // A colon would need escaping in mount options.
+    file_name(&key.replacen(':', "-", 1))
+}
