@@ -17,14 +17,18 @@ pub const READ_TIMEOUT: Duration = Duration::from_secs(60);
 pub struct Options {
     /// PEM files of further certificate authorities, besides the system's.
     pub authorities: Vec<PathBuf>,
-    /// PEM file with the client's certificate chain and private key.
+    /// PEM file with the client's certificate chain and, unless `identity_key` is given, its private key.
     pub identity: Option<PathBuf>,
+    /// PEM file with the client's private key.
+    pub identity_key: Option<PathBuf>,
     /// Accept any certificate. Only for hosts that the user named as insecure.
     pub accept_invalid_certificates: bool,
     /// Proxy for `http:` and `https:`, instead of the ones in the environment (`HTTP_PROXY`, …).
     pub proxy: Option<String>,
     /// Follow no redirect: the caller wants to see them.
     pub no_redirects: bool,
+    /// For `http:` only: no roots are loaded (which takes milliseconds), every `https:` request fails.
+    pub plain: bool,
 }
 
 /// Why no client could be made.
@@ -79,11 +83,14 @@ pub fn client(options: &Options) -> Result<reqwest::Client, HttpError> {
 
 fn tls(options: &Options) -> Result<rustls::ClientConfig, HttpError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
+    let builder =
+        rustls::ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
     let mut roots = rustls::RootCertStore::empty();
     // Honours SSL_CERT_FILE and SSL_CERT_DIR; a certificate it cannot read is skipped, as OpenSSL does.
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() {
+    if !options.plain {
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    }
+    if roots.is_empty() && !options.plain {
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     }
     for path in &options.authorities {
@@ -93,7 +100,8 @@ fn tls(options: &Options) -> Result<rustls::ClientConfig, HttpError> {
     let mut config = match &options.identity {
         None => builder.with_no_client_auth(),
         Some(path) => {
-            let key = rustls_pki_types::PrivateKeyDer::from_pem_file(path).map_err(|e| unreadable(path, e))?;
+            let key = options.identity_key.as_ref().unwrap_or(path);
+            let key = rustls_pki_types::PrivateKeyDer::from_pem_file(key).map_err(|e| unreadable(key, e))?;
             builder.with_client_auth_cert(certificates(path)?, key)?
         }
     };

@@ -1,0 +1,96 @@
+//! Why the registry cannot serve or store.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use ctk_oci::Digest;
+
+/// What the registry could not do.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// The address is taken or not ours.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// The kernel's word.
+        #[source]
+        cause: io::Error,
+    },
+    /// A file of the storage cannot be read, written or linked.
+    #[error("cannot {action} `{}` in the registry's storage", path.display())]
+    Storage {
+        /// What was tried, e.g. `write`.
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// The kernel's word.
+        #[source]
+        cause: io::Error,
+    },
+    /// The htpasswd file cannot be read, or holds something other than bcrypt hashes.
+    #[error("cannot use the password file `{}`: {reason}", path.display())]
+    Passwords {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The bytes are not what their descriptor says.
+    #[error("content given as {expected} ({expected_size} bytes) is {found} ({found_size} bytes)")]
+    Mismatch {
+        /// The digest promised.
+        expected: Digest,
+        /// The size promised.
+        expected_size: u64,
+        /// The digest found; the promised one when only the size was compared.
+        found: Digest,
+        /// The size found.
+        found_size: u64,
+    },
+    /// A repository or tag that the grammar refuses.
+    #[error(transparent)]
+    Name(#[from] ctk_oci::ReferenceError),
+    /// A manifest that the registry refuses.
+    #[error("manifest refused: {reason}")]
+    Manifest {
+        /// What is wrong with it.
+        reason: String,
+        /// Whether it names content that the repository does not hold.
+        unknown: Option<Digest>,
+    },
+    /// Too many uploads are open.
+    #[error("{limit} uploads are open already")]
+    UploadsLimit {
+        /// `UPLOADS_LIMIT`.
+        limit: usize,
+    },
+    /// Another request or process is writing to the upload.
+    #[error("the upload is busy")]
+    UploadBusy,
+    /// No such upload.
+    #[error("no such upload")]
+    UploadUnknown,
+    /// The chunk does not start where the upload ends.
+    #[error("the chunk starts at byte {found}, the upload is at byte {expected}")]
+    UploadOrder {
+        /// Bytes held.
+        expected: u64,
+        /// First byte of the chunk.
+        found: u64,
+    },
+    /// A blob beyond the limit.
+    #[error("the blob is larger than the limit of {limit} bytes")]
+    BlobLimit {
+        /// The limit.
+        limit: u64,
+    },
+}
+
+impl RegistryError {
+    pub(crate) fn storage(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> RegistryError {
+        let path = path.into();
+        move |cause| RegistryError::Storage { action, path, cause }
+    }
+}
