@@ -1,1 +1,135 @@
-//! Dockerfile in, build graph out.
+//! Dockerfile in, [`Recipe`] out; and the matcher of `.dockerignore`.
+//!
+//! ```text
+//! text ─ directives ─► logical lines (continuations joined, comments gone, here-documents taken)
+//!      ─ instructions/<name>.rs ─► statements ─► Recipe { stages, globals }
+//! ```
+//!
+//! Every mistake of a file is reported at once, with its place. Nothing is expanded here: what a variable means depends
+//! on the stage, and that is the build graph's matter.
+
+pub mod codes;
+mod directives;
+mod flags;
+mod ignore;
+mod instructions;
+pub mod limits;
+mod line;
+mod logical;
+
+use ctk_buildgraph::{Arg, Escape, Expansion, From, Instruction, Recipe, RecipeStage, Statement};
+use ctk_syntax::{Diagnostic, Diagnostics, SourceId, Sources, Span, nearest};
+
+pub use codes::CODES;
+pub use directives::Directives;
+pub use ignore::Ignore;
+pub use instructions::KEYWORDS;
+
+use line::Line;
+
+/// A Dockerfile that was read.
+#[derive(Clone, Debug)]
+pub struct Dockerfile {
+    /// Its stages.
+    pub recipe: Recipe,
+    /// The `# key=value` lines at its top.
+    pub directives: Directives,
+}
+
+/// Reads the Dockerfile `id`. The diagnostics hold every mistake and warning; without an error among them the first
+/// value can be built.
+pub fn parse(sources: &Sources, id: SourceId) -> (Dockerfile, Diagnostics) {
+    let mut diagnostics = Diagnostics::new();
+    let text = sources.text(id);
+    if text.len() > limits::FILE_BYTES {
+        let message = format!("this Dockerfile is larger than {} bytes", limits::FILE_BYTES);
+        diagnostics.push(Diagnostic::error(codes::TOO_LARGE, message).at(Span::new(id, 0, 0), ""));
+    }
+    let text = text.get(..limits::FILE_BYTES).unwrap_or(text);
+    let (directives, body) = directives::read(id, text, &mut diagnostics);
+    let escape = directives.escape;
+    let mut recipe = Recipe { expansion: Expansion::Dockerfile(escape), ..Recipe::default() };
+    for logical in logical::split(id, text, body, escape, &mut diagnostics) {
+        let mut line = Line::new(&logical, escape, &mut diagnostics);
+        let keyword = line.keyword();
+        match instructions::parse(&mut line) {
+            None => {}
+            Some(instructions::Parsed::Stage(stage)) => begin(&mut recipe, stage, logical.span, &mut diagnostics),
+            Some(instructions::Parsed::Instruction(Instruction::Arg(args))) if recipe.stages.is_empty() => {
+                recipe.globals.extend(args);
+            }
+            Some(instructions::Parsed::Instruction(instruction)) => match recipe.stages.last_mut() {
+                Some(stage) => {
+                    stage.statements.push(Statement { instruction, text: logical.shown(), origin: Some(logical.span) });
+                }
+                None => {
+                    let message = format!("{keyword} before the first FROM");
+                    diagnostics.push(Diagnostic::error(codes::BEFORE_FROM, message).at(logical.span, "only ARG may stand here"));
+                }
+            },
+        }
+    }
+    if recipe.stages.is_empty() && !diagnostics.has_errors() {
+        let end = Span::new(id, text.len(), text.len());
+        diagnostics.push(Diagnostic::error(codes::NO_FROM, "this Dockerfile has no FROM").at(end, "expected `FROM image`"));
+    }
+    diagnostics.sort();
+    (Dockerfile { recipe, directives }, diagnostics)
+}
+
+fn begin(recipe: &mut Recipe, stage: RecipeStage, span: Span, diagnostics: &mut Diagnostics) {
+    if recipe.stages.len() >= limits::STAGES {
+        let message = format!("more than {} stages", limits::STAGES);
+        diagnostics.push(Diagnostic::error(codes::TOO_LARGE, message).at(span, ""));
+        return;
+    }
+    let same = |s: &&RecipeStage| s.name.is_some() && s.name == stage.name;
+    if let Some(first) = recipe.stages.iter().find(same).and_then(|s| s.origin) {
+        let name = stage.name.as_deref().unwrap_or_default();
+        let diagnostic = Diagnostic::warning(codes::DUPLICATE_STAGE, format!("stage `{name}` is defined twice"));
+        diagnostics.push(diagnostic.at(span, "this one counts from here on").at(first, "first defined here"));
+    }
+    recipe.stages.push(stage);
+}
+
+/// Reads one instruction without a file, as an `ONBUILD` trigger holds it. An error is one sentence.
+pub fn parse_trigger(text: &str) -> Result<Statement, String> {
+    let mut sources = Sources::new();
+    let id = sources.add("ONBUILD", text);
+    let mut diagnostics = Diagnostics::new();
+    let logical = logical::split(id, text, 0, Escape::Backslash, &mut diagnostics);
+    let mut found = None;
+    for logical in &logical {
+        let mut line = Line::new(logical, Escape::Backslash, &mut diagnostics);
+        match instructions::parse(&mut line) {
+            Some(instructions::Parsed::Instruction(instruction)) => {
+                found = Some(Statement { instruction, text: logical.shown(), origin: None });
+            }
+            Some(instructions::Parsed::Stage(_)) => return Err("FROM cannot be triggered".into()),
+            None => {}
+        }
+    }
+    match diagnostics.into_result(found) {
+        Ok(Some(statement)) => Ok(statement),
+        Ok(None) => Err("there is no instruction in it".into()),
+        Err(diagnostics) => Err(diagnostics.iter().map(|d| d.message.clone()).collect::<Vec<_>>().join("; ")),
+    }
+}
+
+/// The nearest keyword to `word`, in upper case.
+fn nearest_keyword(word: &str) -> Option<&'static str> {
+    nearest(&word.to_ascii_uppercase(), KEYWORDS.iter().copied()).and_then(|n| KEYWORDS.iter().copied().find(|k| *k == n))
+}
+
+/// Shared by instructions that make a value of a name.
+fn name_and_default(word: &str, origin: Option<Span>) -> Arg {
+    match word.split_once('=') {
+        Some((name, value)) => Arg { name: name.to_owned(), default: Some(value.to_owned()), origin },
+        None => Arg { name: word.to_owned(), default: None, origin },
+    }
+}
+
+/// `--from` as written.
+fn from_text(text: Option<String>) -> From {
+    text.map_or(From::Context, From::Text)
+}

@@ -1,0 +1,21 @@
+//! `ARG name[=default]…`
+
+use ctk_buildgraph::Instruction;
+
+use super::{Parsed, done};
+use crate::line::Line;
+use crate::{codes, name_and_default};
+
+pub(super) fn parse(line: &mut Line<'_>) -> Option<Parsed> {
+    let mut args = Vec::new();
+    for (range, word) in line.some_words("a name")? {
+        let span = line.logical.span_of(range.clone());
+        let arg = name_and_default(&word, Some(span));
+        if arg.name.is_empty() {
+            line.error(codes::BAD_ARGUMENT, format!("`{word}` has no name"), range, "expected `NAME` or `NAME=default`");
+            continue;
+        }
+        args.push(arg);
+    }
+    done(Instruction::Arg(args))
+}

@@ -1,0 +1,88 @@
+//! The instructions: one file each, one line in this table.
+
+mod add;
+mod arg;
+mod cmd;
+mod copy;
+mod entrypoint;
+mod env;
+mod expose;
+mod from;
+mod healthcheck;
+mod label;
+mod maintainer;
+mod mount;
+mod onbuild;
+mod run;
+mod shell;
+mod stopsignal;
+mod user;
+mod volume;
+mod workdir;
+
+use ctk_buildgraph::{Instruction, RecipeStage};
+use ctk_syntax::Diagnostic;
+
+use crate::line::Line;
+use crate::{codes, nearest_keyword};
+
+/// What a line became.
+pub(crate) enum Parsed {
+    /// `FROM`.
+    Stage(RecipeStage),
+    /// All others.
+    Instruction(Instruction),
+}
+
+struct Entry {
+    keyword: &'static str,
+    flags: &'static [&'static str],
+    parse: fn(&mut Line<'_>) -> Option<Parsed>,
+}
+
+macro_rules! table {
+    ($($keyword:literal $module:ident [$($flag:literal)*];)*) => {
+        const TABLE: &[Entry] = &[$(Entry { keyword: $keyword, flags: &[$($flag),*], parse: $module::parse }),*];
+        /// Every instruction's keyword.
+        pub const KEYWORDS: &[&str] = &[$($keyword),*];
+    };
+}
+
+table! {
+    "ADD" add ["chown" "chmod" "link" "keep-git-dir" "checksum" "unpack" "exclude"];
+    "ARG" arg [];
+    "CMD" cmd [];
+    "COPY" copy ["from" "chown" "chmod" "link" "parents" "exclude"];
+    "ENTRYPOINT" entrypoint [];
+    "ENV" env [];
+    "EXPOSE" expose [];
+    "FROM" from ["platform"];
+    "HEALTHCHECK" healthcheck ["interval" "timeout" "start-period" "start-interval" "retries"];
+    "LABEL" label [];
+    "MAINTAINER" maintainer [];
+    "ONBUILD" onbuild [];
+    "RUN" run ["mount" "network" "security" "device"];
+    "SHELL" shell [];
+    "STOPSIGNAL" stopsignal [];
+    "USER" user [];
+    "VOLUME" volume [];
+    "WORKDIR" workdir [];
+}
+
+/// Reads one line; none if a mistake was reported.
+pub(crate) fn parse(line: &mut Line<'_>) -> Option<Parsed> {
+    let keyword = line.keyword();
+    let Some(entry) = TABLE.iter().find(|e| e.keyword == keyword) else {
+        let message = format!("unknown instruction `{keyword}`");
+        let span = line.keyword_span();
+        let diagnostic = Diagnostic::error(codes::UNKNOWN_INSTRUCTION, message);
+        line.diagnostics.push(diagnostic.at_or_nearest(span, nearest_keyword(&keyword), "expected an instruction such as FROM, RUN, COPY"));
+        return None;
+    };
+    line.read_flags(entry.flags);
+    (entry.parse)(line)
+}
+
+fn done(instruction: Instruction) -> Option<Parsed> {
+    Some(Parsed::Instruction(instruction))
+}
