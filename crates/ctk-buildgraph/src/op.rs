@@ -13,6 +13,8 @@ pub enum BaseName {
     Reference(Reference),
     /// An image of the same project.
     Project(Address),
+    /// A stage of an image of the same project.
+    ProjectStage(Address, String),
 }
 
 impl fmt::Display for BaseName {
@@ -20,6 +22,7 @@ impl fmt::Display for BaseName {
         match self {
             BaseName::Reference(reference) => reference.fmt(f),
             BaseName::Project(address) => address.fmt(f),
+            BaseName::ProjectStage(address, stage) => write!(f, "{address}/{stage}"),
         }
     }
 }

@@ -350,7 +350,9 @@ pub struct PackagesSpec {
     pub suite: String,
     /// e.g. `main`; empty is the distribution's default.
     pub components: Vec<String>,
-    /// Names to install besides the essential ones.
+    /// What is there without being named.
+    pub variant: String,
+    /// Names to install besides those.
     pub install: Vec<String>,
     /// Repository; none means the host's own.
     pub mirror: Option<String>,

@@ -72,7 +72,7 @@ fn mean(sources: &Sources, recipe: &ctk_buildgraph::Recipe, text: &str) -> Strin
                     let Need::Base { request: wanted, .. } = need else { panic!("no packages in a Dockerfile") };
                     let name = match &wanted.name {
                         BaseName::Reference(reference) => reference.repository().to_owned(),
-                        BaseName::Project(address) => address.to_string(),
+                        other => other.to_string(),
                     };
                     let mut config = ImageConfig::default();
                     config.config.env.push(format!("BASE={name}"));
