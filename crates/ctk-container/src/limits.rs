@@ -16,3 +16,9 @@ pub const DRAIN_SECONDS: Duration = Duration::from_secs(2);
 
 /// How often a wait looks at its cancel token and clock, in milliseconds.
 pub const POLL_MS: i64 = 50;
+
+/// Bytes moved at once between terminals: more than a screenful.
+pub const RELAY_BYTES: usize = 16 * 1024;
+
+/// Bytes of one answer from the kernel about network devices: an acknowledgement is below a hundred.
+pub const NETLINK_BYTES: usize = 8 * 1024;

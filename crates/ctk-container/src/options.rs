@@ -39,6 +39,8 @@ pub struct RunOptions<'a> {
     pub hosts: Vec<(String, IpAddr)>,
     /// The file that becomes `/etc/resolv.conf`; not used with [`Network::None`] and [`Network::Private`].
     pub resolv_conf: Option<PathBuf>,
+    /// The file whose lines `/etc/hosts` begins with; only with [`Network::Host`].
+    pub hosts_file: Option<PathBuf>,
     /// Limits of memory, cpu and processes.
     pub limits: Limits,
     /// Resource limits by name.
@@ -76,6 +78,7 @@ impl<'a> RunOptions<'a> {
             network: Network::None,
             hosts: Vec::new(),
             resolv_conf: Some("/etc/resolv.conf".into()),
+            hosts_file: Some("/etc/hosts".into()),
             limits: Limits::default(),
             rlimits: Vec::new(),
             stdio: Stdio::Inherit,

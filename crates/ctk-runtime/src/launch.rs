@@ -1,25 +1,19 @@
 //! What a container is to be: values only, prepared by the caller, carried out by [`crate::start`].
 
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 
 use ctk_oci::Mount;
 
-use crate::{Capabilities, Filter};
+use crate::{Capabilities, Filter, Root};
 
 /// Everything about one container.
 pub struct Launch<'a> {
     /// Unique among the containers of the state directory; a file name.
     pub id: String,
-    /// Where the container is written down while it runs, so that leftovers are found: see [`crate::cleanup_stale`].
-    pub state_dir: PathBuf,
-    /// The root: kind `overlay` with `lowerdir=`/`lowerdir+=`, `upperdir=`, `workdir=` options, or kind `bind`.
-    pub root: Mount,
+    /// The root file system.
+    pub root: Root,
     /// Whether the root is mounted read-only.
     pub root_read_only: bool,
-    /// Whether device nodes on the root can be opened. Without a device cgroup this must stay `false` for images that
-    /// nobody vouches for.
-    pub root_devices: bool,
     /// Mounted in order after the root. Kinds: `bind`, `tmpfs`, `proc`, `sysfs`, `devpts`, `mqueue`, `cgroup2`, or
     /// `dev` for a fresh `/dev` with the usual nodes and links.
     pub mounts: Vec<Mount>,

@@ -1,16 +1,16 @@
 //! The only unsafe code: clone3, child steps, raw system calls.
+//!
+//! A process with threads may be copied, but the copy has one thread, and every lock another thread held stays locked
+//! in it forever. So between [`start`] and `execve` the child does nothing but walk a list of [`Step`]s that the parent
+//! prepared: system calls on borrowed slices and numbers, no allocation, no shared state. It ends by executing a
+//! program or by reporting `(step, errno)` through a pipe; the parent, which knows the list, explains.
 #![no_std]
 
-/// One instruction of classic BPF (`struct sock_filter`).
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Filter {
-    /// Operation.
-    pub code: u16,
-    /// Instructions to skip if true.
-    pub jump_true: u8,
-    /// Instructions to skip if false.
-    pub jump_false: u8,
-    /// Operand.
-    pub k: u32,
-}
+mod child;
+mod clone;
+mod host;
+mod step;
+
+pub use clone::{Child, Failure, Start, start};
+pub use host::{mount_set_attributes, set_controlling_namespace, unshare};
+pub use step::{Filter, MountKind, Pointer, RawFd, Step};

@@ -1,0 +1,346 @@
+//! Cgroups of a container: version 2, version 1, or both at once (hybrid: v1 controllers for limits where they are
+//! mounted, v2 for starting into and killing).
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{Mode, OFlags};
+
+use crate::limits::{CGROUP_REMOVAL, CPU_PERIOD_MICROS};
+use crate::{Error, Limits};
+
+/// The controllers we use, by their name in `/proc/self/cgroup`.
+const MEMORY: &str = "memory";
+const CPU: &str = "cpu";
+const PIDS: &str = "pids";
+
+/// One mounted hierarchy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Hierarchy {
+    /// Where its root is mounted.
+    mount: PathBuf,
+    /// Its v1 controllers; empty for v2.
+    controllers: Vec<String>,
+    /// Our own cgroup in it, relative to the mount.
+    own: PathBuf,
+}
+
+/// The cgroups of one container.
+#[derive(Debug, Default)]
+pub(crate) struct Cgroups {
+    /// The v2 directory.
+    unified: Option<PathBuf>,
+    /// v1 directories.
+    legacy: Vec<PathBuf>,
+    /// The file that counts kills for want of memory.
+    oom: Option<PathBuf>,
+}
+
+/// What a child needs to be born in the cgroups.
+pub(crate) struct Membership {
+    /// The v2 directory.
+    pub(crate) unified: Option<OwnedFd>,
+    /// `cgroup.procs` of v1 directories.
+    pub(crate) legacy: Vec<OwnedFd>,
+}
+
+impl Cgroups {
+    /// Makes the cgroups. Without limits it is content with none.
+    pub(crate) fn create(id: &str, parent: Option<&str>, limits: &Limits) -> Result<Cgroups, Error> {
+        let hierarchies = read_hierarchies().unwrap_or_default();
+        let mut cgroups = Cgroups::default();
+        let result = cgroups.fill(&hierarchies, id, parent, limits);
+        if result.is_err() {
+            cgroups.remove();
+        }
+        result.map(|()| cgroups)
+    }
+
+    fn fill(
+        &mut self,
+        hierarchies: &[Hierarchy],
+        id: &str,
+        parent: Option<&str>,
+        limits: &Limits,
+    ) -> Result<(), Error> {
+        let v1 = |controller: &str| hierarchies.iter().find(|h| h.controllers.iter().any(|c| c == controller));
+        let v2 = hierarchies.iter().find(|h| h.controllers.is_empty());
+        let name = format!("ctk-{id}");
+        let mut wanted_of_v2 = Vec::new();
+        for (controller, asked) in
+            [(MEMORY, limits.memory_bytes.is_some()), (CPU, limits.cpu_millis.is_some()), (PIDS, limits.pids.is_some())]
+        {
+            match (asked, v1(controller)) {
+                (false, _) => {}
+                (true, None) => wanted_of_v2.push(controller),
+                (true, Some(hierarchy)) => {
+                    let directory = base(hierarchy, parent).join(&name);
+                    if !self.legacy.contains(&directory) {
+                        make(&directory)?;
+                        self.legacy.push(directory.clone());
+                    }
+                    limit_v1(&directory, controller, limits)?;
+                    if controller == MEMORY {
+                        self.oom = Some(directory.join("memory.oom_control"));
+                    }
+                }
+            }
+        }
+        match (v2, wanted_of_v2.first()) {
+            (None, None) => Ok(()),
+            (None, Some(controller)) => Err(unavailable(controller, "no cgroup hierarchy with it is mounted")),
+            // Only for killing: nice to have.
+            (Some(hierarchy), None) => {
+                let directory = base(hierarchy, parent).join(&name);
+                if make(&directory).is_ok() {
+                    self.unified = Some(directory);
+                }
+                Ok(())
+            }
+            (Some(hierarchy), Some(_)) => {
+                let directory = enable(&base(hierarchy, parent), &hierarchy.mount, &wanted_of_v2)?.join(&name);
+                make(&directory)?;
+                self.unified = Some(directory.clone());
+                for controller in wanted_of_v2 {
+                    limit_v2(&directory, controller, limits)?;
+                    if controller == MEMORY {
+                        self.oom = Some(directory.join("memory.events"));
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Cgroups of a container that was written down.
+    pub(crate) fn adopt(paths: Vec<PathBuf>) -> Cgroups {
+        let (unified, legacy): (Vec<_>, Vec<_>) = paths.into_iter().partition(|p| p.join("cgroup.kill").exists());
+        let mut unified = unified.into_iter();
+        let first = unified.next();
+        Cgroups { unified: first, legacy: unified.chain(legacy).collect(), oom: None }
+    }
+
+    /// All directories, for writing down.
+    pub(crate) fn paths(&self) -> Vec<PathBuf> {
+        self.unified.iter().chain(&self.legacy).cloned().collect()
+    }
+
+    /// Opens what a child needs to join.
+    pub(crate) fn membership(&self) -> Result<Membership, Error> {
+        let failed = |path: &Path, e: rustix::io::Errno| Error::SetUpCgroup { path: path.into(), source: e.into() };
+        let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let unified = match &self.unified {
+            Some(path) => Some(rustix::fs::open(path, directory, Mode::empty()).map_err(|e| failed(path, e))?),
+            None => None,
+        };
+        let mut legacy = Vec::new();
+        for path in &self.legacy {
+            let procs = path.join("cgroup.procs");
+            let file = rustix::fs::open(&procs, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
+            legacy.push(file.map_err(|e| failed(&procs, e))?);
+        }
+        Ok(Membership { unified, legacy })
+    }
+
+    /// How many processes the kernel killed here for want of memory.
+    pub(crate) fn oom_kills(&self) -> u64 {
+        let text = self.oom.as_ref().and_then(|path| fs::read_to_string(path).ok()).unwrap_or_default();
+        text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok()).unwrap_or(0)
+    }
+
+    /// Kills all members.
+    pub(crate) fn kill(&self) {
+        if let Some(path) = &self.unified {
+            let _ = fs::write(path.join("cgroup.kill"), "1");
+        }
+        for path in &self.legacy {
+            let text = fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
+            for pid in text.lines().filter_map(|line| rustix::process::Pid::from_raw(line.parse().ok()?)) {
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+        }
+    }
+
+    /// Removes them, killing what is still there. Gives up after [`CGROUP_REMOVAL`]; the next cleanup tries again.
+    pub(crate) fn remove(&mut self) -> bool {
+        let deadline = Instant::now() + CGROUP_REMOVAL;
+        let mut pause = Duration::from_micros(100);
+        loop {
+            let mut left = self.paths();
+            left.retain(|path| matches!(fs::remove_dir(path), Err(e) if e.kind() != io::ErrorKind::NotFound));
+            if left.is_empty() || Instant::now() > deadline {
+                return left.is_empty();
+            }
+            self.kill();
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(20));
+        }
+    }
+}
+
+fn base(hierarchy: &Hierarchy, parent: Option<&str>) -> PathBuf {
+    match parent {
+        Some(parent) => hierarchy.mount.join(parent.trim_start_matches('/')),
+        None => hierarchy.mount.join(&hierarchy.own),
+    }
+}
+
+fn make(directory: &Path) -> Result<(), Error> {
+    fs::create_dir_all(directory).map_err(|source| Error::SetUpCgroup { path: directory.into(), source })
+}
+
+fn put(directory: &Path, file: &str, value: String) -> Result<(), Error> {
+    let path = directory.join(file);
+    fs::write(&path, value).map_err(|source| Error::SetUpCgroup { path, source })
+}
+
+fn limit_v1(directory: &Path, controller: &str, limits: &Limits) -> Result<(), Error> {
+    match controller {
+        MEMORY => {
+            let bytes = limits.memory_bytes.unwrap_or(u64::MAX).to_string();
+            put(directory, "memory.limit_in_bytes", bytes.clone())?;
+            // Absent without swap accounting.
+            if directory.join("memory.memsw.limit_in_bytes").exists() {
+                put(directory, "memory.memsw.limit_in_bytes", bytes)?;
+            }
+            Ok(())
+        }
+        CPU => {
+            put(directory, "cpu.cfs_period_us", CPU_PERIOD_MICROS.to_string())?;
+            put(directory, "cpu.cfs_quota_us", quota(limits).to_string())
+        }
+        _ => put(directory, "pids.max", limits.pids.unwrap_or(0).to_string()),
+    }
+}
+
+fn limit_v2(directory: &Path, controller: &str, limits: &Limits) -> Result<(), Error> {
+    match controller {
+        MEMORY => {
+            put(directory, "memory.max", limits.memory_bytes.unwrap_or(u64::MAX).to_string())?;
+            if directory.join("memory.swap.max").exists() {
+                put(directory, "memory.swap.max", "0".into())?;
+            }
+            Ok(())
+        }
+        CPU => put(directory, "cpu.max", format!("{} {CPU_PERIOD_MICROS}", quota(limits))),
+        _ => put(directory, "pids.max", limits.pids.unwrap_or(0).to_string()),
+    }
+}
+
+/// Microseconds per period; the kernel refuses less than one millisecond.
+fn quota(limits: &Limits) -> u64 {
+    (limits.cpu_millis.unwrap_or(1000) * CPU_PERIOD_MICROS / 1000).max(1000)
+}
+
+fn unavailable(controller: &str, reason: &str) -> Error {
+    let what = match controller {
+        MEMORY => "memory",
+        CPU => "cpu time",
+        _ => "the number of processes",
+    };
+    Error::Limit { what, reason: reason.into() }
+}
+
+/// Finds the nearest cgroup from `start` up that may give its children the controllers, and makes it do so. A cgroup
+/// with processes in it may not, except the root (cgroups-v2: no internal processes).
+fn enable(start: &Path, root: &Path, controllers: &[&str]) -> Result<PathBuf, Error> {
+    let mut refused = None;
+    for directory in start.ancestors().take_while(|path| path.starts_with(root)) {
+        let _ = fs::create_dir_all(directory);
+        let words = |file: &str| fs::read_to_string(directory.join(file)).unwrap_or_default();
+        let offered = words("cgroup.controllers");
+        if let Some(missing) = controllers.iter().find(|c| !offered.split_whitespace().any(|word| word == **c)) {
+            refused.get_or_insert_with(|| unavailable(missing, "the cgroup hierarchy does not offer it here"));
+            continue;
+        }
+        let given = words("cgroup.subtree_control");
+        let lacking = controllers.iter().filter(|c| !given.split_whitespace().any(|word| word == **c));
+        let request = lacking.map(|c| format!("+{c}")).collect::<Vec<_>>().join(" ");
+        if request.is_empty() {
+            return Ok(directory.into());
+        }
+        match fs::write(directory.join("cgroup.subtree_control"), request) {
+            Ok(()) => return Ok(directory.into()),
+            Err(source) => {
+                let path = directory.join("cgroup.subtree_control");
+                refused.get_or_insert(Error::SetUpCgroup { path, source });
+            }
+        }
+    }
+    Err(refused.unwrap_or_else(|| unavailable(MEMORY, "the cgroup hierarchy has no usable parent")))
+}
+
+fn read_hierarchies() -> io::Result<Vec<Hierarchy>> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    let own = fs::read_to_string("/proc/self/cgroup")?;
+    Ok(parse_hierarchies(&mounts, &own))
+}
+
+/// From `/proc/self/mountinfo` and `/proc/self/cgroup`.
+fn parse_hierarchies(mountinfo: &str, own: &str) -> Vec<Hierarchy> {
+    let mut found: Vec<Hierarchy> = Vec::new();
+    for line in mountinfo.lines() {
+        let Some((left, right)) = line.split_once(" - ") else { continue };
+        let mut left = left.split(' ').skip(3);
+        let (Some(mount_root), Some(mount)) = (left.next(), left.next()) else { continue };
+        let mut right = right.split(' ');
+        let version = match right.next() {
+            Some("cgroup") => 1,
+            Some("cgroup2") => 2,
+            _ => continue,
+        };
+        let options: Vec<&str> = right.nth(1).unwrap_or("").split(',').collect();
+        let membership = own.lines().find_map(|line| {
+            let mut fields = line.splitn(3, ':').skip(1);
+            let (controllers, path) = (fields.next()?, fields.next()?);
+            let controllers: Vec<&str> = controllers.split(',').filter(|c| !c.is_empty()).collect();
+            let ours = match version {
+                2 => controllers.is_empty(),
+                _ => !controllers.is_empty() && controllers.iter().all(|c| options.contains(c)),
+            };
+            ours.then_some((controllers, path))
+        });
+        let Some((controllers, path)) = membership else { continue };
+        let path = path.strip_prefix(mount_root.trim_end_matches('/')).unwrap_or(path);
+        let controllers: Vec<String> = controllers.into_iter().map(String::from).collect();
+        // Mounted twice: the first is as good.
+        if found.iter().any(|h| h.controllers == controllers) {
+            continue;
+        }
+        found.push(Hierarchy {
+            mount: mount.into(),
+            controllers,
+            own: path.trim_start_matches('/').into(),
+        });
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hybrid_hosts_have_both() {
+        let mounts = "30 23 0:26 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755\n\
+                      31 30 0:27 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory\n\
+                      32 30 0:28 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu,cpuacct\n\
+                      33 30 0:29 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
+        let own = "4:memory:/work/a\n3:cpu,cpuacct:/\n0::/me\n";
+        let found = parse_hierarchies(mounts, own);
+        let seen: Vec<_> =
+            found.iter().map(|h| (base(h, None).display().to_string(), h.controllers.join(","))).collect();
+        assert_eq!(
+            seen,
+            [
+                ("/sys/fs/cgroup/memory/work/a".into(), "memory".into()),
+                ("/sys/fs/cgroup/cpu/".into(), "cpu,cpuacct".into()),
+                ("/sys/fs/cgroup/unified/me".into(), String::new()),
+            ]
+        );
+        assert_eq!(base(&found[0], Some("/x")), Path::new("/sys/fs/cgroup/memory/x"));
+    }
+}

@@ -1,0 +1,417 @@
+//! Mounts made before the container exists: detached trees that its process only has to attach.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use ctk_oci::Mount;
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
+    fsmount, fsopen, open_tree,
+};
+
+use crate::Error;
+use crate::limits::FSCONFIG_STRING_BYTES;
+
+/// `MOUNT_ATTR_NOSYMFOLLOW` is left out on purpose: images need links.
+const READ_ONLY: u64 = 0x01;
+const NO_SUID: u64 = 0x02;
+const NO_DEVICES: u64 = 0x04;
+const NO_EXEC: u64 = 0x08;
+const NO_ATIME: u64 = 0x10;
+const STRICT_ATIME: u64 = 0x20;
+
+/// A mount, ready to be attached.
+pub(crate) struct Prepared {
+    pub(crate) at: CString,
+    pub(crate) directory: bool,
+    pub(crate) no_links: bool,
+    pub(crate) what: PreparedKind,
+}
+
+/// Where a prepared mount comes from.
+pub(crate) enum PreparedKind {
+    /// It exists already.
+    Tree(OwnedFd),
+    /// It belongs to the container's namespaces, so its process makes it.
+    Fresh { kind: CString, options: Vec<(CString, CString)>, attributes: u64, optional: bool },
+}
+
+/// Options split into attributes of the mount and options of the file system.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Options<'a> {
+    attributes: u64,
+    recursive: bool,
+    rest: Vec<(&'a str, &'a str)>,
+}
+
+fn split(options: &[String]) -> Options<'_> {
+    let mut split = Options::default();
+    for option in options {
+        match option.as_str() {
+            "ro" | "rro" | "readonly" => split.attributes |= READ_ONLY,
+            "rw" => split.attributes &= !READ_ONLY,
+            "nosuid" => split.attributes |= NO_SUID,
+            "nodev" => split.attributes |= NO_DEVICES,
+            "noexec" => split.attributes |= NO_EXEC,
+            "noatime" => split.attributes |= NO_ATIME,
+            "strictatime" => split.attributes |= STRICT_ATIME,
+            "rbind" => split.recursive = true,
+            // Defaults, or without meaning for a container's private mounts.
+            "bind" | "suid" | "dev" | "exec" | "relatime" | "defaults" | "private" | "rprivate" | "slave"
+            | "rslave" | "" => {}
+            other => split.rest.push(other.split_once('=').unwrap_or((other, ""))),
+        }
+    }
+    split
+}
+
+/// A mounted root file system that no process is in yet. Dropping it unmounts it.
+#[derive(Debug)]
+pub struct Root(pub(crate) OwnedFd);
+
+impl Root {
+    /// Mounts it, detached: kind `overlay` with `lowerdir=a:b` (or `lowerdir+=a` several times), `upperdir=`,
+    /// `workdir=` options, or kind `bind` of a directory. Without `devices`, device nodes on it cannot be opened: so it
+    /// must be for images that nobody vouches for, as long as the container has no device cgroup.
+    pub fn mount(mount: &Mount, devices: bool) -> Result<Root, Error> {
+        let failed = |what: &str, e: Errno| Error::MountRoot { what: what.into(), source: e.into() };
+        let mut options = split(&mount.options);
+        if !devices {
+            options.attributes |= NO_DEVICES;
+        }
+        match mount.kind.as_deref() {
+            Some("overlay") => overlay(&options).map(Root).map_err(|(what, e)| failed(&what, e)),
+            Some("bind") | None => {
+                let source = mount.source.as_deref().unwrap_or("");
+                bind(source, options.recursive, options.attributes).map(Root).map_err(|e| failed(source, e))
+            }
+            Some(other) => Err(Error::InvalidLaunch(format!("the root cannot be of type `{other}`"))),
+        }
+    }
+
+    /// The root of a running process.
+    pub(crate) fn of_process(pid: i32) -> Option<Root> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::open(format!("/proc/{pid}/root"), flags, Mode::empty()).ok().map(Root)
+    }
+
+    /// The regular file at a path, resolved inside the root; at most `limit` bytes of it. `None` if there is none.
+    pub fn read_file(&self, path: &str, limit: u64) -> Option<Vec<u8>> {
+        use std::io::Read;
+        let flags = OFlags::RDONLY | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = rustix::fs::openat2(&self.0, path, flags, Mode::empty(), INSIDE).ok()?;
+        let status = rustix::fs::fstat(&file).ok()?;
+        if FileType::from_raw_mode(status.st_mode) != FileType::RegularFile {
+            return None;
+        }
+        let mut bytes = Vec::new();
+        std::fs::File::from(file).take(limit).read_to_end(&mut bytes).ok()?;
+        Some(bytes)
+    }
+}
+
+/// Makes a mount or its recipe.
+pub(crate) fn prepare(mount: &Mount) -> Result<Prepared, Error> {
+    let destination = mount.destination.as_str();
+    let failed = |what: &str, e: Errno| Error::PrepareMount {
+        destination: destination.into(),
+        what: what.into(),
+        source: e.into(),
+    };
+    if !destination.starts_with('/') || destination.split('/').any(|part| part == "..") {
+        return Err(Error::InvalidLaunch(format!("the mount point `{destination}` is not an absolute path")));
+    }
+    let at = text(destination)?;
+    let options = split(&mount.options);
+    match mount.kind.as_deref() {
+        Some("bind") | None => {
+            let source = mount.source.as_deref().unwrap_or("");
+            let tree = bind(source, options.recursive, options.attributes).map_err(|e| failed(source, e))?;
+            let directory = is_directory(&tree).map_err(|e| failed(source, e))?;
+            Ok(Prepared { at, directory, no_links: false, what: PreparedKind::Tree(tree) })
+        }
+        Some("overlay") => {
+            let tree = overlay(&options).map_err(|(what, e)| failed(&what, e))?;
+            Ok(Prepared { at, directory: true, no_links: false, what: PreparedKind::Tree(tree) })
+        }
+        Some("dev") => {
+            let tree = devices().map_err(|(what, e)| failed(what, e))?;
+            Ok(Prepared { at, directory: true, no_links: true, what: PreparedKind::Tree(tree) })
+        }
+        Some("tmpfs") => {
+            let tree = fresh("tmpfs", &options.rest, options.attributes).map_err(|e| failed("tmpfs", e))?;
+            Ok(Prepared { at, directory: true, no_links: false, what: PreparedKind::Tree(tree) })
+        }
+        Some("devpts") => {
+            let tree = fresh("devpts", &options.rest, options.attributes).map_err(|e| failed("devpts", e))?;
+            Ok(Prepared { at, directory: true, no_links: true, what: PreparedKind::Tree(tree) })
+        }
+        Some(kind @ ("proc" | "sysfs" | "mqueue" | "cgroup2")) => {
+            let mut list = Vec::new();
+            for (key, value) in options.rest.iter().filter(|(key, _)| *key != "optional") {
+                list.push((text(key)?, text(value)?));
+            }
+            let optional = options.rest.iter().any(|(key, _)| *key == "optional");
+            let what =
+                PreparedKind::Fresh { kind: text(kind)?, options: list, attributes: options.attributes, optional };
+            Ok(Prepared { at, directory: true, no_links: true, what })
+        }
+        Some(other) => Err(Error::InvalidLaunch(format!("`{destination}` cannot be a mount of type `{other}`"))),
+    }
+}
+
+/// A C string of it.
+pub(crate) fn text(text: &str) -> Result<CString, Error> {
+    CString::new(text).map_err(|_| Error::InvalidLaunch(format!("`{}` has a NUL inside", text.escape_debug())))
+}
+
+fn bind(source: &str, recursive: bool, attributes: u64) -> Result<OwnedFd, Errno> {
+    if !source.starts_with('/') {
+        return Err(Errno::INVAL);
+    }
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    let tree = open_tree(CWD, source, flags)?;
+    ctk_sys::mount_set_attributes(tree.as_fd(), recursive, attributes)?;
+    Ok(tree)
+}
+
+fn fresh(kind: &str, options: &[(&str, &str)], attributes: u64) -> Result<OwnedFd, Errno> {
+    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for (key, value) in options {
+        match *value {
+            "" => fsconfig_set_flag(context.as_fd(), *key)?,
+            value => fsconfig_set_string(context.as_fd(), *key, value)?,
+        }
+    }
+    fsconfig_create(context.as_fd())?;
+    mounted(&context, attributes)
+}
+
+fn mounted(context: &OwnedFd, attributes: u64) -> Result<OwnedFd, Errno> {
+    let flags = MountAttrFlags::from_bits_retain(attributes as u32);
+    fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, flags)
+}
+
+fn overlay(options: &Options<'_>) -> Result<OwnedFd, (String, Errno)> {
+    let mut lowers = Vec::new();
+    for (key, value) in &options.rest {
+        match *key {
+            "lowerdir" => lowers.extend(split_lowers(value)),
+            "lowerdir+" => lowers.push((*value).to_string()),
+            _ => {}
+        }
+    }
+    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|e| ("overlay".to_string(), e))?;
+    // Held until the mount exists: long paths are given as /proc/self/fd/N.
+    let mut held = Vec::new();
+    let mut set_path = |key: &str, path: &str| -> Result<(), Errno> {
+        if path.len() <= FSCONFIG_STRING_BYTES {
+            return fsconfig_set_string(context.as_fd(), key, path);
+        }
+        let file = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        let short = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
+        held.push(file);
+        fsconfig_set_string(context.as_fd(), key, short)
+    };
+    for (index, lower) in lowers.iter().enumerate() {
+        match set_path("lowerdir+", lower) {
+            Ok(()) => {}
+            // Before linux 6.7: all in one string.
+            Err(Errno::INVAL) if index == 0 && Path::new(lower).is_dir() => {
+                let all = lowers.iter().map(|l| l.replace('\\', "\\\\").replace(':', "\\:")).collect::<Vec<_>>();
+                set_path("lowerdir", &all.join(":")).map_err(|e| ("lowerdir".to_string(), e))?;
+                break;
+            }
+            Err(e) => return Err((format!("lowerdir={lower}"), e)),
+        }
+    }
+    for (key, value) in &options.rest {
+        let result = match (*key, *value) {
+            ("lowerdir" | "lowerdir+", _) => continue,
+            ("upperdir" | "workdir", path) => set_path(key, path),
+            (key, "") => fsconfig_set_flag(context.as_fd(), key),
+            (key, value) => fsconfig_set_string(context.as_fd(), key, value),
+        };
+        result.map_err(|e| (format!("{key}={value}"), e))?;
+    }
+    let what = || "overlay of the image's layers".to_string();
+    fsconfig_create(context.as_fd()).map_err(|e| (what(), e))?;
+    mounted(&context, options.attributes).map_err(|e| (what(), e))
+}
+
+/// Splits at colons that no backslash escapes.
+fn split_lowers(value: &str) -> Vec<String> {
+    let mut parts = vec![String::new()];
+    let mut characters = value.chars();
+    while let Some(character) = characters.next() {
+        let part = match character {
+            '\\' => characters.next(),
+            ':' => {
+                parts.push(String::new());
+                None
+            }
+            other => Some(other),
+        };
+        if let (Some(c), Some(last)) = (part, parts.last_mut()) {
+            last.push(c);
+        }
+    }
+    parts.retain(|part| !part.is_empty());
+    parts
+}
+
+/// A `/dev` with the nodes, links and mount points that the runtime specification asks for (`config-linux.md`, default
+/// devices), and nothing of the host's.
+fn devices() -> Result<OwnedFd, (&'static str, Errno)> {
+    const NODES: [(&str, u32, u32); 6] =
+        [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+    const LINKS: [(&str, &str); 5] = [
+        ("/proc/self/fd", "fd"),
+        ("/proc/self/fd/0", "stdin"),
+        ("/proc/self/fd/1", "stdout"),
+        ("/proc/self/fd/2", "stderr"),
+        ("pts/ptmx", "ptmx"),
+    ];
+    let tree = fresh("tmpfs", &[("mode", "755"), ("size", "65536k")], NO_SUID | STRICT_ATIME).map_err(|e| ("tmpfs", e))?;
+    let all = Mode::from_raw_mode(0o666);
+    for (name, major, minor) in NODES {
+        let device = rustix::fs::makedev(major, minor);
+        rustix::fs::mknodat(&tree, name, FileType::CharacterDevice, all, device).map_err(|e| (name, e))?;
+        // The process's umask applied.
+        rustix::fs::chmodat(&tree, name, all, AtFlags::empty()).map_err(|e| (name, e))?;
+    }
+    for (target, name) in LINKS {
+        rustix::fs::symlinkat(target, &tree, name).map_err(|e| (name, e))?;
+    }
+    for name in ["pts", "shm", "mqueue"] {
+        rustix::fs::mkdirat(&tree, name, Mode::from_raw_mode(0o755)).map_err(|e| (name, e))?;
+    }
+    Ok(tree)
+}
+
+/// Both ends of a new terminal of a detached `devpts`.
+pub(crate) fn terminal(devpts: &OwnedFd, uid: u32) -> Result<(OwnedFd, OwnedFd), Error> {
+    use rustix::pty::OpenptFlags;
+    let failed = |what, e: Errno| Error::OpenTerminal { what, source: e.into() };
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let master = rustix::fs::openat(devpts, "ptmx", flags, Mode::empty()).map_err(|e| failed("ptmx", e))?;
+    rustix::pty::unlockpt(&master).map_err(|e| failed("unlock", e))?;
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags).map_err(|e| failed("other end", e))?;
+    let group = None::<Gid>;
+    rustix::fs::fchown(&slave, Some(Uid::from_raw(uid)), group).map_err(|e| failed("owner", e))?;
+    Ok((master, slave))
+}
+
+fn is_directory(file: &OwnedFd) -> Result<bool, Errno> {
+    let status = rustix::fs::fstat(file)?;
+    Ok(FileType::from_raw_mode(status.st_mode) == FileType::Directory)
+}
+
+/// Mount points that were missing in a root and made for the container; removed again if they stayed empty, so that a
+/// build's layer does not hold them.
+#[derive(Debug, Default)]
+pub(crate) struct Stubs {
+    made: Vec<(String, bool)>,
+}
+
+const INSIDE: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
+
+impl Stubs {
+    /// Makes what is missing of `path`.
+    pub(crate) fn make(&mut self, root: &OwnedFd, path: &str, directory: bool) -> io::Result<()> {
+        if exists(root, path) {
+            return Ok(());
+        }
+        let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+        let mut prefix = String::new();
+        for (index, part) in parts.iter().enumerate() {
+            let parent = open(root, if prefix.is_empty() { "/" } else { &prefix })?;
+            prefix = format!("{prefix}/{part}");
+            if exists(root, &prefix) {
+                continue;
+            }
+            let before = rustix::fs::fstat(&parent)?;
+            let as_directory = directory || index + 1 < parts.len();
+            let mode = Mode::from_raw_mode(if as_directory { 0o755 } else { 0o644 });
+            let result = if as_directory {
+                rustix::fs::mkdirat(&parent, *part, mode)
+            } else {
+                let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                rustix::fs::openat(&parent, *part, flags, mode).map(drop)
+            };
+            result?;
+            rustix::fs::chmodat(&parent, *part, mode, AtFlags::empty())?;
+            keep_times(&parent, &before);
+            self.made.push((prefix.clone(), as_directory));
+        }
+        Ok(())
+    }
+
+    /// Removes what is still empty.
+    pub(crate) fn remove(&mut self, root: &OwnedFd) {
+        while let Some((path, directory)) = self.made.pop() {
+            let Some((parent, name)) = path.rsplit_once('/') else { continue };
+            let Ok(parent) = open(root, if parent.is_empty() { "/" } else { parent }) else { continue };
+            let Ok(before) = rustix::fs::fstat(&parent) else { continue };
+            let removed = if directory {
+                rustix::fs::unlinkat(&parent, name, AtFlags::REMOVEDIR)
+            } else {
+                match rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+                    Ok(status) if status.st_size == 0 => rustix::fs::unlinkat(&parent, name, AtFlags::empty()),
+                    _ => continue,
+                }
+            };
+            if removed.is_ok() {
+                keep_times(&parent, &before);
+            }
+        }
+    }
+}
+
+/// Gives a directory back the times it had. A path descriptor cannot be used for it directly.
+fn keep_times(directory: &OwnedFd, before: &rustix::fs::Stat) {
+    let time = |seconds: i64, nanoseconds: u64| rustix::fs::Timespec {
+        tv_sec: seconds,
+        tv_nsec: nanoseconds.try_into().unwrap_or_default(),
+    };
+    let times = rustix::fs::Timestamps {
+        last_access: time(before.st_atime, before.st_atime_nsec),
+        last_modification: time(before.st_mtime, before.st_mtime_nsec),
+    };
+    let _ = rustix::fs::utimensat(directory, ".", &times, AtFlags::empty());
+}
+
+fn open(root: &OwnedFd, path: &str) -> Result<OwnedFd, Errno> {
+    rustix::fs::openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), INSIDE)
+}
+
+fn exists(root: &OwnedFd, path: &str) -> bool {
+    open(root, path).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lower_directories_split_at_bare_colons() {
+        assert_eq!(split_lowers(r"/a:/b\:c:/d\\e"), ["/a", "/b:c", r"/d\e"]);
+        assert_eq!(split_lowers("/only"), ["/only"]);
+    }
+
+    #[test]
+    fn options_are_attributes_or_for_the_file_system() {
+        let options = ["ro", "nosuid", "size=1m", "rbind", "userxattr"].map(String::from);
+        let found = split(&options);
+        assert_eq!((found.attributes, found.recursive), (READ_ONLY | NO_SUID, true));
+        assert_eq!(found.rest, [("size", "1m"), ("userxattr", "")]);
+    }
+}

@@ -1,0 +1,131 @@
+//! What is written down about a running container, so that whoever comes after a killed process can clean up.
+//!
+//! `<state_dir>/<id>/lock` is locked as long as the process that started the container lives; `cgroups` lists its
+//! cgroup directories, one a line; `pid` holds its first process and when that started.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use crate::Error;
+use crate::cgroup::Cgroups;
+use crate::limits::{LOCK_ATTEMPTS, STALE_CONTAINERS};
+
+/// The directory of one container.
+#[derive(Debug)]
+pub(crate) struct State {
+    directory: PathBuf,
+    _lock: File,
+}
+
+impl State {
+    pub(crate) fn create(state_dir: &Path, id: &str) -> Result<State, Error> {
+        let usable = !id.is_empty() && !id.starts_with('.') && !id.contains('/') && id.len() <= 128;
+        if !usable {
+            return Err(Error::InvalidLaunch(format!("`{id}` cannot be an id")));
+        }
+        let directory = state_dir.join(id);
+        let keep = |path: &Path, source| Error::KeepState { path: path.into(), source };
+        let path = directory.join("lock");
+        // A cleanup may look at the directory between our making and locking it: then make it anew.
+        for _ in 0..LOCK_ATTEMPTS {
+            fs::create_dir_all(&directory).map_err(|e| keep(&directory, e))?;
+            let lock = match File::create(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                other => other.map_err(|e| keep(&path, e))?,
+            };
+            match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => {}
+                Err(Errno::WOULDBLOCK) => {
+                    std::thread::sleep(std::time::Duration::from_millis(1));
+                    continue;
+                }
+                Err(other) => return Err(keep(&path, other.into())),
+            }
+            let same = fs::metadata(&path).is_ok_and(|now| lock.metadata().is_ok_and(|held| held.ino() == now.ino()));
+            if same {
+                return Ok(State { directory, _lock: lock });
+            }
+        }
+        Err(Error::Busy { id: id.into() })
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    pub(crate) fn keep_cgroups(&self, paths: &[PathBuf]) -> Result<(), Error> {
+        if paths.is_empty() {
+            return Ok(());
+        }
+        let text: String = paths.iter().map(|path| format!("{}\n", path.display())).collect();
+        self.keep("cgroups", &text)
+    }
+
+    pub(crate) fn keep_pid(&self, pid: i32) -> Result<(), Error> {
+        self.keep("pid", &format!("{pid} {}\n", start_time(pid).unwrap_or(0)))
+    }
+
+    fn keep(&self, name: &str, text: &str) -> Result<(), Error> {
+        let path = self.directory.join(name);
+        fs::write(&path, text).map_err(|source| Error::KeepState { path, source })
+    }
+
+    /// Forgets the container. Files that the caller put there go too.
+    pub(crate) fn remove(&self) {
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// Kills and removes what containers of killed processes left behind in a state directory: processes, cgroups, files.
+/// Gives back how many there were. Containers of living processes stay.
+pub fn cleanup_stale(state_dir: &Path) -> Result<usize, Error> {
+    let keep = |source| Error::KeepState { path: state_dir.into(), source };
+    let entries = match fs::read_dir(state_dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(error) => return Err(keep(error)),
+    };
+    let mut cleaned = 0;
+    for entry in entries.take(STALE_CONTAINERS) {
+        let directory = entry.map_err(keep)?.path();
+        let Ok(lock) = File::open(directory.join("lock")) else { continue };
+        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+            continue;
+        }
+        kill_recorded(&directory);
+        let text = fs::read_to_string(directory.join("cgroups")).unwrap_or_default();
+        let mut cgroups = Cgroups::adopt(text.lines().map(PathBuf::from).collect());
+        if !cgroups.paths().is_empty() {
+            cgroups.kill();
+        }
+        if cgroups.remove() && fs::remove_dir_all(&directory).is_ok() {
+            cleaned += 1;
+        }
+    }
+    Ok(cleaned)
+}
+
+fn kill_recorded(directory: &Path) {
+    let text = fs::read_to_string(directory.join("pid")).unwrap_or_default();
+    let Some((pid, started)) = text.trim().split_once(' ') else { return };
+    let (Ok(number), Ok(started)) = (pid.parse::<i32>(), started.parse::<u64>()) else { return };
+    let Some(pid) = Pid::from_raw(number) else { return };
+    let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { return };
+    // The number may belong to another process by now; the start time tells.
+    if started != 0 && start_time(number) == Some(started) {
+        let _ = pidfd_send_signal(&pidfd, Signal::KILL);
+    }
+}
+
+/// Field 22 of `/proc/<pid>/stat`: clock ticks since boot.
+fn start_time(pid: i32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, rest) = text.rsplit_once(')')?;
+    rest.split_whitespace().nth(19)?.parse().ok()
+}

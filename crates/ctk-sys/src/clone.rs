@@ -1,0 +1,128 @@
+//! Starting a child by one `clone3`.
+
+use core::mem::size_of;
+
+use rustix::fd::{AsRawFd, FromRawFd, OwnedFd};
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
+use syscalls::{Sysno, syscall};
+
+use crate::child::{self, Context};
+use crate::step::{RawFd, Step};
+
+/// How to start a child.
+pub struct Start<'a> {
+    /// `CLONE_NEW…` flags.
+    pub namespaces: u64,
+    /// A v2 cgroup directory to be born in.
+    pub cgroup: Option<RawFd>,
+    /// What it does; the last step should be [`Step::Execute`], a child that runs out of steps exits with 0.
+    pub steps: &'a [Step<'a>],
+}
+
+/// A started child.
+pub struct Child {
+    /// Its process id.
+    pub pid: i32,
+    pidfd: OwnedFd,
+    report: OwnedFd,
+}
+
+/// Which step failed, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Index in [`Start::steps`].
+    pub step: usize,
+    /// Why.
+    pub errno: i32,
+}
+
+/// Not in `libc` at its full width.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// `struct clone_args`, version 2 (linux 5.7).
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+/// Starts a child that walks `start.steps`. Call from a thread that lives as long as the process if a step is
+/// [`Step::DieWithParent`]. The error is that of `clone3` itself; see [`Child::executed`] for the steps.
+pub fn start(start: &Start<'_>) -> Result<Child, Errno> {
+    let (report_read, report_write) = pipe_with(PipeFlags::CLOEXEC)?;
+    let mut pidfd: RawFd = -1;
+    let mut flags = start.namespaces | libc::CLONE_PIDFD as u64;
+    let mut cgroup = 0;
+    if let Some(fd) = start.cgroup {
+        flags |= CLONE_INTO_CGROUP;
+        cgroup = fd as u64;
+    }
+    let arguments = CloneArgs {
+        flags,
+        pidfd: &raw mut pidfd as u64,
+        exit_signal: libc::SIGCHLD as u64,
+        cgroup,
+        ..CloneArgs::default()
+    };
+    let mut context = Context::new(report_write.as_raw_fd());
+    let read_end = report_read.as_raw_fd();
+    // Handlers of this process must not run in the child: until it resets them, it hears nothing.
+    let all = u64::MAX;
+    let mut before: u64 = 0;
+    // SAFETY: both masks are 8 bytes, the size the kernel is told, and outlive the call.
+    let blocked =
+        unsafe { syscall!(Sysno::rt_sigprocmask, libc::SIG_SETMASK, &raw const all, &raw mut before, size_of::<u64>()) };
+    // SAFETY: without CLONE_VM the child gets a copy of this memory and stack, so returning twice is like `fork`; the
+    // arguments are a valid clone_args of the size given. The child branch below never returns.
+    let result = unsafe { syscall!(Sysno::clone3, &raw const arguments, size_of::<CloneArgs>()) };
+    if let Ok(0) = result {
+        child::close(read_end);
+        child::run(&mut context, start.steps);
+    }
+    if blocked.is_ok() {
+        // SAFETY: as above; a null old mask is allowed.
+        let _ = unsafe {
+            syscall!(Sysno::rt_sigprocmask, libc::SIG_SETMASK, &raw const before, 0_usize, size_of::<u64>())
+        };
+    }
+    match result {
+        Ok(pid) => {
+            // SAFETY: the kernel stored a new descriptor in `pidfd` because of CLONE_PIDFD; nobody else knows it.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            Ok(Child { pid: pid as i32, pidfd, report: report_read })
+        }
+        Err(errno) => Err(Errno::from_raw_os_error(errno.into_raw())),
+    }
+}
+
+impl Child {
+    /// Waits until the child became its program, or gives the step that failed; and its pidfd. A child that was killed
+    /// on the way counts as started: its end tells.
+    pub fn executed(self) -> (OwnedFd, Result<(), Failure>) {
+        let mut record = [0_u8; 8];
+        let mut have = 0;
+        while let Some(rest) = record.get_mut(have..).filter(|rest| !rest.is_empty()) {
+            match rustix::io::read(&self.report, rest) {
+                Ok(0) => return (self.pidfd, Ok(())),
+                Ok(count) => have += count,
+                Err(Errno::INTR) => {}
+                Err(_) => return (self.pidfd, Ok(())),
+            }
+        }
+        let [s0, s1, s2, s3, e0, e1, e2, e3] = record;
+        let step = u32::from_ne_bytes([s0, s1, s2, s3]) as usize;
+        let errno = i32::from_ne_bytes([e0, e1, e2, e3]);
+        (self.pidfd, Err(Failure { step, errno }))
+    }
+}
