@@ -1,1 +1,30 @@
-//! Layers to mounts and back.
+//! Layers to mounts and back: unpacked layers on disk, overlay mounts over them, and tars of what changed.
+//!
+//! A layer is a directory `layers/<key>/` of the store: `fs/` is its tree in overlay's own format (whiteouts are
+//! character devices 0:0, opaque directories have `trusted.overlay.opaque`), `info.json` says what it weighs. It
+//! appears by one rename after a `syncfs`, so it is complete or not there. What a RUN changed is written straight into
+//! the next layer's tree ([`Workspace`]); it is packed into a tar only when somebody needs the bytes.
+//!
+//! Paths inside a tree are resolved by the kernel (`openat2` with `RESOLVE_IN_ROOT`); names are only ever used
+//! against held directory fds.
+
+pub mod copy;
+mod dir;
+mod error;
+mod extract;
+mod key;
+pub mod limits;
+mod overlay;
+mod pack;
+mod snapshots;
+mod tree;
+mod unpack;
+pub mod users;
+mod workspace;
+
+pub use error::SnapshotError;
+pub use key::{LayerKey, LayerKeyError};
+pub use pack::Packed;
+pub use snapshots::Snapshots;
+pub use tree::{Node, NodeKind, TreeView};
+pub use workspace::{Ephemeral, Workspace};

@@ -1,0 +1,15 @@
+//! Limits of file trees; crossing one is an ordinary error.
+
+/// Most layers under one mount: what overlayfs takes (`OVL_MAX_STACK`).
+pub const LAYERS_MAX: usize = 500;
+/// Most symbolic links followed in one path: the kernel's `MAXSYMLINKS`.
+pub const SYMLINKS_MAX: usize = 40;
+/// Deepest directory nesting that is walked, in levels: each level holds an open directory, and `PATH_MAX` allows
+/// no more than 2048 anyway.
+pub const DEPTH_MAX: usize = 2048;
+/// Largest list or value of extended attributes, in bytes: the kernel's `XATTR_LIST_MAX` and `XATTR_SIZE_MAX`.
+pub const XATTR_MAX_BYTES: usize = 64 << 10;
+/// Layers unpacked side by side: each has a thread that decodes and one that writes.
+pub const UNPACK_PARALLEL: usize = 3;
+/// Largest `/etc/passwd` or `/etc/group` of an image that is searched, in bytes.
+pub const USERS_MAX_BYTES: u64 = 4 << 20;

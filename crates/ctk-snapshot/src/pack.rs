@@ -1,0 +1,211 @@
+//! A layer's tree as a tar: walked in sorted order, compressed and hashed in the same pass.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use ctk_layer::{Compression, Entry, EntryKind, LayerError, LayerWriter, TarWriter, opaque_name, whiteout_name};
+use ctk_oci::{Descriptor, DiffId};
+use ctk_plan::Cancel;
+use ctk_store::{Links, StoreError};
+use rustix::fs::{FileType, Mode, OFlags, Stat, major, minor, openat, readlinkat};
+use serde::{Deserialize, Serialize};
+
+use crate::dir::{
+    DIRECTORY, Place, is_opaque, is_whiteout, join, kind_of, mtime_of, sorted_names, stat_if_there, xattrs,
+};
+use crate::error::{Context, display};
+use crate::extract::open_directory;
+use crate::limits::DEPTH_MAX;
+use crate::{LayerKey, SnapshotError, Snapshots};
+
+/// A layer as it travels.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Packed {
+    /// The compressed tar, a blob of the store.
+    pub descriptor: Descriptor,
+    /// Digest of the plain tar.
+    pub diff_id: DiffId,
+    /// Size of the plain tar, in bytes.
+    pub uncompressed_size: u64,
+}
+
+/// The namespace of the records that remember packed layers.
+const RECORDS: &str = "packed";
+
+impl Snapshots {
+    /// The layer `key` as a blob: packed now, or remembered from the last time. Times after `epoch` (seconds) become
+    /// `epoch`, so that the same files give the same digest whenever they were made.
+    ///
+    /// For layers that were built here. A pulled layer has its blob; packing its tree would give another one.
+    pub fn pack(
+        &self,
+        key: &LayerKey,
+        compression: Compression,
+        epoch: Option<i64>,
+        cancel: &Cancel,
+    ) -> Result<Packed, SnapshotError> {
+        let epoch_word = epoch.map_or_else(|| "none".to_owned(), |e| e.to_string());
+        let record = format!("{key} {} {epoch_word}", compression.key());
+        let cached = || -> Result<Option<Packed>, SnapshotError> {
+            let Some(packed) = self.store().record::<Packed>(RECORDS, &record)? else { return Ok(None) };
+            Ok(self.store().contains(&packed.descriptor.digest)?.then_some(packed))
+        };
+        if let Some(packed) = cached()? {
+            return Ok(packed);
+        }
+        let _lock = self.store().lock(&format!("pack {record}"), cancel).map_err(cancelled)?;
+        if let Some(packed) = cached()? {
+            return Ok(packed);
+        }
+        let packed = self.pack_now(key, compression, epoch, cancel)?;
+        let links = Links { blobs: vec![packed.descriptor.digest.clone()], layers: vec![key.to_string()], root: false };
+        self.store().put_record(RECORDS, &record, &packed, &links)?;
+        self.alias(key, &packed.diff_id)?;
+        Ok(packed)
+    }
+
+    fn pack_now(
+        &self,
+        key: &LayerKey,
+        compression: Compression,
+        epoch: Option<i64>,
+        cancel: &Cancel,
+    ) -> Result<Packed, SnapshotError> {
+        let failed = |error: io::Error| SnapshotError::Pack { key: key.to_string(), source: LayerError::Write(error) };
+        let tree = open_directory(&self.tree_path(key)?)?;
+        let workers = std::thread::available_parallelism().map_or(1, |n| n.get());
+        let ingest = self.store().ingest(None)?;
+        let tar = TarWriter::new(LayerWriter::new(ingest, compression, workers).map_err(failed)?);
+        let mut packer = Packer { key, tar, epoch, links: HashMap::new(), cancel };
+        if self.info(key)?.root.is_some() {
+            let stat = rustix::fs::fstat(&tree).context("stat", b"/")?;
+            packer.directory_entry(b"", &tree, &stat)?;
+        }
+        packer.walk(tree.as_fd(), b"", 0)?;
+        let writer = packer.tar.finish().map_err(|source| SnapshotError::Pack { key: key.to_string(), source })?;
+        let (ingest, summary) = writer.finish().map_err(failed)?;
+        let (digest, _) = ingest.commit()?;
+        debug_assert_eq!(digest, summary.digest);
+        Ok(Packed {
+            descriptor: summary.descriptor(),
+            diff_id: summary.diff_id,
+            uncompressed_size: summary.uncompressed_size,
+        })
+    }
+}
+
+pub(crate) fn cancelled(error: StoreError) -> SnapshotError {
+    match error {
+        StoreError::Cancelled => SnapshotError::Cancelled,
+        other => other.into(),
+    }
+}
+
+struct Packer<'a, W> {
+    key: &'a LayerKey,
+    tar: TarWriter<W>,
+    epoch: Option<i64>,
+    /// The first path of each file that has several.
+    links: HashMap<(u64, u64), Vec<u8>>,
+    cancel: &'a Cancel,
+}
+
+impl<W: Write> Packer<'_, W> {
+    fn walk(&mut self, directory: BorrowedFd<'_>, path: &[u8], depth: usize) -> Result<(), SnapshotError> {
+        if depth > DEPTH_MAX {
+            let reason = "directories are nested deeper than 2048 levels";
+            return Err(SnapshotError::Refused { path: display(path), reason });
+        }
+        if is_opaque(directory).context("read attributes of", path)? {
+            let marker = Entry::new(opaque_name(path), EntryKind::File { size: 0 }, 0o644);
+            self.append(&marker, io::empty())?;
+        }
+        for name in sorted_names(directory).context("list", path)? {
+            if self.cancel.is_cancelled() {
+                return Err(SnapshotError::Cancelled);
+            }
+            let path = join(path, &name);
+            // Without a parent that changes under us, what was listed is there.
+            let Some(stat) = stat_if_there(directory, &name).context("stat", &path)? else { continue };
+            match kind_of(&stat) {
+                FileType::Directory => {
+                    let child = openat(directory, &name[..], DIRECTORY | OFlags::NOFOLLOW, Mode::empty());
+                    let child = child.context("open", &path)?;
+                    self.directory_entry(&path, &child, &stat)?;
+                    self.walk(child.as_fd(), &path, depth + 1)?;
+                }
+                _ if is_whiteout(&stat) => {
+                    let whiteout = Entry::new(whiteout_name(&path), EntryKind::File { size: 0 }, 0o644);
+                    self.append(&whiteout, io::empty())?;
+                }
+                // A socket is somebody's open door, not content; no tar holds one.
+                FileType::Socket => {}
+                kind => self.leaf(directory, &name, path, kind, &stat)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn directory_entry(&mut self, path: &[u8], open: &OwnedFd, stat: &Stat) -> Result<(), SnapshotError> {
+        let mut entry = self.entry(path, EntryKind::Directory, stat);
+        entry.xattrs = xattrs(Place::Open(open.as_fd())).context("read attributes of", path)?;
+        self.append(&entry, io::empty())
+    }
+
+    fn leaf(
+        &mut self,
+        directory: BorrowedFd<'_>,
+        name: &[u8],
+        path: Vec<u8>,
+        kind: FileType,
+        stat: &Stat,
+    ) -> Result<(), SnapshotError> {
+        if stat.st_nlink > 1 {
+            let identity = (stat.st_dev, stat.st_ino);
+            if let Some(first) = self.links.get(&identity) {
+                let entry = self.entry(&path, EntryKind::HardLink { target: first.clone() }, stat);
+                return self.append(&entry, io::empty());
+            }
+            self.links.insert(identity, path.clone());
+        }
+        let device = (major(stat.st_rdev), minor(stat.st_rdev));
+        let kind = match kind {
+            FileType::RegularFile => {
+                let file = openat(directory, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
+                let file = File::from(file.context("open", &path)?);
+                let mut entry = self.entry(&path, EntryKind::File { size: stat.st_size as u64 }, stat);
+                entry.xattrs = xattrs(Place::Open(file.as_fd())).context("read attributes of", &path)?;
+                return self.append(&entry, file);
+            }
+            FileType::Symlink => {
+                let target = readlinkat(directory, name, Vec::new()).context("read link", &path)?;
+                EntryKind::Symlink { target: target.into_bytes() }
+            }
+            FileType::CharacterDevice => EntryKind::CharDevice { major: device.0, minor: device.1 },
+            FileType::BlockDevice => EntryKind::BlockDevice { major: device.0, minor: device.1 },
+            _ => EntryKind::Fifo,
+        };
+        let mut entry = self.entry(&path, kind, stat);
+        entry.xattrs = xattrs(Place::Named(directory, name)).context("read attributes of", &path)?;
+        self.append(&entry, io::empty())
+    }
+
+    fn entry(&self, path: &[u8], kind: EntryKind, stat: &Stat) -> Entry {
+        let mut entry = Entry::new(path, kind, stat.st_mode & 0o7777);
+        (entry.uid, entry.gid) = (stat.st_uid, stat.st_gid);
+        entry.mtime = mtime_of(stat).clamp_to(self.epoch);
+        entry
+    }
+
+    fn append(&mut self, entry: &Entry, data: impl io::Read) -> Result<(), SnapshotError> {
+        let appended = self.tar.append(entry, data);
+        appended.map_err(|source| match source {
+            LayerError::Write(error) if error.kind() == io::ErrorKind::StorageFull => {
+                SnapshotError::Full { action: "pack", path: self.key.to_string(), source: error }
+            }
+            source => SnapshotError::Pack { key: self.key.to_string(), source },
+        })
+    }
+}

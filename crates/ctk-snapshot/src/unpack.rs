@@ -1,0 +1,155 @@
+//! Images onto disk: layers side by side; in each, one thread verifies and decompresses, another hashes and writes.
+
+use std::collections::HashMap;
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use ctk_layer::{TarReader, decode, pipelined};
+use ctk_oci::{Algorithm, Descriptor, DiffId, Digester, Document, ImageConfig, Manifest};
+use ctk_plan::{Cancel, ProgressUnit, Step};
+use ctk_store::StoreError;
+
+use crate::extract::{Extractor, Overrides, Style, open_directory};
+use crate::limits::UNPACK_PARALLEL;
+use crate::snapshots::{Info, RootAttributes};
+use crate::{LayerKey, SnapshotError, Snapshots};
+
+impl Snapshots {
+    /// Unpacks the layers of `manifest` that are not here yet and gives all their keys, base first. Blobs of layers
+    /// that are unpacked already need not be in the store. `step` hears the bytes written.
+    pub fn unpack_image(
+        &self,
+        manifest: &Manifest,
+        step: Option<&Step>,
+        cancel: &Cancel,
+    ) -> Result<Vec<LayerKey>, SnapshotError> {
+        let config: Document<ImageConfig> = self.store().document("image config", &manifest.config)?;
+        let diff_ids = &config.value().rootfs.diff_ids;
+        if diff_ids.len() != manifest.layers.len() {
+            let (layers, diff_ids) = (manifest.layers.len(), diff_ids.len());
+            return Err(SnapshotError::LayerCount { layers, diff_ids });
+        }
+        let keys: Vec<LayerKey> = diff_ids.iter().map(LayerKey::diff).collect();
+        let mut missing: HashMap<&DiffId, &Descriptor> = HashMap::new();
+        for (diff_id, layer) in diff_ids.iter().zip(&manifest.layers) {
+            if !self.has(&LayerKey::diff(diff_id))? {
+                missing.insert(diff_id, layer);
+            }
+        }
+        // The largest first: it decides when everything is done.
+        let mut missing: Vec<(&DiffId, &Descriptor)> = missing.into_iter().collect();
+        missing.sort_by(|a, b| b.1.size.cmp(&a.1.size).then_with(|| a.0.cmp(b.0)));
+        let (next, written) = (AtomicUsize::new(0), AtomicU64::new(0));
+        let failure: Mutex<Option<SnapshotError>> = Mutex::new(None);
+        // Stops the other layers when one fails; the caller's own word is asked as well.
+        let stop = Cancel::new();
+        std::thread::scope(|scope| {
+            for _ in 0..missing.len().min(UNPACK_PARALLEL) {
+                scope.spawn(|| {
+                    while let Some((diff_id, layer)) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        let mut last = 0;
+                        let mut progress = |bytes: u64| {
+                            let total = written.fetch_add(bytes - last, Ordering::Relaxed) + bytes - last;
+                            // A report a mebibyte is as much as anybody reads.
+                            if let Some(step) = step
+                                && bytes >> 20 != last >> 20
+                            {
+                                step.progress(total, None, ProgressUnit::Bytes);
+                            }
+                            last = bytes;
+                            if cancel.is_cancelled() {
+                                stop.cancel();
+                            }
+                        };
+                        if let Err(error) = self.unpack_layer(layer, diff_id, &mut progress, &stop) {
+                            let mut failure = failure.lock().expect("no panic while locked");
+                            if failure.is_none() {
+                                *failure = Some(error);
+                            }
+                            stop.cancel();
+                        }
+                    }
+                });
+            }
+        });
+        match failure.into_inner().expect("no panic while locked") {
+            Some(_) if cancel.is_cancelled() => Err(SnapshotError::Cancelled),
+            Some(error) => Err(error),
+            None => Ok(keys),
+        }
+    }
+
+    fn unpack_layer(
+        &self,
+        layer: &Descriptor,
+        diff_id: &DiffId,
+        progress: &mut dyn FnMut(u64),
+        cancel: &Cancel,
+    ) -> Result<(), SnapshotError> {
+        if cancel.is_cancelled() {
+            return Err(SnapshotError::Cancelled);
+        }
+        let key = LayerKey::diff(diff_id);
+        let locked = self.store().lock(&format!("unpack {key}"), cancel);
+        let _lock = locked.map_err(|error| match error {
+            StoreError::Cancelled => SnapshotError::Cancelled,
+            other => other.into(),
+        })?;
+        if self.has(&key)? {
+            return Ok(());
+        }
+        let name = layer.digest.to_string();
+        let unpack = |error: io::Error| {
+            let source = ctk_layer::LayerError::Read(error);
+            SnapshotError::Unpack { layer: name.clone(), source }
+        };
+        let scratch = self.store().scratch()?;
+        let tree = scratch.path().join("fs");
+        std::fs::create_dir(&tree).map_err(|source| StoreError::Io {
+            action: "create directory",
+            path: tree.clone(),
+            source,
+        })?;
+        let root = open_directory(&tree)?;
+        let (_, stream) = decode(self.store().open_blob(layer)?).map_err(unpack)?;
+        let hashed =
+            Hashed { inner: pipelined(stream).map_err(unpack)?, digester: Some(diff_id.0.algorithm().digester()) };
+        let mut tar = TarReader::new(hashed);
+        let mut extractor = Extractor::new(root.as_fd(), b"", Style::Layer, Overrides::default());
+        extractor.run(&name, &mut tar, progress, cancel)?;
+        let rest = tar.finish();
+        let mut hashed = rest.map_err(|source| SnapshotError::Unpack { layer: name.clone(), source })?;
+        let digester = hashed.digester.take().unwrap_or_else(|| Algorithm::Sha256.digester());
+        let found = DiffId(digester.finish());
+        if found != *diff_id {
+            return Err(SnapshotError::DiffId { layer: name, expected: diff_id.clone(), found });
+        }
+        let attributes = extractor.root_entry.map(|entry| RootAttributes {
+            mode: entry.mode,
+            uid: entry.uid,
+            gid: entry.gid,
+            mtime: (entry.mtime.seconds, entry.mtime.nanos),
+            xattrs: entry.xattrs.into_iter().collect(),
+        });
+        let info = Info { bytes: extractor.bytes, empty: extractor.entries == 0, root: attributes };
+        self.adopt(&scratch, &key, &info)
+    }
+}
+
+/// Hashes what passes through.
+struct Hashed<R> {
+    inner: R,
+    digester: Option<Digester>,
+}
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buffer)?;
+        if let Some(digester) = &mut self.digester {
+            digester.update(&buffer[..n]);
+        }
+        Ok(n)
+    }
+}

@@ -1,0 +1,165 @@
+//! The next layer, while it is being made.
+
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use ctk_oci::Mount;
+use ctk_store::Scratch;
+use rustix::fs::FileType;
+
+use crate::dir::{DIRECTORY, Place, is_whiteout, kind_of, mtime_of, sorted_names, stat_if_there, xattrs};
+use crate::error::Context;
+use crate::extract::open_directory;
+use crate::overlay::Overlay;
+use crate::snapshots::{Info, RootAttributes};
+use crate::{LayerKey, SnapshotError, Snapshots};
+
+/// A writable tree over parents; what changes becomes a layer by [`Workspace::commit`], or nothing when dropped.
+///
+/// It may be mounted several times, one after the other (a RUN, then file operations): close or end one mount before
+/// the next, and all before committing.
+pub struct Workspace {
+    snapshots: Snapshots,
+    lower: Vec<PathBuf>,
+    root: RootAttributes,
+    upper: PathBuf,
+    mounts: AtomicU32,
+    scratch: Scratch,
+}
+
+impl Workspace {
+    pub(crate) fn new(snapshots: &Snapshots, parents: &[LayerKey]) -> Result<Workspace, SnapshotError> {
+        let lower = snapshots.lower(parents)?;
+        let attributes = snapshots.root_attributes(parents)?;
+        let scratch = snapshots.store().scratch()?;
+        let upper = scratch.path().join("fs");
+        fs::create_dir(&upper).context("create directory", upper.as_os_str().as_encoded_bytes())?;
+        attributes.apply(&open_directory(&upper)?).context("set attributes of", b"/")?;
+        let root = attributes;
+        Ok(Workspace { snapshots: snapshots.clone(), lower, root, upper, mounts: AtomicU32::new(0), scratch })
+    }
+
+    /// The root of a container over this workspace, for the runtime. Each call makes a mount of its own.
+    pub fn root_mount(&self) -> Result<Mount, SnapshotError> {
+        let work = self.work()?;
+        self.overlay(&work).mount()
+    }
+
+    /// The root as a detached mount, for file operations from outside. It lasts as long as the fd.
+    ///
+    /// Over no parents at all there is nothing to overlay; the fd is the layer's own directory then.
+    pub fn open_root(&self) -> Result<OwnedFd, SnapshotError> {
+        if self.lower.is_empty() {
+            return open_directory(&self.upper);
+        }
+        let work = self.work()?;
+        self.overlay(&work).open()
+    }
+
+    /// The directory that becomes the layer, in overlay's format.
+    pub fn upper(&self) -> &Path {
+        &self.upper
+    }
+
+    /// Whether nothing was changed so far.
+    pub fn is_empty(&self) -> Result<bool, SnapshotError> {
+        Ok(self.weigh()?.empty)
+    }
+
+    /// Makes it the layer `key`, durably and at once. A layer of that key that is already there wins: the key says
+    /// how it was made, so it is the same.
+    pub fn commit(self, key: &LayerKey) -> Result<(), SnapshotError> {
+        let info = self.weigh()?;
+        for number in 0..self.mounts.load(Ordering::Relaxed) {
+            let work = self.scratch.path().join(format!("work-{number}"));
+            fs::remove_dir_all(&work).context("remove", work.as_os_str().as_encoded_bytes())?;
+        }
+        self.snapshots.adopt(&self.scratch, key, &info)
+    }
+
+    fn overlay<'a>(&'a self, work: &'a Path) -> Overlay<'a> {
+        let mut lower = self.lower.clone();
+        if lower.is_empty() {
+            // An overlay wants a lower directory; the work directory's neighbour is empty for good.
+            lower.push(work.with_file_name("none"));
+        }
+        Overlay { lower, upper: Some((&self.upper, work)) }
+    }
+
+    /// A work directory of its own for each mount: a volatile overlay refuses one that was used.
+    fn work(&self) -> Result<PathBuf, SnapshotError> {
+        let none = self.scratch.path().join("none");
+        if self.lower.is_empty() && !none.exists() {
+            fs::create_dir(&none).context("create directory", none.as_os_str().as_encoded_bytes())?;
+        }
+        let number = self.mounts.fetch_add(1, Ordering::Relaxed);
+        let work = self.scratch.path().join(format!("work-{number}"));
+        fs::create_dir(&work).context("create directory", work.as_os_str().as_encoded_bytes())?;
+        Ok(work)
+    }
+
+    fn weigh(&self) -> Result<Info, SnapshotError> {
+        let root = open_directory(&self.upper)?;
+        let stat = rustix::fs::fstat(&root).context("stat", b"/")?;
+        let attributes = RootAttributes {
+            mode: stat.st_mode & 0o7777,
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+            mtime: self.root.mtime,
+            xattrs: xattrs(Place::Open(root.as_fd())).context("read attributes of", b"/")?.into_iter().collect(),
+        };
+        let changed = attributes != self.root;
+        let names = sorted_names(&root).context("list", b"/")?;
+        let mtime = mtime_of(&stat);
+        let attributes = RootAttributes { mtime: (mtime.seconds, mtime.nanos), ..attributes };
+        let bytes = weigh(&root)?;
+        Ok(Info { bytes, empty: names.is_empty() && !changed, root: changed.then_some(attributes) })
+    }
+}
+
+/// Bytes of the files below `directory`, for the collector's accounts.
+fn weigh(directory: &OwnedFd) -> Result<u64, SnapshotError> {
+    let mut bytes = 0;
+    for name in sorted_names(directory).context("list", b"")? {
+        let Some(stat) = stat_if_there(directory, &name).context("stat", &name)? else { continue };
+        match kind_of(&stat) {
+            FileType::Directory => {
+                let flags = DIRECTORY | rustix::fs::OFlags::NOFOLLOW;
+                let child = rustix::fs::openat(directory, &name[..], flags, rustix::fs::Mode::empty());
+                bytes += weigh(&child.context("open", &name)?)?;
+            }
+            FileType::RegularFile => bytes += stat.st_size as u64,
+            _ if is_whiteout(&stat) => {}
+            _ => {}
+        }
+    }
+    Ok(bytes)
+}
+
+/// A container's root: writable, deleted on drop, never a layer.
+pub struct Ephemeral {
+    workspace: Workspace,
+}
+
+impl Ephemeral {
+    pub(crate) fn new(workspace: Workspace) -> Ephemeral {
+        Ephemeral { workspace }
+    }
+
+    /// See [`Workspace::root_mount`].
+    pub fn root_mount(&self) -> Result<Mount, SnapshotError> {
+        self.workspace.root_mount()
+    }
+
+    /// See [`Workspace::open_root`].
+    pub fn open_root(&self) -> Result<OwnedFd, SnapshotError> {
+        self.workspace.open_root()
+    }
+
+    /// What was written, in overlay's format.
+    pub fn upper(&self) -> &Path {
+        self.workspace.upper()
+    }
+}
