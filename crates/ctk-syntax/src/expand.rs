@@ -27,7 +27,7 @@ pub enum Found {
     Value(String),
     /// Nothing is known by that name.
     Undefined,
-    /// It will be known later: the whole `${…}` stays as it was written, and the result is marked deferred.
+    /// It will be known later: its `${…}` stays as it was written, and the result is marked deferred.
     Later,
     /// It is known, but its value could not be had; one sentence.
     Failed(String),
@@ -86,7 +86,8 @@ impl ExpandSyntax {
 /// An expanded text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expanded {
-    /// The text. When deferred it is the original one, untouched.
+    /// The text. When deferred, a text to be expanded once more: each `${…}` with such a name stands as it was
+    /// written, and every other dollar is doubled.
     pub text: String,
     /// Whether a name answered [`Found::Later`].
     pub deferred: bool,
@@ -147,10 +148,14 @@ pub fn expand(
     syntax: &ExpandSyntax,
     lookup: &mut dyn FnMut(&str) -> Found,
 ) -> Result<Expanded, ExpandError> {
-    let mut run = Run { text, at: 0, syntax, lookup: Some(lookup), deferred: false, depth: 0, size: 0, words: None };
+    let mut run = Run::new(text, syntax, &mut *lookup);
     let out = run.until(&[])?;
-    let deferred = run.deferred;
-    Ok(Expanded { text: if deferred { text.to_string() } else { out }, deferred })
+    if !run.deferred {
+        return Ok(Expanded { text: out, deferred: false });
+    }
+    let mut run = Run::new(text, syntax, lookup);
+    run.template = true;
+    Ok(Expanded { text: run.until(&[])?, deferred: true })
 }
 
 /// `text` expanded and split at blanks outside quotes, also blanks that came from a value; for instructions that take
@@ -160,8 +165,8 @@ pub fn expand_words(
     syntax: &ExpandSyntax,
     lookup: &mut dyn FnMut(&str) -> Found,
 ) -> Result<Vec<String>, ExpandError> {
-    let words = Some(Words::default());
-    let mut run = Run { text, at: 0, syntax, lookup: Some(lookup), deferred: false, depth: 0, size: 0, words };
+    let mut run = Run::new(text, syntax, lookup);
+    run.words = Some(Words::default());
     run.until(&[])?;
     let mut words = run.words.unwrap_or_default();
     words.end();
@@ -176,7 +181,7 @@ pub fn names_in(text: &str, syntax: &ExpandSyntax) -> Vec<String> {
         names.push(name.to_string());
         Found::Later
     };
-    let _ = expand(text, syntax, &mut lookup);
+    let _ = Run::new(text, syntax, &mut lookup).until(&[]);
     names
 }
 
@@ -217,9 +222,16 @@ struct Run<'t, 'l> {
     size: usize,
     /// Collects words at the outermost level.
     words: Option<Words>,
+    /// The outcome will be expanded once more.
+    template: bool,
 }
 
-impl Run<'_, '_> {
+impl<'t, 'l> Run<'t, 'l> {
+    fn new(text: &'t str, syntax: &'l ExpandSyntax, lookup: &'l mut dyn FnMut(&str) -> Found) -> Run<'t, 'l> {
+        let lookup = Some(lookup);
+        Run { text, at: 0, syntax, lookup, deferred: false, depth: 0, size: 0, words: None, template: false }
+    }
+
     fn rest(&self) -> &str {
         &self.text[self.at..]
     }
@@ -256,7 +268,15 @@ impl Run<'_, '_> {
             let start = self.at;
             match c {
                 '$' => {
-                    let text = self.dollar()?;
+                    let before = std::mem::take(&mut self.deferred);
+                    let mut text = self.dollar()?;
+                    if self.template && self.depth == 0 {
+                        text = match self.deferred {
+                            true => self.text[start..self.at].to_string(),
+                            false => text.replace('$', "$$"),
+                        };
+                    }
+                    self.deferred |= before;
                     self.put(&mut out, &text, true)?;
                 }
                 '\'' if self.syntax.quotes == Quotes::Shell => {

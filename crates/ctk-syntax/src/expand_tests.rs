@@ -84,7 +84,7 @@ fn a_project_says_what_is_wrong() {
 #[test]
 fn what_comes_later_keeps_the_whole_text() {
     let found = expand("$$ ${x} ${platform%/*}", &ExpandSyntax::PROJECT, &mut known).unwrap();
-    assert_eq!(found, Expanded { text: "$$ ${x} ${platform%/*}".into(), deferred: true });
+    assert_eq!(found, Expanded { text: "$$ value ${platform%/*}".into(), deferred: true });
     assert_eq!(names_in("${a:-${b}} ${c}", &ExpandSyntax::PROJECT), ["a", "b", "c"]);
 }
 
