@@ -42,6 +42,8 @@ pub struct Observed {
     pub results: BTreeMap<Fingerprint, Produced>,
     /// What push targets show now; a place that shows nothing is missing here.
     pub targets: BTreeMap<String, Digest>,
+    /// What push targets should show, as far as the image's digest is known already.
+    pub wanted: BTreeMap<String, Digest>,
     /// Push targets that could not be asked, with the reason.
     pub unreachable: BTreeMap<String, String>,
     /// Lock entries that units wait for, by address: they are resolved before anything runs.
@@ -239,7 +241,7 @@ fn reasons(
             reasons.push(Reason::Upstream { address: need.address.clone() });
         }
     }
-    targets(unit, result, needs, seen, &mut reasons);
+    targets(unit, result, seen, &mut reasons);
     reasons
 }
 
@@ -266,11 +268,8 @@ fn changes(unit: &Unit, last: &Last, needs: &[&PlannedUnit], reasons: &mut Vec<R
     }
 }
 
-/// Compares what the targets show with what they should show: the image, if its digest is known already, else what
-/// the same unit wrote before.
-fn targets(unit: &Unit, result: Option<&Produced>, needs: &[&PlannedUnit], seen: &Observed, reasons: &mut Vec<Reason>) {
-    let image = unit.image.as_ref().and_then(|address| needs.iter().find(|need| need.address == *address));
-    let image = image.and_then(|need| need.result.as_ref()).and_then(|result| result.image.as_ref());
+/// Compares what the targets show with what they should show: what the same unit wrote before, else what is wanted.
+fn targets(unit: &Unit, result: Option<&Produced>, seen: &Observed, reasons: &mut Vec<Reason>) {
     let last = seen.last.get(&unit.address);
     for target in &unit.targets {
         if let Some(cause) = seen.unreachable.get(target) {
@@ -280,7 +279,7 @@ fn targets(unit: &Unit, result: Option<&Produced>, needs: &[&PlannedUnit], seen:
         let found = seen.targets.get(target);
         let written = result.and_then(|result| result.published.get(target));
         let recorded = last.and_then(|last| last.published.get(target));
-        let want = written.or(image.map(|image| &image.digest));
+        let want = written.or(seen.wanted.get(target));
         if want.is_some() && found == want {
             continue;
         }

@@ -94,8 +94,6 @@ pub struct Unit {
     pub inputs: BTreeMap<Input, String>,
     /// For a push: the places it writes, `host/repository:tag` and the like.
     pub targets: Vec<String>,
-    /// For a push: the image that its targets should show.
-    pub image: Option<Address>,
 }
 
 impl Unit {

@@ -14,7 +14,7 @@ fn address(text: &str) -> Address {
 fn unit(name: &str, needs: &[&str], inputs: &[(Input, &str)]) -> Unit {
     let inputs = inputs.iter().map(|(input, digest)| (input.clone(), (*digest).to_owned())).collect();
     let needs = needs.iter().map(|n| address(n)).collect();
-    Unit { address: address(name), needs, inputs, targets: Vec::new(), image: None }
+    Unit { address: address(name), needs, inputs, targets: Vec::new() }
 }
 
 fn project(file: &str) -> Vec<Unit> {
@@ -22,7 +22,6 @@ fn project(file: &str) -> Vec<Unit> {
     let base = (Input::Base("debian:12".into()), "sha256:aa");
     let mut push = unit("push:app", &["image:app", "test:app"], &[(Input::Declaration, "p")]);
     push.targets = vec![TARGET.into()];
-    push.image = Some(address("image:app"));
     vec![
         unit("image:app", &[], &[(Input::Declaration, "d"), source, base]),
         unit("test:app", &["image:app"], &[(Input::Declaration, "t")]),
