@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use ctk_oci::Reference;
 use ctk_plan::Address;
-/*P*/
+use ctk_project::{Project, Resource};
 use ctk_syntax::{Diagnostic, Diagnostics, Node, Reader, Spanned};
 
 use crate::assertions::{self, Assertion, TABLE};
 use crate::codes;
-use crate::decode;
 use crate::http::Url;
 use crate::limits;
+use crate::words;
 
 /// The name of the started image on the test's network.
 pub const IMAGE_HOST: &str = "image";
@@ -109,6 +109,18 @@ pub(crate) enum Probe {
     Http(Url),
     /// A port accepts connections.
     Tcp(u16),
+}
+
+/// Reads a `test` resource of `project`. All mistakes at once.
+pub fn decode(project: &Project, resource: &Resource) -> Result<TestDecl, Diagnostics> {
+    decode_node(&resource.address, &resource.node, &|name, diagnostics| match project.resolve_image(resource, name) {
+        Ok(ctk_project::Image::Project(address)) => Some(ImageName::Project(address)),
+        Ok(ctk_project::Image::Reference(reference)) => Some(ImageName::Reference(reference)),
+        Err(diagnostic) => {
+            diagnostics.push(diagnostic);
+            None
+        }
+    })
 }
 
 /// Reads a `test` node. `resolve` says what an `image=` means, in the scope of the node. All mistakes at once.
@@ -238,11 +250,11 @@ fn service(
 
 /// The block of `start` and `service`; `host` is the container's own name.
 fn launch(reader: &mut Reader<'_, '_>, host: &str) -> Launch {
-    let env = decode::env(reader);
-    let command = decode::opt_child_list(reader, "command", "an argument");
-    let entrypoint = decode::opt_child_list(reader, "entrypoint", "an argument");
-    let user = decode::opt_child_text(reader, "user", "a user");
-    let workdir = decode::opt_child_text(reader, "workdir", "a path");
+    let env = words::env(reader);
+    let command = words::opt_child_list(reader, "command", "an argument");
+    let entrypoint = words::opt_child_list(reader, "entrypoint", "an argument");
+    let user = words::opt_child_text(reader, "user", "a user");
+    let workdir = words::opt_child_text(reader, "workdir", "a path");
     let ready = reader.opt_child("ready").and_then(|node| {
         let mut child = reader.child(node);
         let ready = ready(&mut child, host);
@@ -254,8 +266,8 @@ fn launch(reader: &mut Reader<'_, '_>, host: &str) -> Launch {
 
 /// `ready exec="pg_isready" within="30s"`, or `http=`, or `tcp=`.
 fn ready(reader: &mut Reader<'_, '_>, host: &str) -> Option<Ready> {
-    let within = decode::opt_prop_within(reader).unwrap_or(limits::READY_WITHIN);
-    let exec = reader.opt_prop_str("exec").map(|text| Probe::Exec(words(&text)));
+    let within = words::opt_prop_within(reader).unwrap_or(limits::READY_WITHIN);
+    let exec = reader.opt_prop_str("exec").map(|text| Probe::Exec(command_line(&text)));
     let http = reader.opt_prop_str("http").and_then(|text| {
         // `:8080/healthz` and `/healthz` mean this container.
         let whole = match text.value.as_bytes().first() {
@@ -280,7 +292,7 @@ fn ready(reader: &mut Reader<'_, '_>, host: &str) -> Option<Ready> {
 }
 
 /// A command line: its words, or a shell around it when it has more than words.
-fn words(text: &str) -> Vec<String> {
+fn command_line(text: &str) -> Vec<String> {
     let plain = !text.chars().any(|c| "\"'\\$`|&;<>()*?[]#~{}!\n".contains(c));
     match plain {
         true => text.split_whitespace().map(str::to_string).collect(),

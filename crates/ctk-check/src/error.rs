@@ -33,6 +33,15 @@ pub enum CheckError {
         #[source]
         source: ctk_store::StoreError,
     },
+    /// The image's layers could not be unpacked or mounted.
+    #[error("cannot unpack image {image}")]
+    Unpack {
+        /// Which.
+        image: String,
+        /// Why.
+        #[source]
+        source: ctk_snapshot::SnapshotError,
+    },
     /// The image is not made for this platform.
     #[error("image {image} has nothing for {platform}")]
     NoPlatform {

@@ -7,7 +7,6 @@
 pub mod assertions;
 pub mod codes;
 mod decl;
-mod decode;
 mod error;
 mod http;
 mod image;
@@ -18,13 +17,14 @@ mod report;
 mod run;
 mod text;
 mod tree;
+mod words;
 mod world;
 
 use std::time::Duration;
 
 pub use codes::CODES;
 pub use decl::{
-    AssertionDecl, FingerprintInputs, IMAGE_HOST, ImageName, Launch, Ready, Service, TestDecl, decode_node,
+    AssertionDecl, FingerprintInputs, IMAGE_HOST, ImageName, Launch, Ready, Service, TestDecl, decode, decode_node,
 };
 pub use error::CheckError;
 pub use junit::junit;

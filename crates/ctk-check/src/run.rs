@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use ctk_container::{ExecOptions, Network, RunOptions, Stdio, Switch};
 use ctk_oci::{Descriptor, Platform, Reference};
 use ctk_plan::{Cancel, Outcome, Reporter};
-type Snapshots = ();
+use ctk_snapshot::Snapshots;
 use ctk_store::{Depth, Fetch, Store};
 
 use crate::decl::{IMAGE_HOST, Launch, Probe, TestDecl};
@@ -59,8 +59,7 @@ pub fn run(request: &TestRequest<'_>) -> Result<Report, CheckError> {
     let began = Instant::now();
     let image = Image::open(request, request.image)?;
     let service_images = service_images(request)?;
-    let root = image.fresh_root()?;
-    let tree = root.tree()?;
+    let files = image.files()?;
     let switch = match request.decl.has_network() {
         true => Some(Switch::new().map_err(CheckError::Network)?),
         false => None,
@@ -73,7 +72,7 @@ pub fn run(request: &TestRequest<'_>) -> Result<Report, CheckError> {
     let Stage { running, roots, mut results, down, .. } = stage;
     let world = World {
         image: &image,
-        tree: &tree,
+        tree: &files.tree,
         switch: switch.as_ref(),
         running: &running,
         state_dir: request.state_dir,

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -159,7 +159,7 @@ fn failed(action: &'static str, error: Errno) -> CheckError {
 }
 
 /// Bytes of all files below `directory` on this filesystem; a file with several names counts once.
-pub(crate) fn bytes_below(directory: &OwnedFd) -> Result<u64, CheckError> {
+pub(crate) fn bytes_below(directory: BorrowedFd<'_>) -> Result<u64, CheckError> {
     let action = "measure a layer of the image";
     let mut seen = std::collections::HashSet::new();
     let mut total = 0u64;

@@ -1,1 +1,20 @@
-//! Copies images to where they go.
+//! Copies images to where they go: registries, OCI layouts, archives.
+//!
+//! A push has three phases, so that an apply is all or nothing: [`observe`] only reads; [`upload`] brings everything
+//! that has a digest as its name, which nobody sees yet; [`publish`] moves the tags, quickly and last. Every kind of
+//! target is a file in `targets/` and a line in [`targets::TABLE`].
+
+pub mod codes;
+mod compress;
+mod decl;
+mod error;
+mod layout;
+pub mod limits;
+mod phases;
+pub mod targets;
+
+pub use codes::CODES;
+pub use decl::{Compression, PushDecl, Target, decode};
+pub use error::PushError;
+pub use phases::{Observed, Published, PushRequest, Staged, observe, publish, upload};
+pub use targets::{Found, LocalRegistry, Reach};

@@ -3,9 +3,9 @@
 use ctk_syntax::Reader;
 
 use super::Assertion;
-use crate::decode;
 use crate::error::CheckError;
 use crate::report::{AssertionOutcome, Mismatch};
+use crate::words;
 use crate::world::World;
 
 #[derive(Debug)]
@@ -15,7 +15,7 @@ struct Absent {
 
 pub(super) fn decode(reader: &mut Reader<'_, '_>) -> Option<Box<dyn Assertion>> {
     let given = reader.args_text_some("a path");
-    let paths: Vec<String> = given.iter().filter_map(|path| decode::absolute(reader, path)).collect();
+    let paths: Vec<String> = given.iter().filter_map(|path| words::absolute(reader, path)).collect();
     (paths.len() == given.len() && !paths.is_empty()).then(|| Box::new(Absent { paths }) as Box<dyn Assertion>)
 }
 

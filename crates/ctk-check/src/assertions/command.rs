@@ -8,12 +8,12 @@ use ctk_container::ExitStatus;
 use ctk_syntax::Reader;
 
 use super::Assertion;
-use crate::decode;
 use crate::error::CheckError;
 use crate::limits;
 use crate::report::{AssertionOutcome, Mismatch};
 use crate::spell;
 use crate::text::{TextMatch, shown};
+use crate::words;
 use crate::world::{Command, World};
 
 #[derive(Debug)]
@@ -28,7 +28,7 @@ struct CommandAssertion {
 pub(super) fn decode(reader: &mut Reader<'_, '_>) -> Option<Box<dyn Assertion>> {
     let name = reader.arg_str("a name");
     let args = match name {
-        Some(_) => decode::values(reader.args_text_some("the program to run")),
+        Some(_) => words::values(reader.args_text_some("the program to run")),
         None => Vec::new(),
     };
     let mut exit = 0;
@@ -41,16 +41,16 @@ pub(super) fn decode(reader: &mut Reader<'_, '_>) -> Option<Box<dyn Assertion>> 
     for (word, slot) in ["stdout", "stderr"].into_iter().zip(&mut texts) {
         if let Some(node) = reader.opt_child(word) {
             let mut child = reader.child(node);
-            *slot = decode::text_match(&mut child);
-            decode::asks_something(&mut child, !slot.is_empty(), "`equals=`, `contains=` or `matches=`");
+            *slot = words::text_match(&mut child);
+            words::asks_something(&mut child, !slot.is_empty(), "`equals=`, `contains=` or `matches=`");
             child.finish();
         }
     }
-    let stdin = decode::opt_child_text(reader, "stdin", "the text to write");
-    let env = decode::env(reader);
-    let user = decode::opt_child_text(reader, "user", "a user");
-    let workdir = decode::opt_child_text(reader, "workdir", "a path");
-    let timeout = decode::opt_child_timeout(reader, "timeout").unwrap_or(limits::COMMAND_TIMEOUT);
+    let stdin = words::opt_child_text(reader, "stdin", "the text to write");
+    let env = words::env(reader);
+    let user = words::opt_child_text(reader, "user", "a user");
+    let workdir = words::opt_child_text(reader, "workdir", "a path");
+    let timeout = words::opt_child_timeout(reader, "timeout").unwrap_or(limits::COMMAND_TIMEOUT);
     let [stdout, stderr] = texts;
     let command = Command { args, env, user, workdir, stdin, timeout };
     let name = name?.value;

@@ -7,9 +7,9 @@ use ctk_oci::ContainerConfig;
 use ctk_syntax::Reader;
 
 use super::Assertion;
-use crate::decode;
 use crate::error::CheckError;
 use crate::report::{AssertionOutcome, Mismatch};
+use crate::words;
 use crate::world::World;
 
 #[derive(Debug, Default)]
@@ -27,27 +27,27 @@ struct Config {
 
 pub(super) fn decode(reader: &mut Reader<'_, '_>) -> Option<Box<dyn Assertion>> {
     let mut config = Config {
-        user: decode::opt_child_text(reader, "user", "a user"),
-        workdir: decode::opt_child_text(reader, "workdir", "a path"),
-        stopsignal: decode::opt_child_text(reader, "stopsignal", "a signal"),
-        entrypoint: decode::opt_child_list(reader, "entrypoint", "an argument"),
-        cmd: decode::opt_child_list(reader, "cmd", "an argument"),
+        user: words::opt_child_text(reader, "user", "a user"),
+        workdir: words::opt_child_text(reader, "workdir", "a path"),
+        stopsignal: words::opt_child_text(reader, "stopsignal", "a signal"),
+        entrypoint: words::opt_child_list(reader, "entrypoint", "an argument"),
+        cmd: words::opt_child_list(reader, "cmd", "an argument"),
         ..Config::default()
     };
     for node in reader.every("exposes") {
         let mut child = reader.child(node);
-        config.exposes.extend(child.args_text_some("a port").iter().filter_map(|port| decode::port(&mut child, port)));
+        config.exposes.extend(child.args_text_some("a port").iter().filter_map(|port| words::port(&mut child, port)));
         child.finish();
     }
     for node in reader.every("volume") {
         let mut child = reader.child(node);
-        config.volumes.extend(decode::values(child.args_text_some("a path")));
+        config.volumes.extend(words::values(child.args_text_some("a path")));
         child.finish();
     }
-    config.env = decode::pairs(reader, "env");
-    config.labels = decode::pairs(reader, "label");
+    config.env = words::pairs(reader, "env");
+    config.labels = words::pairs(reader, "label");
     let asks = !reader.node().children.is_empty();
-    decode::asks_something(reader, asks, "a block, e.g. `{ user \"65532\" }`");
+    words::asks_something(reader, asks, "a block, e.g. `{ user \"65532\" }`");
     asks.then(|| Box::new(config) as Box<dyn Assertion>)
 }
 

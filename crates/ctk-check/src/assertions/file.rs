@@ -8,12 +8,12 @@ use ctk_syntax::Reader;
 
 use super::Assertion;
 use crate::codes;
-use crate::decode;
 use crate::error::CheckError;
 use crate::limits;
 use crate::report::{AssertionOutcome, Mismatch};
 use crate::text::TextMatch;
 use crate::tree::{FileKind, Tree};
+use crate::words;
 use crate::world::World;
 
 #[derive(Debug)]
@@ -28,7 +28,7 @@ struct File {
 }
 
 pub(super) fn decode(reader: &mut Reader<'_, '_>) -> Option<Box<dyn Assertion>> {
-    let path = reader.arg_str("a path").and_then(|path| decode::absolute(reader, &path));
+    let path = reader.arg_str("a path").and_then(|path| words::absolute(reader, &path));
     let mode = reader.opt_prop_text("mode").and_then(|text| {
         let mode = u32::from_str_radix(&text, 8).ok().filter(|mode| *mode <= 0o7777);
         if mode.is_none() {
@@ -42,7 +42,7 @@ pub(super) fn decode(reader: &mut Reader<'_, '_>) -> Option<Box<dyn Assertion>> 
     let kind = reader.opt_prop_one_of("type", &kinds).map(|k| k.value);
     let target = reader.opt_prop_str("target").map(|t| t.value);
     let size = reader.opt_prop_size("size").map(|s| s.value);
-    let content = decode::text_match(reader);
+    let content = words::text_match(reader);
     Some(Box::new(File { path: path?, mode, owner, kind, target, size, content }))
 }
 

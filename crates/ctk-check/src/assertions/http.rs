@@ -9,12 +9,12 @@ use ctk_syntax::Reader;
 
 use super::Assertion;
 use crate::codes;
-use crate::decode;
 use crate::error::CheckError;
 use crate::http::{Answer, HttpError, Request, Url, exchange};
 use crate::limits;
 use crate::report::{AssertionOutcome, Mismatch};
 use crate::text::TextMatch;
+use crate::words;
 use crate::world::World;
 
 #[derive(Debug)]
@@ -39,7 +39,7 @@ pub(super) fn decode(reader: &mut Reader<'_, '_>) -> Option<Box<dyn Assertion>> 
     let status = reader.opt_prop_int("status", 100..=599).map(|s| s.value as u16);
     let mut body = TextMatch { contains: reader.opt_prop_str("body").map(|b| b.value), ..TextMatch::default() };
     if let Some(text) = reader.opt_prop_str("matches") {
-        body.matches = decode::regex(reader, &text);
+        body.matches = words::regex(reader, &text);
     }
     let method = match reader.opt_prop_str("method") {
         None => http::Method::GET,
@@ -53,12 +53,12 @@ pub(super) fn decode(reader: &mut Reader<'_, '_>) -> Option<Box<dyn Assertion>> 
             http::Method::GET
         }),
     };
-    let within = decode::opt_prop_within(reader);
+    let within = words::opt_prop_within(reader);
     let mut headers = Vec::new();
     for node in reader.every("header") {
         let mut child = reader.child(node);
         let name = child.arg_str("a header's name");
-        let wanted = decode::text_match(&mut child);
+        let wanted = words::text_match(&mut child);
         child.finish();
         headers.extend(name.map(|name| (name.value, wanted)));
     }
@@ -77,7 +77,7 @@ pub(super) fn decode(reader: &mut Reader<'_, '_>) -> Option<Box<dyn Assertion>> 
         }
         child.finish();
     }
-    let data = decode::opt_child_text(reader, "data", "the request's body").unwrap_or_default();
+    let data = words::opt_child_text(reader, "data", "the request's body").unwrap_or_default();
     let request = Request { method, url: url?, headers: sent, body: data };
     // With nothing said, an answer without an error is what everybody means.
     let silent = status.is_none() && body.is_empty() && headers.is_empty();

@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use ctk_syntax::Reader;
 
 use super::Assertion;
-use crate::decode;
 use crate::error::CheckError;
 use crate::limits;
 use crate::report::{AssertionOutcome, Mismatch};
+use crate::words;
 use crate::world::World;
 
 #[derive(Debug)]
@@ -24,13 +24,13 @@ pub(super) fn decode(reader: &mut Reader<'_, '_>) -> Option<Box<dyn Assertion>> 
     for (word, list) in ["present", "absent"].into_iter().zip(&mut lists) {
         for node in reader.every(word) {
             let mut child = reader.child(node);
-            list.extend(decode::values(child.args_text_some("a package")));
+            list.extend(words::values(child.args_text_some("a package")));
             child.finish();
         }
     }
     let [present, absent] = lists;
     let asks = !reader.node().children.is_empty();
-    decode::asks_something(reader, asks, "a block, e.g. `{ absent \"curl\" }`");
+    words::asks_something(reader, asks, "a block, e.g. `{ absent \"curl\" }`");
     asks.then(|| Box::new(Packages { present, absent }) as Box<dyn Assertion>)
 }
 

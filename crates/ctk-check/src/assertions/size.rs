@@ -5,9 +5,9 @@ use ctk_syntax::Reader;
 
 use super::Assertion;
 use crate::codes;
-use crate::decode;
 use crate::error::CheckError;
 use crate::report::{AssertionOutcome, Mismatch};
+use crate::words;
 use crate::world::World;
 
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub(super) fn decode(reader: &mut Reader<'_, '_>) -> Option<Box<dyn Assertion>> 
         reader.error(codes::BAD_VALUE, min.span, "`min` is more than `max`", "no size is both");
     }
     let any = reader.node().props.iter().any(|p| p.name.value == "min" || p.name.value == "max");
-    decode::asks_something(reader, any, "`max=` or `min=`");
+    words::asks_something(reader, any, "`max=` or `min=`");
     Some(Box::new(Size { min: min.map(|s| s.value), max: max.map(|s| s.value) }))
 }
 
