@@ -16,8 +16,7 @@ fn main() {
     let mut times = Vec::new();
     for _ in 0..count {
         let before = Instant::now();
-        let mut options =
-            RunOptions::new(Mount::new("bind", &rootfs, "/", &["rbind"]), &config, "/run/ctk-example");
+        let mut options = RunOptions::new(Mount::new("bind", &rootfs, "/", &["rbind"]), &config, "/run/ctk-example");
         options.args = Some(command.clone());
         let status = match run(options).and_then(|container| container.wait(&Cancel::new())) {
             Ok(status) => status,

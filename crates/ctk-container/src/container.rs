@@ -287,9 +287,8 @@ fn new_id() -> String {
 }
 
 fn capabilities(security: &Security) -> Result<Capabilities, Error> {
-    let parse = |name: &String| {
-        Capabilities::parse(name).ok_or_else(|| Error::UnknownCapability { name: name.clone() })
-    };
+    let parse =
+        |name: &String| Capabilities::parse(name).ok_or_else(|| Error::UnknownCapability { name: name.clone() });
     let mut set = Capabilities::usual();
     for name in &security.drop_capabilities {
         set = set.without(parse(name)?);
@@ -444,9 +443,14 @@ mod tests {
 
     #[test]
     fn stop_signals_have_names_and_numbers() {
-        for (text, number) in
-            [(None, 15), (Some("SIGINT"), 2), (Some("quit"), 3), (Some("10"), 10), (Some("SIGRTMIN+3"), 37), (Some("x"), 15)]
-        {
+        for (text, number) in [
+            (None, 15),
+            (Some("SIGINT"), 2),
+            (Some("quit"), 3),
+            (Some("10"), 10),
+            (Some("SIGRTMIN+3"), 37),
+            (Some("x"), 15),
+        ] {
             assert_eq!(stop_signal(text), number, "{text:?}");
         }
     }

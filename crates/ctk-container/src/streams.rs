@@ -12,9 +12,9 @@ use ctk_plan::Stream;
 use ctk_runtime::ProcessStdio;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::Error;
 use crate::limits::{DRAIN_SECONDS, LINE_BYTES, POLL_MS};
 use crate::options::{LineSink, Stdin, Stdio};
-use crate::Error;
 
 /// Our side of a process's streams.
 pub(crate) struct Streams {

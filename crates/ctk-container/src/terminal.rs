@@ -41,9 +41,9 @@ fn relay(
     let mut ended = false;
     loop {
         let now = tcgetwinsize(input).ok();
-        let changed = now.as_ref().is_some_and(|now| {
-            size.as_ref().is_none_or(|old| (old.ws_row, old.ws_col) != (now.ws_row, now.ws_col))
-        });
+        let changed = now
+            .as_ref()
+            .is_some_and(|now| size.as_ref().is_none_or(|old| (old.ws_row, old.ws_col) != (now.ws_row, now.ws_col)));
         if let (true, Some(now)) = (changed, now) {
             tcsetwinsize(terminal, now).map_err(failed)?;
             size = Some(now);

@@ -310,11 +310,7 @@ fn parse_hierarchies(mountinfo: &str, own: &str) -> Vec<Hierarchy> {
         if found.iter().any(|h| h.controllers == controllers) {
             continue;
         }
-        found.push(Hierarchy {
-            mount: mount.into(),
-            controllers,
-            own: path.trim_start_matches('/').into(),
-        });
+        found.push(Hierarchy { mount: mount.into(), controllers, own: path.trim_start_matches('/').into() });
     }
     found
 }

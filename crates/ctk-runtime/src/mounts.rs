@@ -151,7 +151,7 @@ pub(crate) fn prepare(mount: &Mount) -> Result<Prepared, Error> {
             Ok(Prepared { at, directory: true, no_links: true, what: PreparedKind::Tree(tree) })
         }
         Some(kind @ ("proc" | "sysfs" | "mqueue" | "cgroup2")) => {
-            let mut list = Vec::new();
+            let mut list = vec![(c"source".to_owned(), text(kind)?)];
             for (key, value) in options.rest.iter().filter(|(key, _)| *key != "optional") {
                 list.push((text(key)?, text(value)?));
             }
@@ -184,6 +184,8 @@ fn bind(source: &str, recursive: bool, attributes: u64) -> Result<OwnedFd, Errno
 
 fn fresh(kind: &str, options: &[(&str, &str)], attributes: u64) -> Result<OwnedFd, Errno> {
     let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    // What `mount` and `df` show.
+    fsconfig_set_string(context.as_fd(), "source", kind)?;
     for (key, value) in options {
         match *value {
             "" => fsconfig_set_flag(context.as_fd(), *key)?,
@@ -279,7 +281,8 @@ fn devices() -> Result<OwnedFd, (&'static str, Errno)> {
         ("/proc/self/fd/2", "stderr"),
         ("pts/ptmx", "ptmx"),
     ];
-    let tree = fresh("tmpfs", &[("mode", "755"), ("size", "65536k")], NO_SUID | STRICT_ATIME).map_err(|e| ("tmpfs", e))?;
+    let tree =
+        fresh("tmpfs", &[("mode", "755"), ("size", "65536k")], NO_SUID | STRICT_ATIME).map_err(|e| ("tmpfs", e))?;
     let all = Mode::from_raw_mode(0o666);
     for (name, major, minor) in NODES {
         let device = rustix::fs::makedev(major, minor);

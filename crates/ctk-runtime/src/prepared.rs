@@ -284,9 +284,7 @@ impl NewPlace {
             steps.push(Step::Make { path: &mount.at, kind, mode: 0o755 });
             let at = mount.at.as_c_str();
             steps.push(match &mount.what {
-                PreparedKind::Tree(tree) => {
-                    Step::Attach { mount: tree.as_raw_fd(), at, no_links: mount.no_links }
-                }
+                PreparedKind::Tree(tree) => Step::Attach { mount: tree.as_raw_fd(), at, no_links: mount.no_links },
                 PreparedKind::Fresh { kind, attributes, optional, .. } => {
                     Step::Mount { kind, options, attributes: *attributes, at, optional: *optional }
                 }

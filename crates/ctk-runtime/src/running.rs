@@ -157,11 +157,7 @@ pub fn start(launch: Launch<'_>, reservation: Reservation) -> Result<Running, Er
 }
 
 /// Makes mount points in the root where they are missing; those inside of other mounts are left to the container.
-fn make_mount_points(
-    launch: &Launch<'_>,
-    prepared: &[mounts::Prepared],
-    left: &mut Left,
-) -> Result<(), Error> {
+fn make_mount_points(launch: &Launch<'_>, prepared: &[mounts::Prepared], left: &mut Left) -> Result<(), Error> {
     let root = &launch.root.0;
     for (index, mount) in launch.mounts.iter().enumerate() {
         let inside = launch.mounts.iter().take(index).any(|above| {

@@ -199,10 +199,8 @@ fn loopback_up() -> Done {
 
 fn private_mounts() -> Done {
     // SAFETY: NUL-terminated constants; source, type and data may be null for a change of propagation.
-    unsafe {
-        syscall!(Sysno::mount, 0_usize, c"/".as_ptr(), 0_usize, libc::MS_REC | libc::MS_PRIVATE, 0_usize)
-    }
-    .map(drop)
+    unsafe { syscall!(Sysno::mount, 0_usize, c"/".as_ptr(), 0_usize, libc::MS_REC | libc::MS_PRIVATE, 0_usize) }
+        .map(drop)
 }
 
 fn enter_root(mount: RawFd) -> Done {
@@ -412,14 +410,7 @@ fn read_only(path: &CStr) -> Done {
     let flags = libc::AT_EMPTY_PATH | libc::AT_RECURSIVE;
     // SAFETY: a NUL-terminated constant and attributes of the size given.
     unsafe {
-        syscall!(
-            Sysno::mount_setattr,
-            tree,
-            EMPTY.as_ptr(),
-            flags,
-            &raw const attributes,
-            size_of::<MountAttributes>()
-        )
+        syscall!(Sysno::mount_setattr, tree, EMPTY.as_ptr(), flags, &raw const attributes, size_of::<MountAttributes>())
     }?;
     let result = attach_to(tree, target);
     close(tree);

@@ -81,8 +81,9 @@ pub fn start(start: &Start<'_>) -> Result<Child, Errno> {
     let all = u64::MAX;
     let mut before: u64 = 0;
     // SAFETY: both masks are 8 bytes, the size the kernel is told, and outlive the call.
-    let blocked =
-        unsafe { syscall!(Sysno::rt_sigprocmask, libc::SIG_SETMASK, &raw const all, &raw mut before, size_of::<u64>()) };
+    let blocked = unsafe {
+        syscall!(Sysno::rt_sigprocmask, libc::SIG_SETMASK, &raw const all, &raw mut before, size_of::<u64>())
+    };
     // SAFETY: without CLONE_VM the child gets a copy of this memory and stack, so returning twice is like `fork`; the
     // arguments are a valid clone_args of the size given. The child branch below never returns.
     let result = unsafe { syscall!(Sysno::clone3, &raw const arguments, size_of::<CloneArgs>()) };
@@ -92,9 +93,8 @@ pub fn start(start: &Start<'_>) -> Result<Child, Errno> {
     }
     if blocked.is_ok() {
         // SAFETY: as above; a null old mask is allowed.
-        let _ = unsafe {
-            syscall!(Sysno::rt_sigprocmask, libc::SIG_SETMASK, &raw const before, 0_usize, size_of::<u64>())
-        };
+        let _ =
+            unsafe { syscall!(Sysno::rt_sigprocmask, libc::SIG_SETMASK, &raw const before, 0_usize, size_of::<u64>()) };
     }
     match result {
         Ok(pid) => {

@@ -135,7 +135,8 @@ pub(super) fn rules(capabilities: Capabilities) -> Vec<(&'static str, Rule)> {
         // Its flags are behind a pointer, which a filter cannot read; the C libraries fall back to `clone`.
         rules.push(("clone3", Rule::Always(Action::Errno(ENOSYS))));
     }
-    let known = PERSONALITIES.iter().map(|value| (vec![Condition::Equal { argument: 0, value: *value }], Action::Allow));
+    let known =
+        PERSONALITIES.iter().map(|value| (vec![Condition::Equal { argument: 0, value: *value }], Action::Allow));
     rules.push(("personality", Rule::When(known.collect(), Action::Errno(EPERM))));
     let socket = if has("AUDIT_WRITE") {
         Rule::Always(Action::Allow)
