@@ -1,1 +1,102 @@
-//! The registry client.
+//! The registry client: pulls into a store, pushes from it, copies between registries.
+//!
+//! Every function blocks its caller and runs on [`ctk_http::runtime`]; never call one from a task of that runtime.
+//! Nothing is connected, read or parsed before the first call that needs it.
+//!
+//! ```text
+//! options.rs       what the caller decides: files, hosts, retries
+//! registries.rs    registries.conf: mirrors, insecure hosts        credentials/  auth files and helpers
+//! host.rs          one registry: scheme, TLS, challenge            auth.rs       tokens
+//! call.rs          one request: redirects, 401, limits             retry.rs      again, and when
+//! manifest.rs blob.rs                                              one object
+//! pull.rs push.rs copy.rs tags.rs login.rs fetch.rs                what users ask for
+//! ```
+
+mod auth;
+mod blob;
+mod call;
+mod copy;
+mod credentials;
+mod error;
+mod fetch;
+mod host;
+mod limits;
+mod login;
+mod manifest;
+mod options;
+mod progress;
+mod pull;
+mod push;
+mod registries;
+mod retry;
+mod secret;
+mod tags;
+
+use std::collections::{BTreeMap, HashMap};
+use std::future::Future;
+use std::sync::{Arc, Mutex, OnceLock};
+
+use ctk_plan::Cancel;
+
+pub use credentials::Credentials;
+pub use error::{Answered, ClientError};
+pub use fetch::RegistryFetch;
+pub use limits::*;
+pub use login::LoginPlace;
+pub use options::{ClientOptions, Retry};
+pub use push::{PushOptions, Pushed};
+pub use secret::Secret;
+
+use host::HostCell;
+use registries::Registries;
+
+/// Speaks to registries. Cheap to clone; clones share connections and tokens.
+#[derive(Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    options: ClientOptions,
+    registries: OnceLock<Registries>,
+    hosts: Mutex<HashMap<(String, bool), Arc<HostCell>>>,
+    clients: Mutex<BTreeMap<String, reqwest::Client>>,
+}
+
+impl Client {
+    /// A client after `options`. Reads and connects nothing yet.
+    pub fn new(options: ClientOptions) -> Client {
+        let inner = Inner { options, registries: OnceLock::new(), hosts: Mutex::default(), clients: Mutex::default() };
+        Client { inner: Arc::new(inner) }
+    }
+
+    /// What it was made with.
+    pub fn options(&self) -> &ClientOptions {
+        &self.inner.options
+    }
+
+    fn registries(&self) -> Result<&Registries, ClientError> {
+        if let Some(registries) = self.inner.registries.get() {
+            return Ok(registries);
+        }
+        let loaded = Registries::load(&self.inner.options.registries)?;
+        Ok(self.inner.registries.get_or_init(|| loaded))
+    }
+}
+
+/// Runs `work` on the shared runtime until it ends or somebody cancels.
+fn block<T>(cancel: &Cancel, work: impl Future<Output = Result<T, ClientError>>) -> Result<T, ClientError> {
+    ctk_http::runtime().block_on(async {
+        tokio::select! {
+            biased;
+            result = work => result,
+            () = cancelled(cancel) => Err(ClientError::Cancelled),
+        }
+    })
+}
+
+async fn cancelled(cancel: &Cancel) {
+    while !cancel.is_cancelled() {
+        tokio::time::sleep(limits::CANCEL_POLL).await;
+    }
+}

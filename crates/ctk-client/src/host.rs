@@ -1,0 +1,193 @@
+//! One registry: how it is reached and what it asks for. Found out by one `GET /v2/` when first needed.
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
+
+use ctk_distribution::{Challenge, parse_challenges};
+use reqwest::header::WWW_AUTHENTICATE;
+use reqwest::{Response, Url};
+use tokio::sync::OnceCell;
+
+use crate::auth::Tokens;
+use crate::registries::Place;
+use crate::{Client, ClientError, ClientOptions, Credentials, credentials};
+
+/// A host that is being found out, once, whoever asks.
+pub(crate) type HostCell = OnceCell<Arc<Host>>;
+
+/// A registry that was reached.
+pub(crate) struct Host {
+    /// As in references.
+    pub name: String,
+    /// `scheme://host:port/`.
+    pub base: Url,
+    /// Whether certificates go unchecked.
+    pub insecure: bool,
+    pub http: reqwest::Client,
+    /// What the registry asked for last.
+    pub challenge: Mutex<Option<Challenge>>,
+    pub tokens: Tokens,
+    /// By repository, since auth files may be that specific.
+    pub credentials: tokio::sync::Mutex<std::collections::HashMap<String, Option<Credentials>>>,
+}
+
+/// A repository at a host: what every operation talks to.
+#[derive(Clone)]
+pub(crate) struct Repository {
+    pub host: Arc<Host>,
+    pub name: String,
+    /// How the user wrote it, for errors.
+    pub reference: String,
+}
+
+impl Client {
+    /// Reaches a place.
+    pub(crate) async fn repository(&self, place: &Place, reference: &str) -> Result<Repository, ClientError> {
+        let host = self.host(&place.host, place.insecure).await?;
+        Ok(Repository { host, name: place.repository.clone(), reference: reference.into() })
+    }
+
+    pub(crate) async fn host(&self, name: &str, insecure: bool) -> Result<Arc<Host>, ClientError> {
+        let cell = {
+            let mut hosts = self.inner.hosts.lock().expect("no holder panics");
+            hosts.entry((name.to_owned(), insecure)).or_default().clone()
+        };
+        cell.get_or_try_init(|| self.reach(name, insecure)).await.cloned()
+    }
+
+    async fn reach(&self, name: &str, insecure: bool) -> Result<Arc<Host>, ClientError> {
+        let insecure = insecure || self.inner.options.insecure.iter().any(|host| host == name);
+        let loopback = is_loopback(name);
+        // Docker Hub's references name `docker.io`, its registry listens elsewhere.
+        let address = if credentials::is_hub(name) { "registry-1.docker.io" } else { name };
+        // On loopback nobody listens in, and TLS is rare: docker and podman allow plain HTTP there too.
+        let schemes: &[&str] = match (loopback, insecure) {
+            (true, _) => &["http", "https"],
+            (false, true) => &["https", "http"],
+            (false, false) => &["https"],
+        };
+        let mut last = None;
+        for scheme in schemes {
+            let base = Url::parse(&format!("{scheme}://{address}/")).map_err(|_| ClientError::Location {
+                host: name.into(),
+                location: address.into(),
+                reason: "no host name",
+            })?;
+            let unchecked = insecure || loopback;
+            let http = self.http(name, *scheme == "http", unchecked)?;
+            let ping = base.join("/v2/").expect("a fixed path");
+            match http.get(ping).send().await {
+                // A TLS server that hears plain HTTP answers 400 (Go, nginx) and nothing of the protocol.
+                Ok(answer) if *scheme == "http" && schemes.len() > 1 && answer.status() == 400 => {}
+                Ok(answer) => {
+                    return Ok(Arc::new(Host {
+                        name: name.into(),
+                        base,
+                        insecure: unchecked,
+                        http,
+                        challenge: Mutex::new(challenge(&answer)),
+                        tokens: Tokens::default(),
+                        credentials: Default::default(),
+                    }));
+                }
+                Err(cause) => {
+                    // The first scheme's error is the one that says something, unless nobody listened to it.
+                    let error = ClientError::NoAnswer { host: name.into(), method: "GET", path: "/v2/".into(), cause };
+                    last = last.or(Some(error));
+                }
+            }
+        }
+        Err(last.expect("at least one scheme failed"))
+    }
+
+    /// The HTTP client for a host, shared by hosts of the same kind.
+    pub(crate) fn http(&self, host: &str, plain: bool, insecure: bool) -> Result<reqwest::Client, ClientError> {
+        let mut options = self.inner.options.http.clone();
+        options.no_redirects = true;
+        options.plain = plain;
+        options.accept_invalid_certificates |= insecure;
+        if !plain {
+            certificates(&self.inner.options, host, &mut options)?;
+        }
+        let key = format!("{options:?}");
+        let mut clients = self.inner.clients.lock().expect("no holder panics");
+        if let Some(client) = clients.get(&key) {
+            return Ok(client.clone());
+        }
+        let made = ctk_http::client(&options).map_err(|cause| ClientError::Http { host: host.into(), cause })?;
+        clients.insert(key, made.clone());
+        Ok(made)
+    }
+
+    /// What we know about ourselves for a repository of a host.
+    pub(crate) async fn credentials(&self, host: &Host, repository: &str) -> Result<Option<Credentials>, ClientError> {
+        let mut known = host.credentials.lock().await;
+        if let Some(found) = known.get(repository) {
+            return Ok(found.clone());
+        }
+        let (client, name, path) = (self.clone(), host.name.clone(), repository.to_owned());
+        let find = move || credentials::find(&client.inner.options, &name, &path);
+        let found = tokio::task::spawn_blocking(find).await.map_err(|_| ClientError::Task)??;
+        known.insert(repository.to_owned(), found.clone());
+        Ok(found)
+    }
+}
+
+/// The challenge to answer: Bearer before Basic, as docker does.
+pub(crate) fn challenge(answer: &Response) -> Option<Challenge> {
+    if answer.status() != 401 {
+        return None;
+    }
+    let values = answer.headers().get_all(WWW_AUTHENTICATE).iter();
+    let challenges: Vec<Challenge> = values.filter_map(|v| v.to_str().ok()).flat_map(parse_challenges).collect();
+    let bearer = challenges.iter().find(|c| matches!(c, Challenge::Bearer { .. }));
+    bearer.or_else(|| challenges.iter().find(|c| matches!(c, Challenge::Basic { .. }))).cloned()
+}
+
+pub(crate) fn is_loopback(host: &str) -> bool {
+    let bare = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    bare == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// Authorities and identity from the first certificate directory that knows the host.
+fn certificates(options: &ClientOptions, host: &str, http: &mut ctk_http::Options) -> Result<(), ClientError> {
+    for directory in &options.certificates {
+        let Ok(entries) = std::fs::read_dir(directory.join(host)) else { continue };
+        let mut files: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+        files.sort();
+        for file in files {
+            match file.extension().and_then(|e| e.to_str()) {
+                Some("crt") => http.authorities.push(file),
+                Some("cert") => {
+                    let key = file.with_extension("key");
+                    if !key.exists() {
+                        let reason = "there is no `.key` beside it".into();
+                        return Err(ClientError::File { action: "use", path: file, reason });
+                    }
+                    (http.identity, http.identity_key) = (Some(file), Some(key));
+                }
+                _ => {}
+            }
+        }
+        return Ok(());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_loopback;
+
+    #[test]
+    fn loopback() {
+        for host in ["localhost", "localhost:5000", "127.0.0.1", "127.9.8.7:1", "[::1]:5000"] {
+            assert!(is_loopback(host), "{host}");
+        }
+        for host in ["localhost.evil.com", "128.0.0.1", "[::2]:1", "127.0.0.1.evil.com", "docker.io"] {
+            assert!(!is_loopback(host), "{host}");
+        }
+    }
+}

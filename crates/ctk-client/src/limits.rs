@@ -1,0 +1,24 @@
+//! How much the client takes and how long it waits.
+
+use std::time::Duration;
+
+/// How often a wait looks for a cancellation.
+pub const CANCEL_POLL: Duration = Duration::from_millis(50);
+/// Blobs on their way at once, by default: hides latency, stays polite to registries and their rate limits.
+pub const PARALLEL_BLOBS: usize = 6;
+/// Redirects followed for one request; real ones take one or two.
+pub const REDIRECTS_LIMIT: usize = 5;
+/// Longest wait that a `Retry-After` is obeyed for; beyond it, failing now is kinder than sitting still.
+pub const RETRY_AFTER_LIMIT: Duration = Duration::from_secs(120);
+/// Bytes gathered before they are handed to the disk, and read from it at a time.
+pub const PIECE_BYTES: usize = 512 * 1024;
+/// A credential helper that has not answered by then is killed: some wait for a window nobody sees.
+pub const HELPER_TIMEOUT: Duration = Duration::from_secs(60);
+/// Largest answer of a credential helper, and largest auth file, in bytes.
+pub const CREDENTIALS_LIMIT_BYTES: u64 = 1024 * 1024;
+/// Manifests in one tree, over all nestings of indexes: real multi-platform images have some dozens.
+pub const MANIFESTS_LIMIT: usize = 1024;
+/// A token is renewed this long before its end, so that it does not end on the way.
+pub const TOKEN_MARGIN: Duration = Duration::from_secs(10);
+/// Least time between two progress reports of one step.
+pub const PROGRESS_INTERVAL: Duration = Duration::from_millis(80);
