@@ -70,7 +70,8 @@ impl Store {
         self.inner.root.join(parts)
     }
 
-    pub(crate) fn blob_path(&self, digest: &Digest) -> PathBuf {
+    /// Where the blob is or would be: a read-only file, for hard links and reflinks by those who keep its bytes.
+    pub fn blob_path(&self, digest: &Digest) -> PathBuf {
         let (algorithm, hex) = (digest.algorithm().name(), digest.hex());
         self.path(&format!("blobs/{algorithm}/{}/{hex}", &hex[..2]))
     }
