@@ -18,7 +18,7 @@ use crate::options::{LineSink, Stdin, Stdio};
 
 /// Our side of a process's streams.
 pub(crate) struct Streams {
-    readers: Vec<JoinHandle<()>>,
+    reader: Option<JoinHandle<()>>,
     ended: Arc<AtomicBool>,
 }
 
@@ -31,7 +31,7 @@ impl Streams {
     /// Passes on what the ended process left in its pipes.
     pub(crate) fn finish(&mut self) {
         self.ended.store(true, Ordering::SeqCst);
-        for reader in self.readers.drain(..) {
+        if let Some(reader) = self.reader.take() {
             // A sink that panicked has told its story already.
             let _ = reader.join();
         }
@@ -39,16 +39,19 @@ impl Streams {
 }
 
 fn open(stdio: Stdio, stdin: Stdin) -> io::Result<(Streams, ProcessStdio)> {
-    let mut streams = Streams { readers: Vec::new(), ended: Arc::default() };
+    let mut streams = Streams { reader: None, ended: Arc::default() };
     let (output, error) = match stdio {
         Stdio::Terminal => return Ok((streams, ProcessStdio::Terminal)),
         Stdio::Inherit => (io::stdout().as_fd().try_clone_to_owned()?, io::stderr().as_fd().try_clone_to_owned()?),
         Stdio::Null => (null()?, null()?),
         Stdio::Files { out, err } => (out, err),
         Stdio::Lines(sink) => {
-            let out = streams.line_reader(Stream::Out, &sink)?;
-            let err = streams.line_reader(Stream::Err, &sink)?;
-            (out, err)
+            let ((out, out_write), (err, err_write)) = (io::pipe()?, io::pipe()?);
+            let ended = Arc::clone(&streams.ended);
+            let thread = std::thread::Builder::new().name("ctk-output".into());
+            let sources = vec![Source::new(out, Stream::Out), Source::new(err, Stream::Err)];
+            streams.reader = Some(thread.spawn(move || read_lines(sources, &sink, &ended))?);
+            (out_write.into(), err_write.into())
         }
     };
     let input = match stdin {
@@ -72,41 +75,67 @@ fn null() -> io::Result<OwnedFd> {
     Ok(File::options().read(true).write(true).open("/dev/null")?.into())
 }
 
-impl Streams {
-    fn line_reader(&mut self, stream: Stream, sink: &LineSink) -> io::Result<OwnedFd> {
-        let (read, write) = io::pipe()?;
-        let (sink, ended) = (Arc::clone(sink), Arc::clone(&self.ended));
-        let thread = std::thread::Builder::new().name("ctk-output".into());
-        self.readers.push(thread.spawn(move || read_lines(read, stream, &sink, &ended))?);
-        Ok(write.into())
+/// A pipe and what came through it without a newline yet.
+struct Source {
+    pipe: io::PipeReader,
+    stream: Stream,
+    lines: Lines,
+}
+
+impl Source {
+    fn new(pipe: io::PipeReader, stream: Stream) -> Source {
+        Source { pipe, stream, lines: Lines::default() }
     }
 }
 
-fn read_lines(mut pipe: io::PipeReader, stream: Stream, sink: &LineSink, ended: &AtomicBool) {
-    let mut lines = Lines::default();
+/// Reads all pipes to their ends: one thread for both streams, so that their lines come in about the order in which
+/// they were written.
+fn read_lines(mut sources: Vec<Source>, sink: &LineSink, ended: &AtomicBool) {
     let mut buffer = vec![0; LINE_BYTES];
     let mut give_up: Option<Instant> = None;
-    loop {
+    while !sources.is_empty() {
         let timeout = Timespec { tv_sec: 0, tv_nsec: POLL_MS * 1_000_000 };
-        let ready = poll(&mut [PollFd::new(&pipe, PollFlags::IN)], Some(&timeout));
+        let mut files: Vec<_> = sources.iter().map(|source| PollFd::new(&source.pipe, PollFlags::IN)).collect();
+        let ready = poll(&mut files, Some(&timeout));
+        let ready_files: Vec<bool> = files.iter().map(|file| !file.revents().is_empty()).collect();
         if ended.load(Ordering::SeqCst) {
-            // Somebody else may hold the pipe open: then silence ends it, or the clock.
+            // Somebody else may hold a pipe open: then silence ends it, or the clock.
             let deadline = *give_up.get_or_insert_with(|| Instant::now() + DRAIN_SECONDS);
             if ready == Ok(0) || Instant::now() > deadline {
                 break;
             }
         }
-        if ready == Ok(0) || ready == Err(rustix::io::Errno::INTR) {
+        if !matches!(ready, Ok(1..)) {
             continue;
         }
-        match pipe.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(count) => lines.push(buffer.get(..count).unwrap_or(&[]), &mut |line| sink(stream, line)),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => break,
+        let mut each = ready_files.into_iter();
+        sources.retain_mut(|source| {
+            let ready = each.next().unwrap_or(false);
+            let open = !ready || source.read(&mut buffer, sink);
+            if !open {
+                source.lines.finish(&mut |line| sink(source.stream, line));
+            }
+            open
+        });
+    }
+    for source in &mut sources {
+        source.lines.finish(&mut |line| sink(source.stream, line));
+    }
+}
+
+impl Source {
+    /// Passes on what is there; `false` at the end.
+    fn read(&mut self, buffer: &mut [u8], sink: &LineSink) -> bool {
+        match self.pipe.read(buffer) {
+            Ok(0) => false,
+            Ok(count) => {
+                let stream = self.stream;
+                self.lines.push(buffer.get(..count).unwrap_or(&[]), &mut |line| sink(stream, line));
+                true
+            }
+            Err(error) => error.kind() == io::ErrorKind::Interrupted,
         }
     }
-    lines.finish(&mut |line| sink(stream, line));
 }
 
 /// Bytes into lines.

@@ -24,7 +24,7 @@ fn starts_and_waits() {
     let container = std::thread::scope(|scope| scope.spawn(|| run(options)).join().unwrap().unwrap());
     std::thread::sleep(Duration::from_millis(100));
     assert!(container.try_wait().unwrap().is_none(), "it died with the thread that started it");
-    println!("\nrunning {} {} {}", container.pid(), container.id(), rig.directory.path().display());
+    println!("\ncontainer {} {} {}", container.pid(), container.id(), rig.directory.path().display());
     wait(&container);
 }
 
@@ -40,7 +40,7 @@ fn a_killed_process_leaves_no_container() {
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(helper.stdout.take().unwrap()).lines();
-    let line = lines.find_map(|line| line.unwrap().strip_prefix("running ").map(String::from)).unwrap();
+    let line = lines.find_map(|line| line.unwrap().strip_prefix("container ").map(String::from)).unwrap();
     let [pid, id, directory] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
     let alive = || std::path::Path::new("/proc").join(pid).join("root/bin/busybox").exists();
     assert!(alive());

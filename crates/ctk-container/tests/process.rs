@@ -103,7 +103,7 @@ fn mounts_are_where_they_were_asked_for() {
     fs::write(shared.join("file"), "content").unwrap();
     let source = shared.display().to_string();
     let file = shared.join("file").display().to_string();
-    let (_, output) = rig.run("cat /data/file; echo > /data/new || echo refused; cat /x/y; stat -fc %T /t", |o| {
+    let (_, output) = rig.run("exec 2>&1; cat /data/file; echo > /data/new || echo refused; cat /x/y; stat -fc %T /t", |o| {
         o.mounts.push(Mount::new("bind", &source, "/data", &["ro"]));
         o.mounts.push(Mount::new("bind", &file, "/x/y", &[]));
         o.mounts.push(Mount::new("tmpfs", "tmpfs", "/t", &["size=1m"]));
@@ -235,25 +235,31 @@ fn commands_run_inside() {
 
 #[test]
 fn a_terminal_is_a_terminal() {
+    use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
+    use std::os::fd::AsFd;
+
     let Some(rig) = rig() else { return };
-    let mut options =
-        rig.options("tty", "tty; stty size; echo $TERM; stat -c %t:%T /dev/console; read x; echo got $x; exit 6");
+    let script = "tty; echo $TERM; stat -c %t:%T /dev/console; read x; stty size; echo got $x; exit 6";
+    let mut options = rig.options("tty", script);
     options.stdio = Stdio::Terminal;
     let container = run(options).unwrap();
-    let (input, mut type_in) = std::io::pipe().unwrap();
+    // Ours is a terminal too, of a certain size, at which somebody types.
+    let typist = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+    grantpt(&typist).unwrap();
+    unlockpt(&typist).unwrap();
+    let input = ioctl_tiocgptpeer(&typist, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+    let size = rustix::termios::Winsize { ws_row: 40, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 };
+    rustix::termios::tcsetwinsize(&typist, size).unwrap();
+    let before = rustix::termios::tcgetattr(&input).unwrap().local_modes;
+    rustix::io::write(&typist, b"hello\n").unwrap();
     let (mut screen, output) = std::io::pipe().unwrap();
-    std::io::Write::write_all(&mut type_in, b"hello\n").unwrap();
-    let status = ctk_container::relay_terminal(
-        &container,
-        std::os::fd::AsFd::as_fd(&input),
-        std::os::fd::AsFd::as_fd(&output),
-        &Cancel::new(),
-    );
+    let status = ctk_container::relay_terminal(&container, input.as_fd(), output.as_fd(), &Cancel::new());
     drop(output);
     let mut text = String::new();
     std::io::Read::read_to_string(&mut screen, &mut text).unwrap();
     assert_eq!(status.unwrap(), ExitStatus::Code(6), "{text}");
-    for expected in ["/dev/pts/0\r\n", "0 0\r\n", "xterm\r\n", "88:0\r\n", "got hello\r\n"] {
+    for expected in ["/dev/pts/0\r\n", "xterm\r\n", "88:0\r\n", "40 100\r\n", "got hello\r\n"] {
         assert!(text.contains(expected), "{expected:?} in {text:?}");
     }
+    assert_eq!(rustix::termios::tcgetattr(&input).unwrap().local_modes, before, "raw mode is taken back");
 }
