@@ -132,7 +132,7 @@ fn matrix(cx: &mut Cx<'_>, decl: &Decl) -> Vec<Vec<(String, String)>> {
             let head = cx.world.head(cx.sources, scope, dimension, &mut |d| errors.push(d));
             errors.into_iter().for_each(|d| cx.fail(d));
             let mut r = Reader::new(&head, cx.diagnostics);
-            let values = r.args_text_some("the values");
+            let values = r.args_text_some("values");
             r.finish();
             let name = &dimension.name;
             if !is_variable_name(name) || combinations[0].iter().any(|(n, _)| *n == name.value) {

@@ -63,7 +63,7 @@ fn picture(project: &Project) -> Picture {
                         out.outside.insert(text.clone());
                         text
                     }
-                    Ok(From::Context(name)) => format!("{address} context {name}"),
+                    Ok(From::Context(name)) => format!("{address}/context {name}"),
                     Ok(From::Scratch) | Err(_) => continue,
                 };
                 told.push(used.clone());

@@ -30,6 +30,9 @@ pub(crate) fn uses(project: &Project, resource: &Resource) -> Vec<Use> {
     for (nth, stage) in stages.iter().enumerate() {
         let before: Vec<&str> = stages[..nth].iter().map(|s| s.name.value.as_str()).collect();
         let mut add = |text: &Spanned<String>, base: bool| {
+            if is_open(text) {
+                return;
+            }
             let mut from = project.resolve_from(resource, text, &before);
             // A stage further down is a better guess than anything else.
             if let Some(later) = stages[nth..].iter().find(|s| s.name.value == text.value)
@@ -45,7 +48,11 @@ pub(crate) fn uses(project: &Project, resource: &Resource) -> Vec<Use> {
         if let Some(from) = &stage.from {
             add(from, true);
         }
-        let mut queue: Vec<&Node> = stage.body.iter().rev().copied().collect();
+        let mut queue: Vec<&Node> =
+            stage.body.iter().rev().copied().filter(|n| !std::ptr::eq(*n, stage.node)).collect();
+        if stage.kind == crate::stages::StageKind::Packages {
+            queue.extend(&stage.node.children);
+        }
         while let Some(node) = queue.pop() {
             if let Some(from) = text_prop(node, "from")
                 && !std::ptr::eq(node, stage.node)
@@ -56,6 +63,11 @@ pub(crate) fn uses(project: &Project, resource: &Resource) -> Vec<Use> {
         }
     }
     out
+}
+
+/// Whether a text still holds a `${…}`: one for each platform, or one that was reported.
+fn is_open(text: &str) -> bool {
+    text.contains("${")
 }
 
 pub(crate) fn connect(
@@ -123,7 +135,7 @@ fn inferred(project: &Project, resource: &Resource, needs: &mut Vec<(Address, Sp
         Kind::Test | Kind::Push => {
             let mut texts: Vec<Spanned<String>> = text_prop(&resource.node, "image").into_iter().collect();
             texts.extend(resource.node.named("service").filter_map(|s| text_prop(s, "image")));
-            for text in texts {
+            for text in texts.into_iter().filter(|t| !is_open(t)) {
                 match project.resolve_image(resource, &text) {
                     Ok(Image::Project(address)) => needs.push((address, text.span)),
                     Ok(Image::Reference(_)) => {}
@@ -172,6 +184,9 @@ fn image(project: &Project, resource: &Resource, needs: &mut Vec<(Address, Span)
         Err(diagnostic) => diagnostics.push(diagnostic),
     };
     for (_, place) in named_contexts(&resource.node) {
+        if is_open(&place) {
+            continue;
+        }
         if place.value.starts_with("image:") || place.value.starts_with("docker://") {
             add(project.resolve_from(resource, &place, &[]), place.span);
         }
@@ -181,6 +196,7 @@ fn image(project: &Project, resource: &Resource, needs: &mut Vec<(Address, Span)
     }
     if let Some(target) = text_prop(&resource.node, "target")
         && resource.node.prop("dockerfile").is_none()
+        && !is_open(&target)
         && !stages.iter().any(|s| s.name.value == target.value)
     {
         let names: Vec<&str> = stages.iter().map(|s| s.name.value.as_str()).collect();
@@ -221,6 +237,9 @@ fn explicit(
             );
             continue;
         };
+        if is_open(text) {
+            continue;
+        }
         match addresses(project, &resource.prefix, text, value.span) {
             Ok(found) if found == [resource.address.clone()] && !text.contains('*') => diagnostics.push(
                 Diagnostic::error(codes::SELF_REFERENCE, format!("`{}` needs itself", resource.address))

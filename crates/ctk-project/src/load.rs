@@ -53,11 +53,12 @@ pub fn parse(
         units: Vec::new(),
         read: Vec::new(),
         seen_vars: Vec::new(),
+        broken: false,
     };
     let mut project = Project::new(inputs.default_name.clone());
     loader.file(path, text.into(), None, &mut project);
-    let Loader { mut diagnostics, units, read, seen_vars, .. } = loader;
-    for name in inputs.vars.keys().filter(|name| !seen_vars.contains(name)) {
+    let Loader { mut diagnostics, units, read, seen_vars, broken, .. } = loader;
+    for name in inputs.vars.keys().filter(|name| !broken && !seen_vars.contains(name)) {
         let near = ctk_syntax::nearest(name, seen_vars.iter().map(String::as_str));
         let mut diagnostic = Diagnostic::error(codes::UNKNOWN_VARIABLE, format!("no variable `{name}` is declared"));
         if let Some(near) = near {
@@ -70,6 +71,10 @@ pub fn parse(
     settings(sources, &world, &units, &mut project, &mut diagnostics);
     let drafts = declare::resources(sources, &world, &units, &mut diagnostics);
     infer::connect(sources, &world, &units, drafts, &mut project, &mut diagnostics);
+    if broken {
+        // What is unknown may stand in the file that could not be read.
+        diagnostics.retain(|d| d.code != codes::UNKNOWN_RESOURCE && d.code != codes::UNKNOWN_TEMPLATE);
+    }
     diagnostics.sort();
     (project, diagnostics)
 }
@@ -82,6 +87,8 @@ struct Loader<'a> {
     units: Vec<Unit>,
     read: Vec<String>,
     seen_vars: Vec<String>,
+    /// A file could not be read: what it declares is not known.
+    broken: bool,
 }
 
 impl Loader<'_> {
@@ -92,6 +99,7 @@ impl Loader<'_> {
             Ok(nodes) => nodes,
             Err(found) => {
                 self.diagnostics.extend(found);
+                self.broken = true;
                 return;
             }
         };
@@ -200,6 +208,7 @@ impl Loader<'_> {
         };
         let fail = |this: &mut Self, path: &str, error: std::io::Error| {
             let message = format!("`{path}` cannot be read");
+            this.broken = true;
             this.diagnostics
                 .push(Diagnostic::error(codes::UNREADABLE_INCLUDE, message).at(pattern.span, error.to_string()));
         };

@@ -259,7 +259,7 @@ impl Project {
         let known: Vec<&str> = names.iter().map(String::as_str).take(12).collect();
         let otherwise = match known.is_empty() {
             true => format!("this project declares no {word}"),
-            false => format!("there is {}", known.join(", ")),
+            false => format!("there is `{}`", known.join("`, `")),
         };
         Diagnostic::error(codes::UNKNOWN_RESOURCE, format!("no {word} `{name}` in this project")).at_or_nearest(
             span,

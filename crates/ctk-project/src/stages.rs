@@ -5,6 +5,8 @@
 //! - An image without `stage` nodes has one more stage, `final`, made of all its other instructions; its base is the
 //!   image's `from`.
 //!
+//! A base is said by `from="x"` or by a node `from "x"` in the block; that node is no instruction of the body.
+//!
 //! The last stage is the image, unless `target` names another. An image with `dockerfile` has none here.
 
 use ctk_syntax::{Node, Spanned};
@@ -53,6 +55,14 @@ pub(crate) fn text_prop(node: &Node, name: &str) -> Option<Spanned<String>> {
     Some(Spanned::new(value.as_str()?.to_string(), value.span))
 }
 
+/// `from="x"`, or a node `from "x"`.
+fn base(node: &Node) -> Option<Spanned<String>> {
+    text_prop(node, "from").or_else(|| {
+        let value = node.named("from").next()?.args.first()?;
+        Some(Spanned::new(value.as_str()?.to_string(), value.span))
+    })
+}
+
 pub(crate) fn stages_of(image: &Node) -> Vec<StageRef<'_>> {
     if image.name.value != "image" || image.prop("dockerfile").is_some() {
         return Vec::new();
@@ -71,14 +81,8 @@ pub(crate) fn stages_of(image: &Node) -> Vec<StageRef<'_>> {
                     Some(value) => Spanned::new(value.to_text().unwrap_or_default(), value.span),
                     None => Spanned::new(format!("#{}", out.len() + 1), child.name.span),
                 };
-                let body = child.children.iter().collect();
-                out.push(StageRef {
-                    name,
-                    from: text_prop(child, "from"),
-                    kind: StageKind::Declared,
-                    node: child,
-                    body,
-                });
+                let body = child.children.iter().filter(|c| c.name.value != "from").collect();
+                out.push(StageRef { name, from: base(child), kind: StageKind::Declared, node: child, body });
             }
             "cargo" => {
                 let from = text_prop(child, "from");
@@ -98,13 +102,14 @@ pub(crate) fn stages_of(image: &Node) -> Vec<StageRef<'_>> {
                 body: vec![child],
             }),
             setting if IMAGE_SETTINGS.contains(&setting) => {}
+            "from" if !declared => {}
             _ => loose.push(child),
         }
     }
     // An image of `cargo` alone is that stage; one of nothing is its base.
     if !declared && (!loose.is_empty() || out.is_empty()) {
         let name = Spanned::new("final".to_string(), image.name.span);
-        let from = text_prop(image, "from");
+        let from = base(image);
         out.push(StageRef { name, from, kind: StageKind::Implicit, node: image, body: loose });
     }
     out

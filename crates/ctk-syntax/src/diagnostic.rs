@@ -187,6 +187,11 @@ impl Diagnostics {
         self.list.iter().any(|d| d.severity == Severity::Error)
     }
 
+    /// Keeps only those that `keep` wants.
+    pub fn retain(&mut self, keep: impl FnMut(&Diagnostic) -> bool) {
+        self.list.retain(keep);
+    }
+
     /// Puts them in the order of their main places.
     pub fn sort(&mut self) {
         self.list.sort_by_key(|d| d.labels.first().map(|l| l.span));

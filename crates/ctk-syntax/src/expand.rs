@@ -453,7 +453,11 @@ impl<'t, 'l> Run<'t, 'l> {
         self.at += operator.len_utf8();
         match operator {
             '-' | '+' | '?' => {
-                let found = self.ask(&name, start)?;
+                // A name whose value cannot be had is as good as unset where a way out is written.
+                let found = self.ask(&name, start).or_else(|error| match error.kind {
+                    ExpandErrorKind::Failed { .. } => Ok(None),
+                    _ => Err(error),
+                })?;
                 let set = found.as_ref().is_some_and(|text| !colon || !text.is_empty());
                 // While deferring nothing is decided: the other names of the word must still be looked at.
                 let used = if operator == '+' { set } else { !set } || self.deferred;

@@ -53,6 +53,7 @@ fn operators() {
     project("${x:?no} ${empty?no}", "value ");
     project("${nope:-${nope2:-${x}}}", "value");
     project("${x:-${nope}}", "value");
+    project("${broken:-word}${broken:+word}", "word");
     project("${path#*/} ${path##*/}", "usr/local/lib.tar.gz lib.tar.gz");
     project("${path%.*} ${path%%.*}", "/usr/local/lib.tar /usr/local/lib");
     project("${path%/*}", "/usr/local");

@@ -89,6 +89,7 @@ fn explain(sources: &Sources, id: SourceId, tokens: &[Token], error: ::kdl::KdlE
         brackets(id, tokens, &mut found);
     }
     let structural = !found.is_empty();
+    let sides = equals(id, text, tokens, &mut found);
     let old = lexer::old_spellings(text, tokens);
     for (range, new) in &old {
         let message = format!("`{}` is KDL 1; this file is KDL 2", &text[range.clone()]);
@@ -103,6 +104,10 @@ fn explain(sources: &Sources, id: SourceId, tokens: &[Token], error: ::kdl::KdlE
     // A place in the rewritten text is not a place in this one: those mistakes are shown after `ctk fmt`.
     if let (Some(error), false, true) = (rest, structural, old.is_empty()) {
         for one in error.diagnostics {
+            // We said it already, and the parser is not sure where it was.
+            if sides && one.message.as_deref().is_some_and(|m| m.to_lowercase().contains("property")) {
+                continue;
+            }
             let start = one.span.offset();
             let place = Span::new(id, start, start + one.span.len());
             let message = one.message.as_deref().map_or_else(|| "this is not KDL".to_string(), lower_first);
@@ -138,6 +143,25 @@ fn brackets(id: SourceId, tokens: &[Token], found: &mut Diagnostics) {
             Diagnostic::error(codes::KDL, "this `{` is never closed").at(span(id, token.range.clone()), "opened here"),
         );
     }
+}
+
+/// `=` without a side; whether there was one.
+fn equals(id: SourceId, text: &str, tokens: &[Token], found: &mut Diagnostics) -> bool {
+    let before = found.len();
+    let word = |t: &Token| matches!(t.kind, Kind::Word | Kind::String | Kind::OldRawString);
+    for (nth, token) in tokens.iter().enumerate().filter(|(_, t)| t.kind == Kind::Equals) {
+        let place = span(id, token.range.clone());
+        if !tokens[..nth].iter().rev().find(|t| t.kind != Kind::Space).is_some_and(word) {
+            found.push(Diagnostic::error(codes::KDL, "`=` without a name before it").at(place, "a name is missing"));
+        } else if !tokens[nth + 1..]
+            .iter()
+            .find(|t| t.kind != Kind::Space)
+            .is_some_and(|t| word(t) && !text[t.range.clone()].starts_with("//"))
+        {
+            found.push(Diagnostic::error(codes::KDL, "`=` without a value after it").at(place, "a value is missing"));
+        }
+    }
+    found.len() > before
 }
 
 fn lower_first(text: &str) -> String {

@@ -60,6 +60,11 @@ impl Value {
 
     fn canonical(&self, out: &mut String) {
         match &self.data {
+            // `${platform}` left for later is not the text `${platform}`.
+            Data::String(text) if self.deferred => {
+                out.push_str("(later)");
+                quote(text, out);
+            }
             Data::String(text) => quote(text, out),
             Data::Integer(number) => out.push_str(&number.to_string()),
             Data::Float(number) => out.push_str(&format!("{number:?}")),
