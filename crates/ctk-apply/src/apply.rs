@@ -1,0 +1,548 @@
+//! Resolve, plan, execute, publish, record.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use ctk_build::{BuildError, BuildRequest, LockView, Secrets, World};
+use ctk_check::{CheckError, ImageName, Report, ServiceImage, TestRequest};
+use ctk_dag::{Graph, Scheduler};
+use ctk_oci::Descriptor;
+use ctk_packages::HostSources;
+use ctk_plan::{Action, Address, Cancel, Event, Kind, Last, Outcome, Plan, PlannedUnit, Produced, Reporter, Sink, Unit};
+use ctk_push::{PushError, PushRequest, Reach, Staged};
+use ctk_registry::Server;
+use ctk_store::{Depth, Fetch, Ref};
+
+use crate::ground::{Ground, host_packages};
+use crate::lock::LockBook;
+use crate::observe::{Outlook, Request, test_references};
+use crate::records::Records;
+use crate::{ApplyError, Session, UnitFailure, codes, explain, local_name};
+
+/// Requests to the embedded registry that are under way at the end have so long to finish.
+const SERVE_GRACE: Duration = Duration::from_secs(5);
+
+/// What an apply did.
+#[derive(Debug)]
+pub struct Applied {
+    /// The plan that was carried out.
+    pub plan: Plan,
+    /// What the tests that ran said.
+    pub reports: Vec<Report>,
+    /// What was pushed, by place.
+    pub published: BTreeMap<String, ctk_oci::Digest>,
+}
+
+impl Applied {
+    /// An apply of a plan without changes.
+    pub fn nothing(plan: Plan) -> Applied {
+        Applied { plan, reports: Vec::new(), published: BTreeMap::new() }
+    }
+}
+
+/// What a finished unit leaves to the others and to the end.
+enum Finished {
+    Image(Descriptor),
+    Test(Report),
+    Push(Box<Staged>),
+}
+
+impl Session {
+    /// Makes what the project declares so. Events go to `sink` from several threads. Safe to repeat, also after an
+    /// interrupt anywhere: what was finished is not done again, and no tag moves unless everything succeeded.
+    pub fn apply(&self, request: &Request, sink: Arc<dyn Sink>, cancel: &Cancel) -> Result<Applied, ApplyError> {
+        let ground = Ground::open(self)?;
+        ctk_container::cleanup_stale(&self.options.state).map_err(ApplyError::CleanUp)?;
+        // Two applies of one project take turns; everything else in the store is shared.
+        let _turn = ground.store.lock(&Records::new(&ground.store, &self.directory).lock_name(), cancel)?;
+        let outlook = self.look(&ground, request, cancel)?;
+        let outlook = self.resolved(&ground, outlook, request, &sink, cancel)?;
+        if !outlook.plan.has_changes() {
+            ground.index.save();
+            return Ok(Applied::nothing(outlook.plan));
+        }
+        let servers = self.serve(&ground, &outlook.plan)?;
+        let applied = self.carry_out(&ground, outlook, request, &sink, cancel);
+        ground.index.save();
+        for server in servers {
+            server.shutdown(SERVE_GRACE);
+        }
+        applied
+    }
+
+    /// Fills the lock file with what the plan still lacks, and looks again.
+    fn resolved(
+        &self,
+        ground: &Ground,
+        outlook: Outlook,
+        request: &Request,
+        sink: &Arc<dyn Sink>,
+        cancel: &Cancel,
+    ) -> Result<Outlook, ApplyError> {
+        if outlook.unresolved.is_empty() {
+            return Ok(outlook);
+        }
+        let mut failures = Vec::new();
+        for address in outlook.unresolved.keys() {
+            let reporter = Reporter::new(address.clone(), sink.clone());
+            if let Err(failure) = self.resolve(ground, &self.lock, address, &reporter, cancel) {
+                failures.push(failure);
+            }
+        }
+        // What was found stays found, whatever failed beside it.
+        self.lock.write()?;
+        if cancel.is_cancelled() {
+            return Err(ApplyError::Cancelled);
+        }
+        if !failures.is_empty() {
+            return Err(ApplyError::Failed { failures, reports: Vec::new() });
+        }
+        self.look(ground, request, cancel)
+    }
+
+    /// Adds what the lock file lacks about one unit to `book`.
+    pub(crate) fn resolve(
+        &self,
+        ground: &Ground,
+        book: &LockBook,
+        address: &Address,
+        reporter: &Reporter,
+        cancel: &Cancel,
+    ) -> Result<(), UnitFailure> {
+        if let Some(decl) = self.images.get(address) {
+            let host = host_packages(self);
+            let world = self.world(ground, book, &host, reporter, cancel);
+            ctk_build::resolve(decl, world).map_err(|error| self.build_failure(address, &error))?;
+        }
+        if let Some(decl) = self.tests.get(address) {
+            for reference in test_references(decl) {
+                if book.image(&reference, &ground.platform).is_some() {
+                    continue;
+                }
+                let failed = |error: &dyn std::error::Error| failure(address, codes::TEST_BROKEN, "cannot resolve an image of", error, None);
+                let found = ground.fetch.resolve(&reference, cancel).map_err(|error| failed(&error))?;
+                book.set_image(&reference, &ground.platform, &found.digest).map_err(|reason| locked(address, &reason))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the builder may use of the world.
+    pub(crate) fn world<'a>(
+        &'a self,
+        ground: &'a Ground,
+        book: &'a LockBook,
+        host_packages: &'a (dyn Fn() -> HostSources + Sync),
+        reporter: &'a Reporter,
+        cancel: &'a Cancel,
+    ) -> World<'a> {
+        World {
+            project_directory: &self.directory,
+            sources: &self.sources,
+            lock: book,
+            store: &ground.store,
+            snapshots: &ground.snapshots,
+            index: &ground.index,
+            fetch: &ground.fetch,
+            host_packages,
+            reporter,
+            cancel,
+            now_seconds: self.options.now_seconds,
+        }
+    }
+
+    /// Serves the registries that pushes of the plan go to, unless somebody serves them already.
+    fn serve(&self, ground: &Ground, plan: &Plan) -> Result<Vec<Server>, ApplyError> {
+        let _ = ground;
+        let pushes = plan.units.iter().filter(|unit| unit.action == Action::Run && unit.address.kind == Kind::Push);
+        let locations: Vec<&str> = pushes
+            .filter_map(|unit| self.pushes.get(&unit.address))
+            .flat_map(|decl| decl.targets.iter().map(|target| target.location.as_str()))
+            .collect();
+        let mut servers = Vec::new();
+        for (address, decl) in &self.registries {
+            let host = format!("{}/", decl.listen);
+            if !locations.iter().any(|location| location.starts_with(&host)) {
+                continue;
+            }
+            match ctk_registry::serve(decl.serve_options()) {
+                Ok(server) => servers.push(server),
+                // `ctk registry serve`, or another apply, serves it: pushes go there.
+                Err(error) if error.is_address_in_use() => {}
+                Err(error) => {
+                    let failure = failure(address, codes::SERVE_FAILED, "cannot serve", &error, None);
+                    return Err(ApplyError::Failed { failures: vec![failure], reports: Vec::new() });
+                }
+            }
+        }
+        Ok(servers)
+    }
+
+    fn carry_out(
+        &self,
+        ground: &Ground,
+        outlook: Outlook,
+        request: &Request,
+        sink: &Arc<dyn Sink>,
+        cancel: &Cancel,
+    ) -> Result<Applied, ApplyError> {
+        let Outlook { plan, units, .. } = outlook;
+        let records = Records::new(&ground.store, &self.directory);
+        let results: Mutex<BTreeMap<Address, Descriptor>> = Mutex::default();
+        let mut graph = Graph::new();
+        for unit in &plan.units {
+            match (unit.action, &unit.result) {
+                (Action::Run, _) => graph.insert(unit.address.clone()),
+                (Action::Keep, Some(Produced { image: Some(image), .. })) => {
+                    results.lock().expect("no holder panics").insert(unit.address.clone(), image.clone());
+                }
+                (Action::Keep, _) => {}
+            }
+            if unit.action == Action::Keep {
+                sink.emit(Event::UnitFinished { address: unit.address.clone(), outcome: Outcome::Cached, seconds: 0.0 });
+            }
+        }
+        for unit in plan.units.iter().filter(|unit| unit.action == Action::Run) {
+            for need in unit.needs.iter().filter(|need| graph.contains(need)).cloned().collect::<Vec<_>>() {
+                graph.need(unit.address.clone(), need);
+            }
+        }
+
+        let work = Work { session: self, ground, request, sink, cancel, results: &results };
+        let mut scheduler = Scheduler::new(&graph).expect("the project's graph has no cycle");
+        let mut failures = Vec::new();
+        let mut reports = Vec::new();
+        let mut staged = Vec::new();
+        let mut last = BTreeMap::new();
+        std::thread::scope(|scope| -> Result<(), ApplyError> {
+            let (done, finished) = channel();
+            loop {
+                while scheduler.running() < self.options.jobs && !cancel.is_cancelled() {
+                    let Some(address) = scheduler.next_ready() else { break };
+                    let planned = plan.unit(&address).expect("only planned units are scheduled");
+                    let (done, work) = (done.clone(), &work);
+                    scope.spawn(move || {
+                        let result = work.run(planned);
+                        let _ = done.send((planned, result));
+                    });
+                }
+                if scheduler.running() == 0 {
+                    return Ok(());
+                }
+                let (planned, result) = finished.recv().expect("a running unit answers");
+                let address = &planned.address;
+                let skipped = scheduler.finished(address, result.is_ok());
+                for address in skipped {
+                    sink.emit(Event::UnitFinished { address, outcome: Outcome::Skipped, seconds: 0.0 });
+                }
+                let produced = match result {
+                    Ok(Finished::Image(image)) => {
+                        results.lock().expect("no holder panics").insert(address.clone(), image.clone());
+                        Produced { image: Some(image), ..Produced::default() }
+                    }
+                    Ok(Finished::Test(report)) => {
+                        reports.push(report);
+                        Produced::default()
+                    }
+                    Ok(Finished::Push(upload)) => {
+                        staged.push((planned, upload));
+                        continue;
+                    }
+                    Err(Failed::Cancelled) => {
+                        cancel.cancel();
+                        continue;
+                    }
+                    Err(Failed::Unit(failure, report)) => {
+                        failures.push(failure);
+                        reports.extend(report);
+                        continue;
+                    }
+                };
+                records.set_result(&planned.fingerprint, &produced)?;
+                last.insert(address.clone(), remember(planned, &units, &plan, &produced));
+            }
+        })?;
+
+        let mut published = BTreeMap::new();
+        let whole = failures.is_empty() && !cancel.is_cancelled();
+        if whole {
+            // Everything succeeded: now, and only now, names move.
+            let refs: Vec<(String, Option<Ref>)> = results
+                .lock()
+                .expect("no holder panics")
+                .iter()
+                .map(|(address, image)| (local_name(&self.project.name, address), Some(Ref::new(image.clone()))))
+                .collect();
+            ground.store.update_references(&refs)?;
+            for (planned, upload) in staged {
+                match work.publish(planned, *upload) {
+                    Ok(produced) => {
+                        records.set_result(&planned.fingerprint, &produced)?;
+                        last.insert(planned.address.clone(), remember(planned, &units, &plan, &produced));
+                        published.extend(produced.published);
+                    }
+                    Err(Failed::Cancelled) => cancel.cancel(),
+                    Err(Failed::Unit(failure, _)) => failures.push(failure),
+                }
+            }
+        } else {
+            for (planned, _) in staged {
+                sink.emit(Event::UnitFinished { address: planned.address.clone(), outcome: Outcome::Skipped, seconds: 0.0 });
+            }
+        }
+        records.set_last(last)?;
+        if !failures.is_empty() {
+            return Err(ApplyError::Failed { failures, reports });
+        }
+        if cancel.is_cancelled() {
+            return Err(ApplyError::Cancelled);
+        }
+        Ok(Applied { plan, reports, published })
+    }
+
+    pub(crate) fn build_failure(&self, address: &Address, error: &BuildError) -> UnitFailure {
+        let code = codes::BUILD_FAILED;
+        match innermost(error) {
+            BuildError::Invalid { diagnostics, sources } => {
+                let sources = sources.as_deref().unwrap_or(&self.sources);
+                let text = diagnostics.render(sources, false);
+                UnitFailure { address: address.clone(), code, text: format!("{text}error[{code}]: failed to build `{address}`\n") }
+            }
+            BuildError::Locked { .. } => failure(address, codes::LOCKED, "failed to build", error, None),
+            BuildError::Command { last_lines, .. } if !last_lines.is_empty() => {
+                let lines: String = last_lines.iter().map(|line| format!("  │ {line}\n")).collect();
+                let mut failure = failure(address, code, "failed to build", error, None);
+                failure.text += &format!("  its last lines:\n{lines}");
+                failure
+            }
+            _ => failure(address, code, "failed to build", error, None),
+        }
+    }
+}
+
+/// The error that the steps around it wrap.
+fn innermost(error: &BuildError) -> &BuildError {
+    match error {
+        BuildError::Step { source, .. } => innermost(source),
+        other => other,
+    }
+}
+
+fn locked(address: &Address, reason: &str) -> UnitFailure {
+    let text = format!("error[{}]: `{address}`: {reason}\n", codes::LOCKED);
+    UnitFailure { address: address.clone(), code: codes::LOCKED, text }
+}
+
+/// `error[code]: failed to build \`image:x\``, the error, its causes.
+fn failure(
+    address: &Address,
+    code: &'static str,
+    attempt: &str,
+    error: &dyn std::error::Error,
+    hint: Option<&str>,
+) -> UnitFailure {
+    let inner = explain(None, error, hint);
+    let causes = inner.strip_prefix("error: ").unwrap_or(&inner);
+    let text = format!("error[{code}]: {attempt} `{address}`\n  caused by: {causes}");
+    UnitFailure { address: address.clone(), code, text }
+}
+
+/// What the next plan compares with.
+fn remember(planned: &PlannedUnit, units: &[Unit], plan: &Plan, produced: &Produced) -> Last {
+    let unit = units.iter().find(|unit| unit.address == planned.address);
+    let needs = planned.needs.iter().filter_map(|need| Some((need.clone(), plan.unit(need)?.fingerprint.clone())));
+    Last {
+        fingerprint: planned.fingerprint.clone(),
+        inputs: unit.map(|unit| unit.inputs.clone()).unwrap_or_default(),
+        needs: needs.collect(),
+        published: produced.published.clone(),
+    }
+}
+
+enum Failed {
+    Cancelled,
+    Unit(UnitFailure, Option<Report>),
+}
+
+/// What every running unit is given.
+struct Work<'a> {
+    session: &'a Session,
+    ground: &'a Ground,
+    request: &'a Request,
+    sink: &'a Arc<dyn Sink>,
+    cancel: &'a Cancel,
+    results: &'a Mutex<BTreeMap<Address, Descriptor>>,
+}
+
+impl Work<'_> {
+    /// Runs one unit and tells its story.
+    fn run(&self, planned: &PlannedUnit) -> Result<Finished, Failed> {
+        let address = &planned.address;
+        self.sink.emit(Event::UnitStarted { address: address.clone() });
+        let started = Instant::now();
+        let result = match address.kind {
+            Kind::Image => self.build(address).map(Finished::Image),
+            Kind::Test => self.test(address).map(Finished::Test),
+            Kind::Push => self.upload(address).map(|staged| Finished::Push(Box::new(staged))),
+            Kind::Registry => unreachable!("registries are served, not run"),
+        };
+        // A push has ended when its tags have moved.
+        if result.is_err() || address.kind != Kind::Push {
+            self.finished(address, result.as_ref().err(), started);
+        }
+        result
+    }
+
+    fn finished(&self, address: &Address, failed: Option<&Failed>, started: Instant) {
+        let outcome = match failed {
+            None => Outcome::Done,
+            Some(Failed::Cancelled) => Outcome::Cancelled,
+            Some(Failed::Unit(failure, _)) => {
+                let line = failure.text.lines().next().unwrap_or_default();
+                Outcome::Failed(line.to_owned())
+            }
+        };
+        let seconds = started.elapsed().as_secs_f64();
+        self.sink.emit(Event::UnitFinished { address: address.clone(), outcome, seconds });
+    }
+
+    fn build(&self, address: &Address) -> Result<Descriptor, Failed> {
+        let session = self.session;
+        let decl = &session.images[address];
+        let reporter = Reporter::new(address.clone(), self.sink.clone());
+        let host = host_packages(session);
+        let images = self.results.lock().expect("no holder panics").clone();
+        let secrets = DeclaredSecrets { session, decl };
+        let request = BuildRequest {
+            decl,
+            world: session.world(self.ground, &session.lock, &host, &reporter, self.cancel),
+            platforms: &decl.platforms,
+            images: &images,
+            args: &BTreeMap::new(),
+            target: decl.target.as_deref(),
+            secrets: &secrets,
+            jobs: session.options.jobs,
+            no_cache: self.request.no_cache && self.request.force.contains(address),
+            epoch_seconds: session.epoch_seconds(),
+            state_directory: session.options.state.clone(),
+        };
+        match ctk_build::build(&request) {
+            Ok(built) => Ok(built.descriptor),
+            Err(error) if error.is_cancelled() || self.cancel.is_cancelled() => Err(Failed::Cancelled),
+            Err(error) => Err(Failed::Unit(session.build_failure(address, &error), None)),
+        }
+    }
+
+    fn test(&self, address: &Address) -> Result<Report, Failed> {
+        let decl = &self.session.tests[address];
+        let reporter = Reporter::new(address.clone(), self.sink.clone());
+        let broken = |error: &dyn std::error::Error| {
+            Failed::Unit(failure(address, codes::TEST_BROKEN, "failed to run", error, None), None)
+        };
+        let image = match self.image_of(&decl.image) {
+            ServiceImage::Stored(image) => image,
+            ServiceImage::Pinned(reference) => {
+                let (platform, store) = (Some(&self.ground.platform), &self.ground.store);
+                let fetched = self.ground.fetch.fetch(&reference, platform, Depth::Layers, store, &reporter, self.cancel);
+                fetched.map_err(|error| broken(&error))?
+            }
+        };
+        let services: BTreeMap<String, ServiceImage> =
+            decl.services.iter().map(|service| (service.name.clone(), self.image_of(&service.image))).collect();
+        let request = TestRequest {
+            decl,
+            image: &image,
+            services: &services,
+            platform: &self.ground.platform,
+            store: &self.ground.store,
+            snapshots: &self.ground.snapshots,
+            fetch: &self.ground.fetch,
+            state_dir: &self.session.options.state,
+            reporter: &reporter,
+            cancel: self.cancel,
+        };
+        match ctk_check::run(&request) {
+            Ok(report) if report.passed() => Ok(report),
+            Ok(report) => {
+                let code = codes::TEST_FAILED;
+                let place = self.session.project.get(address).map(|r| self.session.sources.place(r.span)).unwrap_or_default();
+                let details: String = report.failures().lines().map(|line| format!("  {line}\n")).collect();
+                let text = format!("error[{code}]: `{address}`: {} ({place})\n{details}", report.summary());
+                Err(Failed::Unit(UnitFailure { address: address.clone(), code, text }, Some(report)))
+            }
+            Err(CheckError::Cancelled) => Err(Failed::Cancelled),
+            Err(_) if self.cancel.is_cancelled() => Err(Failed::Cancelled),
+            Err(error) => Err(broken(&error)),
+        }
+    }
+
+    fn image_of(&self, name: &ImageName) -> ServiceImage {
+        match name {
+            ImageName::Project(address) => {
+                let results = self.results.lock().expect("no holder panics");
+                ServiceImage::Stored(results.get(address).expect("needs come first").clone())
+            }
+            ImageName::Reference(reference) => match self.session.lock.image(reference, &self.ground.platform) {
+                Some(digest) => ServiceImage::Pinned(reference.with_digest(digest)),
+                None => ServiceImage::Pinned(reference.clone()),
+            },
+        }
+    }
+
+    fn upload(&self, address: &Address) -> Result<Staged, Failed> {
+        let decl = &self.session.pushes[address];
+        let reporter = Reporter::new(address.clone(), self.sink.clone());
+        let image = self.results.lock().expect("no holder panics").get(&decl.image).expect("needs come first").clone();
+        let local = self.ground.local();
+        let reach = self.reach(&local);
+        let request = PushRequest { decl, image: &image, store: &self.ground.store, reach: &reach, reporter: &reporter };
+        ctk_push::upload(&request).map_err(|error| self.push_failure(address, &error))
+    }
+
+    fn publish(&self, planned: &PlannedUnit, staged: Staged) -> Result<Produced, Failed> {
+        let started = Instant::now();
+        let reporter = Reporter::new(planned.address.clone(), self.sink.clone());
+        let local = self.ground.local();
+        let reach = self.reach(&local);
+        let result = ctk_push::publish(staged, &self.ground.store, &reach, &reporter)
+            .map_err(|error| self.push_failure(&planned.address, &error));
+        self.finished(&planned.address, result.as_ref().err(), started);
+        let published = result?.into_iter().map(|one| (one.name, one.digest)).collect();
+        Ok(Produced { published, ..Produced::default() })
+    }
+
+    fn reach<'b>(&'b self, local: &'b [&'b dyn ctk_push::LocalRegistry]) -> Reach<'b> {
+        Reach {
+            client: &self.ground.client,
+            local,
+            project: &self.session.directory,
+            platform: &self.ground.platform,
+            cancel: self.cancel,
+        }
+    }
+
+    fn push_failure(&self, address: &Address, error: &PushError) -> Failed {
+        match error {
+            PushError::Cancelled => Failed::Cancelled,
+            _ if self.cancel.is_cancelled() => Failed::Cancelled,
+            error => Failed::Unit(failure(address, codes::PUSH_FAILED, "failed to push", error, error.hint().as_deref()), None),
+        }
+    }
+}
+
+/// Secrets as the image declares them: an environment variable or a file.
+struct DeclaredSecrets<'a> {
+    session: &'a Session,
+    decl: &'a ctk_build::ImageDecl,
+}
+
+impl Secrets for DeclaredSecrets<'_> {
+    fn secret(&self, id: &str) -> Option<Vec<u8>> {
+        match self.decl.secrets.get(id)? {
+            ctk_build::SecretSource::Env(name) => self.session.options.environment.get(name).map(|value| value.clone().into_bytes()),
+            ctk_build::SecretSource::File(path) => std::fs::read(self.session.directory.join(path)).ok(),
+        }
+    }
+}

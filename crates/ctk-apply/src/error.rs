@@ -1,0 +1,163 @@
+//! Why a session cannot go on, told to the person who can act.
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::io;
+use std::path::PathBuf;
+
+use ctk_check::Report;
+use ctk_plan::Address;
+use ctk_project::SelectError;
+use ctk_store::StoreError;
+
+use crate::codes;
+
+/// Why opening, planning or applying failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// There is no project file.
+    #[error("there is no project file {}", path.display())]
+    NoProject {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// The project file cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The project has mistakes.
+    #[error("the project has {} mistakes", reports.len())]
+    Invalid {
+        /// All of them, rendered for people.
+        text: String,
+        /// The same with colours.
+        colored: String,
+        /// The same as data.
+        reports: Vec<ctk_syntax::Report>,
+    },
+    /// A word names nothing of this project.
+    #[error(transparent)]
+    Select(#[from] SelectError),
+    /// The lock file cannot be read.
+    #[error("cannot read {}", path.display())]
+    ReadLock {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The lock file cannot be written.
+    #[error("cannot write {}", path.display())]
+    WriteLock {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The store cannot be used.
+    #[error("cannot use the store")]
+    Store(#[from] StoreError),
+    /// Unpacked layers cannot be used.
+    #[error("cannot use the store's layers")]
+    Snapshots(#[from] ctk_snapshot::SnapshotError),
+    /// Leftovers of a killed process cannot be removed.
+    #[error("cannot clean up after an earlier run")]
+    CleanUp(#[source] ctk_container::Error),
+    /// Units failed; everything that did not need them was done.
+    #[error("{} failed", list(failures))]
+    Failed {
+        /// What failed, in the order in which it happened.
+        failures: Vec<UnitFailure>,
+        /// What the tests that ran said.
+        reports: Vec<Report>,
+    },
+    /// The user stopped it.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+/// A unit that failed.
+#[derive(Clone, Debug)]
+pub struct UnitFailure {
+    /// Which.
+    pub address: Address,
+    /// What kind of failure, e.g. `build::failed`.
+    pub code: &'static str,
+    /// The whole story for people; several lines.
+    pub text: String,
+}
+
+fn list(failures: &[UnitFailure]) -> String {
+    failures.iter().map(|failure| failure.address.to_string()).collect::<Vec<_>>().join(", ")
+}
+
+impl ApplyError {
+    /// What standard error gets: code, place, causes and what to do.
+    pub fn explain(&self, color: bool) -> String {
+        match self {
+            ApplyError::Invalid { text, colored, .. } => if color { colored } else { text }.clone(),
+            ApplyError::Failed { failures, .. } => {
+                failures.iter().map(|failure| failure.text.as_str()).collect::<Vec<_>>().join("\n")
+            }
+            ApplyError::NoProject { .. } => explain(Some(codes::PROJECT_MISSING), self, Some("`ctk init` writes one")),
+            ApplyError::Read { .. } => explain(Some(codes::PROJECT_UNREADABLE), self, None),
+            ApplyError::Select(_) => explain(Some(codes::UNKNOWN_ADDRESS), self, Some("`ctk graph` lists the addresses")),
+            ApplyError::ReadLock { .. } | ApplyError::WriteLock { .. } => explain(Some(codes::LOCK_FILE), self, None),
+            ApplyError::Store(_) | ApplyError::Snapshots(_) | ApplyError::CleanUp(_) => {
+                let hint = "the store's folder is set by CTK_ROOT or --root; it must be writable, and overlay mounts need root";
+                explain(Some(codes::STORE), self, Some(hint))
+            }
+            ApplyError::Cancelled => explain(None, self, None),
+        }
+    }
+
+    /// What the tests that ran said, if any did.
+    pub fn reports(&self) -> &[Report] {
+        match self {
+            ApplyError::Failed { reports, .. } => reports,
+            _ => &[],
+        }
+    }
+}
+
+/// The error, its causes one a line, and what to do.
+pub fn explain(code: Option<&str>, error: &dyn Error, hint: Option<&str>) -> String {
+    let mut text = match code {
+        Some(code) => format!("error[{code}]: {error}\n"),
+        None => format!("error: {error}\n"),
+    };
+    let mut last = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let sentence = error.to_string();
+        // A transparent wrapper repeats its cause word for word.
+        if sentence != last {
+            let _ = writeln!(text, "  caused by: {}", sentence.trim_end().replace('\n', "\n    "));
+        }
+        last = sentence;
+        cause = error.source();
+    }
+    if let Some(hint) = hint {
+        let _ = writeln!(text, "  hint: {hint}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_follow_and_are_not_repeated() {
+        let error = ApplyError::Read { path: "x".into(), source: io::Error::other("no such thing") };
+        let expected = "error[apply::unreadable]: cannot read x\n  caused by: no such thing\n";
+        assert_eq!(error.explain(false), expected);
+    }
+}

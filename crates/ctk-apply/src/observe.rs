@@ -1,0 +1,179 @@
+//! Desired units and the observed world. Reads only.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ctk_build::LockView;
+use ctk_check::ImageName;
+use ctk_oci::Reference;
+use ctk_plan::{Address, Cancel, Fingerprint, Input, Kind, Observed, Plan, PlanOptions, Reporter, Silent, Unit, hash_text};
+use ctk_push::{Found, Reach};
+
+use crate::ground::Ground;
+use crate::records::Records;
+use crate::{ApplyError, Session};
+
+/// What is asked of a plan or an apply.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// Only these and what they need; everything if empty.
+    pub only: BTreeSet<Address>,
+    /// These run even if nothing changed.
+    pub force: BTreeSet<Address>,
+    /// Builds use no earlier result of an operation.
+    pub no_cache: bool,
+}
+
+impl Session {
+    /// What [`Session::apply`] would do with the same request, and why. Changes nothing.
+    pub fn plan(&self, request: &Request) -> Result<Plan, ApplyError> {
+        Ok(self.explain(request)?.0)
+    }
+
+    /// The plan, and the units with every input behind it.
+    pub fn explain(&self, request: &Request) -> Result<(Plan, Vec<Unit>), ApplyError> {
+        let ground = Ground::open(self)?;
+        let outlook = self.look(&ground, request, &Cancel::new())?;
+        ground.index.save();
+        Ok((outlook.plan, outlook.units))
+    }
+
+    /// Observes and plans.
+    pub(crate) fn look(&self, ground: &Ground, request: &Request, cancel: &Cancel) -> Result<Outlook, ApplyError> {
+        let wanted = self.wanted(&request.only);
+        let local = ground.local();
+        let reach = Reach {
+            client: &ground.client,
+            local: &local,
+            project: &self.directory,
+            platform: &ground.platform,
+            cancel,
+        };
+        let pushes = wanted.iter().filter_map(|address| Some((address, self.pushes.get(address)?)));
+        let shown: BTreeMap<&Address, _> = pushes.map(|(address, decl)| (address, ctk_push::observe(decl, &reach))).collect();
+        let mut seen = Observed::default();
+        let mut units = Vec::new();
+        let mut broken = BTreeMap::new();
+        for address in &wanted {
+            match self.unit(ground, address, cancel) {
+                Ok(mut observed) => {
+                    let names = shown.get(address).into_iter().flatten().map(|one| one.name.clone());
+                    observed.unit.targets.extend(names);
+                    if !observed.unresolved.is_empty() {
+                        seen.unresolved.insert(address.clone(), observed.unresolved);
+                    }
+                    units.push(observed.unit);
+                }
+                Err(failure) => {
+                    broken.insert(address.clone(), failure);
+                }
+            }
+        }
+        if !broken.is_empty() {
+            let failures = wanted.iter().filter_map(|address| broken.remove(address)).collect();
+            return Err(ApplyError::Failed { failures, reports: Vec::new() });
+        }
+
+        let records = Records::new(&ground.store, &self.directory);
+        seen.last = records.last()?;
+        let mut fingerprints: BTreeMap<&Address, Fingerprint> = BTreeMap::new();
+        for unit in &units {
+            let needs = unit.needs.iter().filter_map(|need| fingerprints.get_key_value(need));
+            let needs: BTreeMap<&Address, &Fingerprint> = needs.map(|(address, found)| (*address, found)).collect();
+            let fingerprint = unit.fingerprint(&needs);
+            if let Some(result) = records.result(&fingerprint)? {
+                seen.results.insert(fingerprint.clone(), result);
+            }
+            fingerprints.insert(&unit.address, fingerprint);
+        }
+        for (address, observed) in shown {
+            let decl = &self.pushes[address];
+            let image = fingerprints.get(&decl.image).and_then(|found| seen.results.get(found)?.image.clone());
+            if let Some(image) = image {
+                // What cannot be known yet is known after the upload.
+                if let Ok(Some(digests)) = decl.wanted(&ground.store, &image, &reach) {
+                    let names = observed.iter().map(|one| one.name.clone());
+                    seen.wanted.extend(names.zip(digests));
+                }
+            }
+            for one in observed {
+                match one.found {
+                    Found::Digest { digest } => drop(seen.targets.insert(one.name, digest)),
+                    Found::Absent => {}
+                    Found::Unreachable { reason } => drop(seen.unreachable.insert(one.name, reason)),
+                }
+            }
+        }
+        let options = PlanOptions { only: request.only.clone(), force: request.force.clone() };
+        let plan = ctk_plan::plan(&units, &seen, &options);
+        Ok(Outlook { plan, units, unresolved: seen.unresolved })
+    }
+
+    /// `only` and what it needs, needs first; registries are no units.
+    fn wanted(&self, only: &BTreeSet<Address>) -> Vec<Address> {
+        let graph = self.project.dag();
+        let closure: BTreeSet<Address> = match only.is_empty() {
+            true => self.order.iter().cloned().collect(),
+            false => graph.closure(only).into_iter().collect(),
+        };
+        self.order.iter().filter(|a| closure.contains(a) && a.kind != Kind::Registry).cloned().collect()
+    }
+
+    fn unit(&self, ground: &Ground, address: &Address, cancel: &Cancel) -> Result<ObservedUnit, crate::UnitFailure> {
+        let resource = self.project.get(address).expect("the order holds the project's addresses");
+        let needs = resource.needs.iter().filter(|need| need.kind != Kind::Registry).cloned().collect();
+        let mut inputs = BTreeMap::from([(Input::Declaration, hash_text(&resource.node.canonical()))]);
+        let mut unresolved = Vec::new();
+        if let Some(decl) = self.images.get(address) {
+            let silent = Reporter::new(address.clone(), std::sync::Arc::new(Silent));
+            let host_packages = crate::ground::host_packages(self);
+            let world = self.world(ground, &self.lock, &host_packages, &silent, cancel);
+            let observation = ctk_build::observe(decl, world).map_err(|error| self.build_failure(address, &error))?;
+            inputs.extend(observation.inputs);
+            unresolved = observation.unresolved;
+            if let Some(epoch) = self.epoch_seconds() {
+                inputs.insert(Input::Named("SOURCE_DATE_EPOCH".into()), epoch.to_string());
+            }
+        }
+        if let Some(decl) = self.tests.get(address) {
+            let reads = decl.fingerprint_inputs();
+            inputs.insert(Input::Semantics, format!("{:?}", reads.semantics));
+            for reference in test_references(decl) {
+                match self.lock.image(&reference, &ground.platform) {
+                    Some(digest) => drop(inputs.insert(Input::Base(reference.to_string()), digest.to_string())),
+                    None => unresolved.push(format!("image {reference}")),
+                }
+            }
+        }
+        if let Some(decl) = self.pushes.get(address) {
+            inputs.insert(Input::Semantics, format!("{:?}", decl.semantics()));
+        }
+        Ok(ObservedUnit { unit: Unit { address: address.clone(), needs, inputs, targets: Vec::new() }, unresolved })
+    }
+
+    /// `SOURCE_DATE_EPOCH`, if the environment sets it.
+    pub(crate) fn epoch_seconds(&self) -> Option<i64> {
+        self.options.environment.get("SOURCE_DATE_EPOCH")?.parse().ok()
+    }
+}
+
+/// References that a test's containers run.
+pub(crate) fn test_references(decl: &ctk_check::TestDecl) -> Vec<Reference> {
+    let names = std::iter::once(&decl.image).chain(decl.services.iter().map(|service| &service.image));
+    let references = names.filter_map(|name| match name {
+        ImageName::Reference(reference) => Some(reference.clone()),
+        ImageName::Project(_) => None,
+    });
+    references.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+struct ObservedUnit {
+    unit: Unit,
+    unresolved: Vec<String>,
+}
+
+/// A plan with what it was made of.
+pub(crate) struct Outlook {
+    pub plan: Plan,
+    pub units: Vec<Unit>,
+    pub unresolved: BTreeMap<Address, Vec<String>>,
+}

@@ -1,0 +1,63 @@
+//! What applies leave in the store: results by fingerprint, and the last apply of each address.
+//!
+//! All of it is a cache of what can be found out again, except that a result keeps its image from being collected
+//! while it is recent.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use ctk_plan::{Address, Fingerprint, Last, Produced};
+use ctk_store::{Links, Store, StoreError};
+
+/// Results by fingerprint.
+const RESULTS: &str = "results";
+/// The last apply of an address of a project, for reasons.
+const LAST: &str = "last";
+
+/// The records of one project.
+pub struct Records<'a> {
+    store: &'a Store,
+    /// Names the project's folder: two checkouts have two pasts.
+    project: String,
+}
+
+impl<'a> Records<'a> {
+    /// Records of the project in `folder`, an absolute path.
+    pub fn new(store: &'a Store, folder: &Path) -> Records<'a> {
+        let name = ctk_plan::hash_text(&folder.to_string_lossy());
+        Records { store, project: name[..16].to_owned() }
+    }
+
+    /// What the unit with this fingerprint produced, if it is still whole.
+    pub fn result(&self, fingerprint: &Fingerprint) -> Result<Option<Produced>, StoreError> {
+        let found: Option<Produced> = self.store.record(RESULTS, fingerprint.as_str())?;
+        match found {
+            Some(Produced { image: Some(image), .. }) if !self.store.contains(&image.digest)? => Ok(None),
+            found => Ok(found),
+        }
+    }
+
+    /// Notes what the unit with this fingerprint produced.
+    pub fn set_result(&self, fingerprint: &Fingerprint, result: &Produced) -> Result<(), StoreError> {
+        let blobs = result.image.iter().map(|image| image.digest.clone()).collect();
+        let links = Links { blobs, ..Links::default() };
+        self.store.put_record(RESULTS, fingerprint.as_str(), result, &links)
+    }
+
+    /// The last apply of every address of this project.
+    pub fn last(&self) -> Result<BTreeMap<Address, Last>, StoreError> {
+        Ok(self.store.record(LAST, &self.project)?.unwrap_or_default())
+    }
+
+    /// Adds to the last apply. Serialised over processes by the caller's lock.
+    pub fn set_last(&self, changes: BTreeMap<Address, Last>) -> Result<(), StoreError> {
+        let mut all = self.last()?;
+        all.extend(changes);
+        self.store.put_record(LAST, &self.project, &all, &Links { root: true, ..Links::default() })
+    }
+
+    /// The name of the lock under which this project's records and lock file change.
+    pub fn lock_name(&self) -> String {
+        format!("project-{}", self.project)
+    }
+}

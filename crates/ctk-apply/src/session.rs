@@ -1,0 +1,205 @@
+//! A session: a project file opened, understood, and ready to be planned and applied.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use ctk_build::ImageDecl;
+use ctk_check::{ImageName, TestDecl};
+use ctk_plan::{Address, Kind};
+use ctk_project::{Image, Inputs, Project};
+use ctk_push::PushDecl;
+use ctk_syntax::{Diagnostics, Sources};
+
+use crate::files::DiskFiles;
+use crate::lock::LockBook;
+use crate::registries::RegistryDecl;
+use crate::{ApplyError, Options, git};
+
+/// An opened project. Opening reads; nothing is changed before [`Session::apply`].
+pub struct Session {
+    pub(crate) options: Options,
+    /// The absolute folder of the project file.
+    pub(crate) directory: PathBuf,
+    pub(crate) sources: Sources,
+    pub(crate) project: Project,
+    pub(crate) lock: LockBook,
+    pub(crate) images: BTreeMap<Address, ImageDecl>,
+    pub(crate) tests: BTreeMap<Address, TestDecl>,
+    pub(crate) pushes: BTreeMap<Address, PushDecl>,
+    pub(crate) registries: BTreeMap<Address, RegistryDecl>,
+    /// Every address, needs before those that need them.
+    pub(crate) order: Vec<Address>,
+}
+
+impl Session {
+    /// Reads the project file, what it includes, and its lock file. Every mistake of every file is in
+    /// [`ApplyError::Invalid`].
+    pub fn open(file: &Path, options: Options) -> Result<Session, ApplyError> {
+        let text = fs::read_to_string(file).map_err(|cause| match cause.kind() {
+            io::ErrorKind::NotFound => ApplyError::NoProject { path: file.to_path_buf() },
+            _ => ApplyError::Read { path: file.to_path_buf(), source: cause },
+        })?;
+        let absolute = file.canonicalize().map_err(|source| ApplyError::Read { path: file.to_path_buf(), source })?;
+        let directory = absolute.parent().unwrap_or(Path::new("/")).to_path_buf();
+        let name = absolute.file_name().and_then(|name| name.to_str()).unwrap_or("containers.kdl").to_owned();
+
+        let mut sources = Sources::new();
+        let inputs = Inputs {
+            vars: options.variables.clone(),
+            env: &|name| options.environment.get(name).cloned(),
+            git: &|name| git::git(&directory, name),
+            default_name: directory.file_name().and_then(|name| name.to_str()).unwrap_or("project").to_owned(),
+        };
+        let files = DiskFiles::new(&directory);
+        let (project, mut diagnostics) = ctk_project::parse(&mut sources, &name, text, &files, &inputs);
+        let lock = LockBook::read(&directory, options.locked)?;
+        let mut session = Session {
+            options,
+            directory,
+            sources,
+            project,
+            lock,
+            images: BTreeMap::new(),
+            tests: BTreeMap::new(),
+            pushes: BTreeMap::new(),
+            registries: BTreeMap::new(),
+            order: Vec::new(),
+        };
+        session.decode(&mut diagnostics);
+        if diagnostics.has_errors() {
+            return Err(invalid(diagnostics, &session.sources));
+        }
+        session.order = session.project.dag().order().map_err(|_| invalid(diagnostics, &session.sources))?;
+        Ok(session)
+    }
+
+    /// Each stage reads its own leaves.
+    fn decode(&mut self, diagnostics: &mut Diagnostics) {
+        for resource in &self.project.resources {
+            let address = resource.address.clone();
+            let mut keep = |result: Result<(), Diagnostics>| {
+                if let Err(mistakes) = result {
+                    diagnostics.extend(mistakes);
+                }
+            };
+            match address.kind {
+                Kind::Image => keep(ctk_build::decode(&self.project, resource).map(|decl| {
+                    self.images.insert(address, decl);
+                })),
+                Kind::Test => {
+                    let resolve = |name: &ctk_syntax::Spanned<String>, diagnostics: &mut Diagnostics| {
+                        match self.project.resolve_image(resource, name) {
+                            Ok(Image::Project(address)) => Some(ImageName::Project(address)),
+                            Ok(Image::Reference(reference)) => Some(ImageName::Reference(reference)),
+                            Err(diagnostic) => {
+                                diagnostics.push(diagnostic);
+                                None
+                            }
+                        }
+                    };
+                    keep(ctk_check::decode_node(&address, &resource.node, &resolve).map(|decl| {
+                        self.tests.insert(address.clone(), decl);
+                    }));
+                }
+                Kind::Push => keep(ctk_push::decode(&self.project, resource).map(|decl| {
+                    self.pushes.insert(address, decl);
+                })),
+                Kind::Registry => {
+                    let directory = self.directory.join(&resource.directory);
+                    let decl = RegistryDecl::decode(&address, &resource.node, &directory, diagnostics);
+                    self.registries.extend(decl.map(|decl| (address, decl)));
+                }
+            }
+        }
+    }
+
+    /// What the files declare.
+    pub fn project(&self) -> &Project {
+        &self.project
+    }
+
+    /// The texts that were read, for places in diagnostics.
+    pub fn sources(&self) -> &Sources {
+        &self.sources
+    }
+
+    /// The absolute folder of the project file.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The registries that this project serves.
+    pub fn registries(&self) -> impl Iterator<Item = (&Address, &RegistryDecl)> {
+        self.registries.iter()
+    }
+
+    /// The addresses that words of a command line mean: addresses, patterns, groups. No words mean no restriction,
+    /// which an empty set stands for.
+    pub fn select(&self, words: &[String]) -> Result<BTreeSet<Address>, ApplyError> {
+        Ok(self.project.select(words)?.into_iter().collect())
+    }
+
+    /// The same for words that mean one kind: `api` is `image:api` where images are meant. No words mean all of the
+    /// kind.
+    pub fn select_kind(&self, kind: Kind, words: &[String]) -> Result<BTreeSet<Address>, ApplyError> {
+        if words.is_empty() {
+            return Ok(self.project.of_kind(kind).map(|resource| resource.address.clone()).collect());
+        }
+        let named = |word: &String| match self.project.get(&Address::new(kind, word.as_str())) {
+            Some(resource) => resource.address.to_string(),
+            None => word.clone(),
+        };
+        self.select(&words.iter().map(named).collect::<Vec<_>>())
+    }
+}
+
+fn invalid(mut diagnostics: Diagnostics, sources: &Sources) -> ApplyError {
+    diagnostics.sort();
+    ApplyError::Invalid {
+        text: diagnostics.render(sources, false),
+        colored: diagnostics.render(sources, true),
+        reports: diagnostics.iter().map(|diagnostic| diagnostic.report(sources)).collect(),
+    }
+}
+
+/// The name under which the store keeps a project's image: `localhost/PROJECT/IMAGE:latest`, with what names of
+/// repositories cannot hold made a hyphen.
+pub fn local_name(project: &str, image: &Address) -> String {
+    let plain = |text: &str| {
+        let mut name = String::new();
+        for part in text.split(['/', ':']) {
+            let kept: String = part
+                .to_lowercase()
+                .chars()
+                .map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() || c == '.' || c == '_' { c } else { '-' })
+                .collect();
+            let kept = kept.split(['-', '.', '_']).filter(|word| !word.is_empty()).collect::<Vec<_>>().join("-");
+            if !kept.is_empty() {
+                name.push_str(if name.is_empty() { "" } else { "/" });
+                name.push_str(&kept);
+            }
+        }
+        if name.is_empty() { "unnamed".to_owned() } else { name }
+    };
+    format!("localhost/{}/{}:latest", plain(project), plain(&image.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn local_names_are_references() {
+        let check = |project: &str, image: &str, expected: &str| {
+            let name = local_name(project, &Address::new(Kind::Image, image));
+            assert_eq!(name, expected);
+            assert_eq!(name.parse::<ctk_oci::Reference>().unwrap().to_string(), expected);
+        };
+        check("shop", "api", "localhost/shop/api:latest");
+        check("My Shop", "services/cart:api", "localhost/my-shop/services/cart/api:latest");
+        check("größe", "svc[os=debian,tls=on]", "localhost/gr-e/svc-os-debian-tls-on:latest");
+        check("…", "_x_", "localhost/unnamed/x:latest");
+    }
+}

@@ -1,0 +1,148 @@
+//! The command line: one file a command, one line here.
+
+mod apply;
+mod build;
+mod check;
+mod copy;
+mod fmt;
+mod gc;
+mod graph;
+mod images;
+mod init;
+mod inspect;
+mod load;
+mod login;
+mod logout;
+mod plan;
+mod project;
+mod pull;
+mod push;
+mod registry;
+mod rm;
+mod run;
+mod save;
+mod tags;
+mod test;
+mod update;
+mod why;
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::report::Progress;
+
+/// Builds, runs, tests and pushes container images from one declarative file, without a daemon.
+#[derive(Parser)]
+#[command(name = "ctk", version, max_term_width = 100, arg_required_else_help = true)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every command understands.
+#[derive(Args)]
+pub struct Global {
+    /// The store's folder [default: /var/lib/ctk, or below $XDG_DATA_HOME for others than root]
+    #[arg(long, global = true, env = "CTK_ROOT", value_name = "DIR", help_heading = "Global options")]
+    pub root: Option<PathBuf>,
+    /// How progress is told on standard error
+    #[arg(long, global = true, env = "CTK_PROGRESS", value_enum, default_value_t, help_heading = "Global options")]
+    pub progress: Progress,
+    /// Registries' configuration: mirrors, insecure hosts [default: ctk's and containers' own files]
+    #[arg(long, global = true, env = "CTK_REGISTRIES", value_name = "FILE", help_heading = "Global options")]
+    pub registries: Option<PathBuf>,
+    /// Working directory, as if started there
+    #[arg(short = 'C', long = "directory", global = true, value_name = "DIR", help_heading = "Global options")]
+    pub directory: Option<PathBuf>,
+}
+
+macro_rules! commands {
+    ($($(#[$meta:meta])* $name:ident($type:ty);)*) => {
+        /// What to do.
+        #[derive(Subcommand)]
+        pub enum Command {
+            $($(#[$meta])* $name($type),)*
+        }
+
+        impl Command {
+            /// Does it.
+            pub fn run(self, context: &Context) -> Result<(), Failure> {
+                match self { $(Command::$name(command) => command.run(context),)* }
+            }
+        }
+    };
+}
+
+commands! {
+    /// Write a containers.kdl that fits this folder
+    Init(init::Init);
+    /// Find every mistake of the project file
+    Check(check::Check);
+    /// Format project files; comments stay
+    Fmt(fmt::Fmt);
+    /// Show what needs what
+    Graph(graph::Graph);
+    /// Say what apply would do, and why
+    Plan(plan::Plan);
+    /// Make what the project file declares so
+    Apply(apply::Apply);
+    /// Say why a resource would change
+    Why(why::Why);
+    /// Move lock file entries to what their names mean now
+    Update(update::Update);
+    /// Build images of the project
+    Build(build::Build);
+    /// Run tests of the project
+    Test(test::Test);
+    /// Push an image from the store, or push resources of the project
+    Push(push::Push);
+    /// Run a command in a new container
+    Run(run::Run);
+    /// Fetch an image into the store
+    Pull(pull::Pull);
+    /// Copy an image between registries, the store, layouts and archives
+    Copy(copy::Copy);
+    /// List the tags of a repository
+    Tags(tags::Tags);
+    /// Remember credentials for a registry
+    Login(login::Login);
+    /// Forget credentials of a registry
+    Logout(logout::Logout);
+    /// List the images of the store
+    Images(images::Images);
+    /// Show an image's manifest and config
+    Inspect(inspect::Inspect);
+    /// Remove names of images from the store
+    Rm(rm::Rm);
+    /// Free what nothing needs any more
+    Gc(gc::Gc);
+    /// Read images from an OCI layout or a docker archive
+    Load(load::Load);
+    /// Write an image to an OCI layout or a docker archive
+    Save(save::Save);
+    /// The embedded registry
+    Registry(registry::Registry);
+}
+
+/// Results go to standard output. Whoever closed it no longer wants them.
+pub fn output(text: &str) -> Result<(), Failure> {
+    use std::io::Write;
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::sentence(format!("cannot write to standard output: {error}"), None))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The full name under which the store keeps what the user calls `name`; a name without a host is local.
+pub fn store_name(name: &str) -> Result<ctk_oci::Reference, Failure> {
+    let first = name.split(['/', '@']).next().unwrap_or_default();
+    let has_host = name.contains('/') && (first.contains(['.', ':']) || first == "localhost");
+    let name = if has_host { name.to_owned() } else { format!("localhost/{name}") };
+    Ok(name.parse::<ctk_oci::Reference>()?.or_latest())
+}

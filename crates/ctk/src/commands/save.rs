@@ -1,0 +1,84 @@
+//! `ctk save`: images out of the store, for other tools.
+
+use std::fs::File;
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use ctk_oci::Platform;
+use ctk_store::{Export, export_docker_archive, export_layout, export_layout_archive};
+
+use crate::context::Context;
+use crate::failure::Failure;
+
+/// Write an image to an OCI layout or a docker archive
+#[derive(Args)]
+pub struct Save {
+    /// Names in the store, or `image:NAME` of the project
+    #[arg(required = true, value_name = "IMAGE")]
+    images: Vec<String>,
+    /// Where to [default: standard output]
+    #[arg(short, long, value_name = "PATH")]
+    output: Option<PathBuf>,
+    /// How
+    #[arg(long, value_enum, default_value_t = Format::DockerArchive)]
+    format: Format,
+    /// Which member of an index a docker archive takes [default: this machine's]
+    #[arg(long)]
+    platform: Option<Platform>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// What `docker save` writes.
+    DockerArchive,
+    /// An OCI layout as a tar stream.
+    OciArchive,
+    /// An OCI layout's folder.
+    OciDir,
+}
+
+impl Save {
+    pub fn run(self, context: &Context) -> Result<(), Failure> {
+        let cancel = context.cancel_on_interrupt();
+        let store = context.store()?;
+        let mut exports = Vec::new();
+        for image in &self.images {
+            let (name, descriptor) = context.require(&store, image)?;
+            exports.push(Export { name: Some(name), descriptor });
+        }
+        let platform = self.platform.unwrap_or_else(Platform::host);
+        if self.format == Format::OciDir {
+            let Some(path) = self.output else {
+                return Err(Failure::sentence("an OCI layout's folder needs a path", Some("add `--output PATH`")));
+            };
+            return Ok(export_layout(&store, &path, &exports, &cancel)?);
+        }
+        let write = |to: &mut dyn Write| match self.format {
+            Format::OciArchive => export_layout_archive(&store, &exports, to, &cancel).map(drop),
+            _ => export_docker_archive(&store, &exports, &platform, to, &cancel).map(drop),
+        };
+        match &self.output {
+            Some(path) => {
+                // Beside the target and renamed, so that a failure leaves no half archive under its name.
+                let mut part = path.as_os_str().to_owned();
+                part.push(format!(".part-{}", std::process::id()));
+                let part = PathBuf::from(part);
+                let failed = |e: io::Error| Failure::sentence(format!("cannot write {}: {e}", path.display()), None);
+                let mut file = File::create(&part).map_err(failed)?;
+                let written = write(&mut file).map_err(Failure::from).and_then(|()| file.sync_all().map_err(failed));
+                match written.and_then(|()| std::fs::rename(&part, path).map_err(failed)) {
+                    Ok(()) => Ok(()),
+                    Err(failure) => {
+                        let _ = std::fs::remove_file(&part);
+                        Err(failure)
+                    }
+                }
+            }
+            None if io::stdout().is_terminal() => {
+                Err(Failure::sentence("an archive is no text for a terminal", Some("add `--output PATH`, or redirect")))
+            }
+            None => Ok(write(&mut io::stdout().lock())?),
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! `ctk tags`: the tags of a repository.
+
+use clap::Args;
+use ctk_oci::Reference;
+
+use super::output;
+use crate::context::Context;
+use crate::failure::Failure;
+
+/// List the tags of a repository
+#[derive(Args)]
+pub struct Tags {
+    /// `HOST/REPOSITORY`
+    repository: Reference,
+}
+
+impl Tags {
+    pub fn run(self, context: &Context) -> Result<(), Failure> {
+        let cancel = context.cancel_on_interrupt();
+        let tags = context.client().tags(&self.repository, &cancel)?;
+        output(&tags.iter().map(|tag| format!("{tag}\n")).collect::<String>())
+    }
+}

@@ -1,0 +1,133 @@
+//! What commands share: the environment, the store, the words "stop" and "this happened".
+
+use std::cell::RefCell;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ctk_apply::{ApplyError, Options};
+use ctk_client::Client;
+use ctk_oci::Descriptor;
+use ctk_plan::{Address, Cancel, Kind, Sink};
+use ctk_store::Store;
+
+use crate::commands::project::ProjectArgs;
+use crate::commands::{Global, store_name};
+use crate::env::Environment;
+use crate::failure::Failure;
+use crate::signals;
+
+/// What every command is given.
+pub struct Context {
+    environment: Environment,
+    progress: crate::report::Progress,
+    options: Options,
+    sink: RefCell<Option<Arc<dyn Sink>>>,
+}
+
+impl Context {
+    /// After the global options and the environment.
+    pub fn new(global: &Global, environment: Environment) -> Context {
+        let is_root = rustix::process::geteuid().is_root();
+        let mut options = Options::from_environment(environment.pairs(), is_root);
+        if let Some(root) = &global.root {
+            options.store = root.clone();
+            options.state = root.join("run");
+        }
+        if let Some(file) = &global.registries {
+            options.client.registries = vec![file.clone()];
+        }
+        Context { environment, progress: global.progress, options, sink: RefCell::new(None) }
+    }
+
+    /// The options of a session, to be changed by the command's own.
+    pub fn options(&self) -> Options {
+        self.options.clone()
+    }
+
+    /// The environment.
+    pub fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
+    /// Where running containers are written down.
+    pub fn state_directory(&self) -> PathBuf {
+        self.options.state.clone()
+    }
+
+    /// The store.
+    pub fn store(&self) -> Result<Store, Failure> {
+        Ok(Store::open(&self.options.store)?)
+    }
+
+    /// The registry client. Connects nothing yet.
+    pub fn client(&self) -> Client {
+        Client::new(self.options.client.clone())
+    }
+
+    /// From now on an interrupt cancels.
+    pub fn cancel_on_interrupt(&self) -> Cancel {
+        let cancel = Cancel::new();
+        signals::cancel_on_interrupt(&cancel);
+        cancel
+    }
+
+    /// Who hears events; one for the whole command.
+    pub fn sink(&self) -> Arc<dyn Sink> {
+        self.sink.borrow_mut().get_or_insert_with(|| self.progress.sink()).clone()
+    }
+
+    /// Waits until everything that happened is told.
+    pub fn end_story(&self) {
+        self.sink.borrow_mut().take();
+    }
+
+    /// Whether errors may be coloured. Nothing relies on it.
+    pub fn color(&self) -> bool {
+        use std::io::IsTerminal;
+        std::io::stderr().is_terminal() && self.environment.get("NO_COLOR").is_none()
+    }
+
+    /// Turns what a session says into what a user reads.
+    pub fn explain<T>(&self, result: Result<T, ApplyError>) -> Result<T, Failure> {
+        self.end_story();
+        result.map_err(|error| match error {
+            ApplyError::Cancelled => Failure::Interrupted,
+            error => Failure::Explained(error.explain(self.color())),
+        })
+    }
+
+    /// The image that the user calls `name`: `image:x` of the project, else a name in the store.
+    pub fn find(&self, store: &Store, name: &str) -> Result<Option<(String, Descriptor)>, Failure> {
+        let name = match name.strip_prefix("image:") {
+            Some(image) => {
+                let session = ProjectArgs::default().open(self)?;
+                ctk_apply::local_name(&session.project().name, &Address::new(Kind::Image, image))
+            }
+            None => name.to_owned(),
+        };
+        if let Some(found) = store.reference(&name)? {
+            return Ok(Some((name, found.descriptor)));
+        }
+        let mut candidates = Vec::new();
+        candidates.extend(store_name(&name).map(|reference| reference.to_string()).ok());
+        candidates.extend(name.parse::<ctk_oci::Reference>().map(|reference| reference.or_latest().to_string()).ok());
+        for candidate in candidates {
+            if let Some(found) = store.reference(&candidate)? {
+                return Ok(Some((candidate, found.descriptor)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The same, and an error that says what to do if it is not there.
+    pub fn require(&self, store: &Store, name: &str) -> Result<(String, Descriptor), Failure> {
+        let found = self.find(store, name)?;
+        found.ok_or_else(|| match name.strip_prefix("image:") {
+            Some(_) => Failure::sentence(format!("`{name}` is not built yet"), Some(&format!("`ctk build {name}`"))),
+            None => Failure::sentence(
+                format!("the store has no image `{name}`"),
+                Some("`ctk images` lists the names; `ctk pull` fetches one"),
+            ),
+        })
+    }
+}
