@@ -163,7 +163,10 @@ pub(crate) fn bytes_below(directory: BorrowedFd<'_>) -> Result<u64, CheckError> 
     let action = "measure a layer of the image";
     let mut seen = std::collections::HashSet::new();
     let mut total = 0u64;
-    let mut open = vec![rustix::io::dup(directory).map_err(|e| failed(action, e))?];
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    // A mount's own fd is a path only; what is read needs to be opened.
+    let top = rustix::fs::openat(directory, c".", flags, Mode::empty());
+    let mut open = vec![top.map_err(|e| failed(action, e))?];
     while let Some(current) = open.pop() {
         for entry in rustix::fs::Dir::read_from(&current).map_err(|e| failed(action, e))? {
             let entry = entry.map_err(|e| failed(action, e))?;
@@ -174,7 +177,6 @@ pub(crate) fn bytes_below(directory: BorrowedFd<'_>) -> Result<u64, CheckError> 
             let stat = rustix::fs::statat(&current, name, AtFlags::SYMLINK_NOFOLLOW).map_err(|e| failed(action, e))?;
             match FileType::from_raw_mode(stat.st_mode) {
                 FileType::Directory => {
-                    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                     let inner = rustix::fs::openat(&current, name, flags, Mode::empty());
                     open.push(inner.map_err(|e| failed(action, e))?);
                 }

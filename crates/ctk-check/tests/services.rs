@@ -1,0 +1,91 @@
+//! Services: other containers on the test's private network.
+
+mod support;
+
+use ctk_check::AssertionOutcome;
+use ctk_plan::Event;
+use support::{Bench, able, web};
+
+const PAGE: (&str, u32, (u32, u32), &str) = ("srv/www/index.html", 0o644, (33, 33), "from the image\n");
+const OTHER: (&str, u32, (u32, u32), &str) = ("srv/www/index.html", 0o644, (33, 33), "from the service\n");
+
+#[test]
+fn services_are_reached_by_name_once_they_are_ready() {
+    if !able() {
+        return;
+    }
+    let bench = Bench::new();
+    let image = bench.image(&[PAGE], web());
+    let service = bench.image(&[OTHER], web());
+    let report = bench
+        .run_with(
+            r#"test "t" image="x" {
+    service "by-http" image="y" { ready http=":8080/" within="10s" }
+    service "by-exec" image="y" {
+        env A="b"
+        command "-p" "9090" "-h" "/srv/www"
+        ready exec="wget -qO- http://127.0.0.1:9090/" within="10s"
+    }
+    service "by-tcp" image="y" { ready tcp=8080 within="10s" }
+    start { ready http="http://by-exec:9090/" }
+    http "http://image:8080/" body="from the image" within="10s"
+    http "http://by-http:8080/" body="from the service"
+    http "http://by-exec:9090/" body="from the service"
+    command "by name" "wget" "-qO-" "http://by-tcp:8080/" { stdout equals="from the service\n" }
+}"#,
+            &image,
+            &service,
+        )
+        .unwrap();
+    assert!(report.passed(), "{}", report.failures());
+    let names: Vec<&str> = report.assertions.iter().map(|a| a.name.as_str()).collect();
+    assert_eq!(names[..4], ["service by-http", "service by-exec", "service by-tcp", "start"]);
+}
+
+#[test]
+fn what_needs_a_service_that_does_not_come_up_is_skipped() {
+    if !able() {
+        return;
+    }
+    let bench = Bench::new();
+    let image = bench.image(&[PAGE], web());
+    let report = bench.run(
+        r#"test "t" image="x" {
+    service "db" image="y" { entrypoint "sh" "-c" "echo waiting; sleep 60"; ready tcp=5432 within="400ms" }
+    start
+    http "http://image:8080/" within="10s"
+    http "http://db:5432/"
+    file "/bin/busybox" type="file"
+}"#,
+        &image,
+    );
+    assert_eq!(report.counts(), (1, 1, 3), "{}", report.failures());
+    let told = report.failures();
+    assert!(told.contains("service db: failed\n    ready, expected: ready within 400ms\n"), "{told}");
+    assert!(told.contains("start: skipped, because service `db` is not up\n"), "{told}");
+    assert!(told.contains("the last output of `db`:\n    waiting\n"), "{told}");
+    assert!(matches!(report.assertions.last().unwrap().outcome, AssertionOutcome::Passed));
+}
+
+#[test]
+fn every_step_that_begins_ends() {
+    if !able() {
+        return;
+    }
+    let bench = Bench::new();
+    let image = bench.image(&[PAGE], web());
+    let report = bench.run(
+        "test \"t\" image=\"x\" {\n start\n http \"http://image:8080/\" within=\"10s\"\n command \"c\" \"true\"\n}",
+        &image,
+    );
+    assert!(report.passed(), "{}", report.failures());
+    let events = bench.events.0.lock().unwrap();
+    let started = events.iter().filter(|e| matches!(e, Event::StepStarted { .. })).count();
+    let done =
+        events.iter().filter(|e| matches!(e, Event::StepFinished { outcome: ctk_plan::Outcome::Done, .. })).count();
+    assert_eq!((started, done), (4, 4));
+    assert!(events.iter().any(|e| matches!(e, Event::StepLog { .. })));
+    // Nothing of it is left in the state directory.
+    let left: Vec<_> = std::fs::read_dir(bench.home.path().join("run")).unwrap().collect();
+    assert!(left.len() <= 1, "{left:?}");
+}
