@@ -64,6 +64,8 @@ impl Client {
         match sent.status() {
             200 => {}
             404 => return Ok(None),
+            // An answer to HEAD has no body, so it cannot say why: an answer to GET can.
+            401 | 403 => return Ok(Some(self.get_manifest(from, target).await?.descriptor)),
             _ => return Err(self.complain(from, &Method::HEAD, sent).await),
         }
         let digest = sent.header(CONTENT_DIGEST).and_then(|d| d.parse::<Digest>().ok());
