@@ -1,1 +1,36 @@
-//! Solves the build graph.
+//! Builds images: `image` nodes and Dockerfiles in, manifests in the store out.
+//!
+//! ```text
+//! decode   node → ImageDecl                        pure
+//! resolve  moving names → lock file                asks registries and mirrors, once
+//! observe  what the image reads → inputs           stats files; what apply's fingerprints are made of
+//! build    recipe → graph → layers → manifest      runs what no earlier result covers
+//! ```
+//!
+//! A vertex whose definition was built before is not looked at again; one whose inputs turned out the same is not run
+//! again. Independent vertices run side by side; the same work in two processes is done once.
+
+mod base;
+mod build;
+pub mod codes;
+mod context;
+mod decl;
+mod decode;
+mod error;
+mod finish;
+mod index;
+pub mod limits;
+mod observe;
+mod ops;
+mod recipe;
+mod request;
+mod solve;
+
+pub use build::build;
+pub use codes::CODES;
+pub use decl::{ContextDecl, ImageDecl, RecipeSource, SecretSource};
+pub use decode::decode;
+pub use error::BuildError;
+pub use index::{ContentDigest, StatIndex};
+pub use observe::{Observed, observe, resolve};
+pub use request::{BuildRequest, Built, LockView, Secrets, World};

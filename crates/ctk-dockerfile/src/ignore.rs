@@ -115,6 +115,55 @@ impl Part {
     }
 }
 
+/// A path pattern of COPY and ADD: `*`, `?`, `[…]` within a component, `**` for any components.
+#[derive(Clone, Debug)]
+pub struct PathPattern {
+    parts: Vec<Part>,
+}
+
+impl PathPattern {
+    /// The pattern `text`.
+    pub fn new(text: &str) -> PathPattern {
+        PathPattern { parts: Pattern::new(text).map(|p| p.parts).unwrap_or_default() }
+    }
+
+    /// Whether `text` holds anything but a plain path.
+    pub fn has_wildcard(text: &str) -> bool {
+        text.contains(['*', '?', '[', '\\'])
+    }
+
+    /// The directories before the first component with wildcards, joined.
+    pub fn plain_prefix(&self) -> String {
+        let plain = self.parts.iter().map_while(|p| match p {
+            Part::Plain(text) => Some(text.as_str()),
+            _ => None,
+        });
+        plain.collect::<Vec<_>>().join("/")
+    }
+
+    /// Whether it is exactly this path.
+    pub fn matches(&self, path: &str) -> bool {
+        let parts: Vec<&str> = path.split('/').filter(|p| !p.is_empty()).collect();
+        matches(&self.parts, &parts)
+    }
+
+    /// Whether it could match something below the directory `path`.
+    pub fn may_reach(&self, path: &str) -> bool {
+        let parts: Vec<&str> = path.split('/').filter(|p| !p.is_empty()).collect();
+        reaches_below(&self.parts, &parts)
+    }
+}
+
+/// Whether the pattern has components left after `path`.
+fn reaches_below(pattern: &[Part], path: &[&str]) -> bool {
+    match (pattern, path) {
+        ([Part::Any, ..], _) => true,
+        (rest, []) => !rest.is_empty(),
+        ([part, rest @ ..], [component, below @ ..]) => part.is(component) && reaches_below(rest, below),
+        ([], _) => false,
+    }
+}
+
 fn matches(pattern: &[Part], path: &[&str]) -> bool {
     match (pattern, path) {
         ([], []) => true,

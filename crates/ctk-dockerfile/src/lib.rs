@@ -22,7 +22,7 @@ use ctk_syntax::{Diagnostic, Diagnostics, SourceId, Sources, Span, nearest};
 
 pub use codes::CODES;
 pub use directives::Directives;
-pub use ignore::Ignore;
+pub use ignore::{Ignore, PathPattern};
 pub use instructions::KEYWORDS;
 
 use line::Line;

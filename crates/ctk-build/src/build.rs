@@ -1,0 +1,113 @@
+//! A build from its request to its manifest.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ctk_buildgraph::{Lowered, Lowering, Need, lower};
+use ctk_oci::{Descriptor, Document, Index, Platform, media_type};
+use ctk_packages::Locked;
+
+use crate::base::{self, Base};
+use crate::limits::LOWERING_ROUNDS;
+use crate::observe::{lock_packages, locked_digest};
+use crate::recipe::{Contexts, Loaded, SelectionDigests, lower_request};
+use crate::solve::{Job, solve};
+use crate::{BuildError, BuildRequest, Built, finish};
+
+/// Builds an image for every platform of the request and writes its manifests. Sets no ref. Safe to repeat, and to run
+/// several times at once.
+pub fn build(request: &BuildRequest<'_>) -> Result<Built, BuildError> {
+    let world = &request.world;
+    let loaded = Loaded::new(request.decl, world.project_directory)?;
+    let contexts = Contexts::new(request.decl, world.project_directory, world.index, world.now_seconds);
+    let mut manifests = Vec::new();
+    let (mut executed, mut cached) = (0, 0);
+    for platform in request.platforms {
+        if world.cancel.is_cancelled() {
+            return Err(BuildError::Cancelled);
+        }
+        let plan = plan(request, &loaded, platform)?;
+        let selections = plan.lowered.graph.selections(plan.lowered.image.vertex);
+        let digests = SelectionDigests::new(&selections, &contexts)?;
+        let epoch_seconds = request.epoch_seconds.unwrap_or_else(|| plan.default_epoch());
+        let job = Job { request, platform, loaded: &loaded, contexts: &contexts, plan: &plan, digests: &digests, epoch_seconds };
+        let solved = solve(&job)?;
+        executed += solved.executed;
+        cached += solved.cached;
+        let descriptor = finish::manifest(&job, &solved.tree)?;
+        manifests.push((platform.clone(), descriptor));
+    }
+    world.index.save();
+    let descriptor = match manifests.as_slice() {
+        [(_, only)] => only.clone(),
+        several => index(request, several)?,
+    };
+    Ok(Built { descriptor, manifests, executed, cached })
+}
+
+/// A lowered recipe and what it is built on.
+pub(crate) struct Plan {
+    pub lowered: Lowered,
+    pub bases: Vec<Arc<Base>>,
+    pub packages: BTreeMap<String, Locked>,
+    pub mirrors: BTreeMap<String, Option<String>>,
+}
+
+impl Plan {
+    /// The newest of what the image is made from: the same inputs, the same date.
+    fn default_epoch(&self) -> i64 {
+        let bases = self.bases.iter().filter_map(|b| b.config.created.as_ref()?.parse::<jiff::Timestamp>().ok());
+        let packages = self.packages.values().map(|p| p.epoch_seconds);
+        bases.map(|t| t.as_second()).chain(packages).max().unwrap_or(0).max(0)
+    }
+}
+
+fn plan(request: &BuildRequest<'_>, loaded: &Loaded, platform: &Platform) -> Result<Plan, BuildError> {
+    let mut ask = lower_request(request.decl, platform, request.target);
+    ask.args.extend(request.args.clone());
+    let (mut bases, mut packages, mut mirrors) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
+    let mut last = Vec::new();
+    for _ in 0..LOWERING_ROUNDS {
+        let needs = match lower(loaded.recipe(platform), &ask).map_err(|d| loaded.invalid(d))? {
+            Lowering::Ready(lowered) => return Ok(Plan { lowered: *lowered, bases, packages, mirrors }),
+            Lowering::Needs(needs) => needs,
+        };
+        last.clear();
+        for need in needs {
+            match need {
+                Need::Base { request: wanted, origin } => {
+                    let place = loaded.place(origin, request.world.sources);
+                    let base = base::find(&wanted, request).map_err(|source| BuildError::Step {
+                        step: format!("FROM {}", wanted.name),
+                        place,
+                        source: Box::new(source),
+                    })?;
+                    ask.bases.insert(wanted.clone(), base.image());
+                    bases.push(Arc::new(base));
+                    last.push(wanted);
+                }
+                Need::Packages { stage, spec, .. } => {
+                    let locked = lock_packages(request.decl, &stage, &spec, platform, &request.world)?;
+                    ask.packages.insert(stage.clone(), locked_digest(&locked));
+                    mirrors.insert(stage.clone(), spec.mirror.clone());
+                    packages.insert(stage, locked);
+                }
+            }
+        }
+    }
+    Err(BuildError::Undecided(last))
+}
+
+fn index(request: &BuildRequest<'_>, manifests: &[(Platform, Descriptor)]) -> Result<Descriptor, BuildError> {
+    let members = manifests.iter().map(|(platform, d)| Descriptor { platform: Some(platform.clone()), ..d.clone() });
+    let index = Document::new(Index {
+        schema_version: 2,
+        media_type: Some(media_type::INDEX.into()),
+        artifact_type: None,
+        manifests: members.collect(),
+        subject: None,
+        annotations: BTreeMap::new(),
+        extra: BTreeMap::new(),
+    });
+    Ok(request.world.store.put(media_type::INDEX, index.bytes())?)
+}

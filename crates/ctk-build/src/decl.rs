@@ -1,0 +1,86 @@
+//! An image as declared: what the project file says, decoded.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use ctk_buildgraph::{BaseName, Recipe};
+use ctk_oci::Platform;
+use ctk_plan::Address;
+use ctk_syntax::Span;
+
+/// An image's declaration.
+#[derive(Clone, Debug)]
+pub struct ImageDecl {
+    /// Which image.
+    pub address: Address,
+    /// What it is built for; never empty.
+    pub platforms: Vec<Platform>,
+    /// Where its stages come from.
+    pub source: RecipeSource,
+    /// Contexts by name; `""` is the main one.
+    pub contexts: BTreeMap<String, ContextDecl>,
+    /// Build arguments.
+    pub args: BTreeMap<String, String>,
+    /// Where secrets come from, by name.
+    pub secrets: BTreeMap<String, SecretSource>,
+    /// The wanted stage, if not the last.
+    pub target: Option<String>,
+    /// The declaration's canonical text, for fingerprints.
+    pub canonical: String,
+}
+
+/// Where an image's stages come from.
+#[derive(Clone, Debug)]
+pub enum RecipeSource {
+    /// Native nodes; a recipe for each platform's text.
+    Native(BTreeMap<String, Recipe>),
+    /// A Dockerfile, read when it is needed.
+    Dockerfile {
+        /// Relative to the project's directory.
+        path: PathBuf,
+        /// Where it is named.
+        origin: Option<Span>,
+    },
+}
+
+/// A context.
+#[derive(Clone, Debug)]
+pub enum ContextDecl {
+    /// A directory.
+    Directory {
+        /// Relative to the project's directory, or absolute.
+        path: PathBuf,
+        /// Patterns besides those of its `.dockerignore`.
+        ignore: Vec<String>,
+        /// Where it is named.
+        origin: Option<Span>,
+    },
+    /// An image.
+    Image(BaseName),
+}
+
+/// Where a secret comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SecretSource {
+    /// An environment variable.
+    Env(String),
+    /// A file, relative to the project's directory or absolute.
+    File(PathBuf),
+}
+
+impl ImageDecl {
+    /// An image of a Dockerfile with the main context `context`, as `docker build` takes them.
+    pub fn dockerfile(address: Address, dockerfile: impl Into<PathBuf>, context: impl Into<PathBuf>) -> ImageDecl {
+        let main = ContextDecl::Directory { path: context.into(), ignore: Vec::new(), origin: None };
+        ImageDecl {
+            address,
+            platforms: vec![Platform::host()],
+            source: RecipeSource::Dockerfile { path: dockerfile.into(), origin: None },
+            contexts: BTreeMap::from([(String::new(), main)]),
+            args: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            target: None,
+            canonical: String::new(),
+        }
+    }
+}

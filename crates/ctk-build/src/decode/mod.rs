@@ -1,0 +1,218 @@
+//! `image` nodes: text in, declaration out. Every mistake is reported.
+//!
+//! Instructions are decoded by one file each or, where they are a line, by the table of [`stage`].
+
+mod copy;
+mod healthcheck;
+mod packages;
+mod run;
+mod stage;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use ctk_buildgraph::{BaseName, Expansion, From, Recipe, RecipeStage};
+use ctk_oci::Platform;
+use ctk_project::{Project, Resource, StageKind};
+use ctk_syntax::{Diagnostic, Diagnostics, Node, Reader, Spanned};
+
+use crate::codes;
+use crate::{ContextDecl, ImageDecl, RecipeSource, SecretSource};
+
+/// Decodes the image `resource`. `host` is the platform of an image that names none.
+pub fn decode(resource: &Resource, project: &Project, host: &Platform) -> Result<ImageDecl, Diagnostics> {
+    let mut diagnostics = Diagnostics::new();
+    let mut platforms = project.platforms_of(resource);
+    if platforms.is_empty() {
+        platforms.push(host.clone());
+    }
+    let mut image = Image { resource, project, diagnostics: &mut diagnostics };
+    let mut decl = image.settings(platforms);
+    if let RecipeSource::Native(recipes) = &mut decl.source {
+        for platform in &decl.platforms {
+            let expanded = Resource { node: resource.for_platform(platform), ..resource.clone() };
+            let mut image = Image { resource: &expanded, project, diagnostics: &mut diagnostics };
+            recipes.insert(platform.to_string(), image.recipe());
+        }
+    }
+    diagnostics.into_result(decl)
+}
+
+/// An image under decoding.
+struct Image<'a> {
+    resource: &'a Resource,
+    project: &'a Project,
+    diagnostics: &'a mut Diagnostics,
+}
+
+impl Image<'_> {
+    fn path(&self, text: &str) -> PathBuf {
+        if Path::new(text).is_absolute() { PathBuf::from(text) } else { self.resource.directory.join(text) }
+    }
+
+    /// All that is about the whole image.
+    fn settings(&mut self, platforms: Vec<Platform>) -> ImageDecl {
+        let resource = self.resource;
+        let mut decl = ImageDecl::dockerfile(resource.address.clone(), "", self.path("."));
+        decl.platforms = platforms;
+        decl.canonical = resource.node.canonical();
+        decl.source = RecipeSource::Native(BTreeMap::new());
+        let mut reader = Reader::new(&resource.node, self.diagnostics);
+        reader.opt_arg();
+        let dockerfile = reader.opt_prop_str("dockerfile");
+        let main = reader.opt_prop_str("context");
+        let target = reader.opt_prop_str("target");
+        let base = reader.opt_prop_str("from");
+        let children = reader.children();
+        reader.finish();
+        if let Some(dockerfile) = &dockerfile {
+            decl.source = RecipeSource::Dockerfile { path: self.path(&dockerfile.value), origin: Some(dockerfile.span) };
+            if let Some(base) = base {
+                let message = "`from` and `dockerfile` exclude each other";
+                self.diagnostics.push(Diagnostic::error(codes::CONFLICT, message).at(base.span, "the Dockerfile says its own FROM"));
+            }
+        }
+        if let Some(main) = main {
+            let path = self.path(&main.value);
+            decl.contexts.insert(String::new(), ContextDecl::Directory { path, ignore: Vec::new(), origin: Some(main.span) });
+        }
+        decl.target = target.map(|t| t.value);
+        for child in children {
+            match child.name.value.as_str() {
+                "context" => self.context(child, &mut decl),
+                "arg" if dockerfile.is_some() || !ctk_project::stages(resource).is_empty() => self.arg(child, &mut decl),
+                "secret" => self.secret(child, &mut decl),
+                "platforms" | "description" => {}
+                "ssh" => self.not_supported(child),
+                _ if dockerfile.is_some() => {
+                    let known = ["context", "arg", "secret", "platforms", "description"];
+                    self.diagnostics.unknown_node(child, Some("image"), &known);
+                }
+                _ => {}
+            }
+        }
+        decl
+    }
+
+    fn not_supported(&mut self, node: &Node) {
+        let message = format!("`{}` is not supported yet", node.name);
+        self.diagnostics.push(Diagnostic::error(codes::NOT_SUPPORTED, message).at(node.name.span, ""));
+    }
+
+    /// `context "dir" { ignore "pattern" }`, `context "name" "dir"`, `context "name" "image:x"`.
+    fn context(&mut self, node: &Node, decl: &mut ImageDecl) {
+        let mut reader = Reader::new(node, self.diagnostics);
+        let Some(first) = reader.arg_str("a directory") else { return };
+        let second = reader.opt_arg_str("a directory or an image");
+        let mut ignore = Vec::new();
+        for child in reader.every("ignore") {
+            let mut patterns = reader.child(child);
+            ignore.extend(patterns.args_text_some("a pattern").into_iter().map(|p| p.value));
+            patterns.finish();
+        }
+        reader.finish();
+        let (name, place) = match second {
+            None => (String::new(), first),
+            Some(place) => (first.value, place),
+        };
+        let image = place.value.starts_with("image:") || place.value.starts_with("docker://");
+        let context = if image {
+            match self.project.resolve_from(self.resource, &place, &[]) {
+                Ok(from) => match base_name(from) {
+                    Some(base) => ContextDecl::Image(base),
+                    None => return,
+                },
+                Err(diagnostic) => return self.diagnostics.push(diagnostic),
+            }
+        } else {
+            ContextDecl::Directory { path: self.path(&place.value), ignore, origin: Some(place.span) }
+        };
+        decl.contexts.insert(name, context);
+    }
+
+    /// `arg "NAME" "value"` on the image: a value for the stages' `arg`.
+    fn arg(&mut self, node: &Node, decl: &mut ImageDecl) {
+        let mut reader = Reader::new(node, self.diagnostics);
+        let name = reader.arg_str("a name");
+        let value = reader.arg_text("a value");
+        reader.finish();
+        if let (Some(name), Some(value)) = (name, value) {
+            decl.args.insert(name.value, value.value);
+        }
+    }
+
+    /// `secret "name" env="VARIABLE"` or `file="path"`.
+    fn secret(&mut self, node: &Node, decl: &mut ImageDecl) {
+        let mut reader = Reader::new(node, self.diagnostics);
+        let name = reader.arg_str("a name");
+        let env = reader.opt_prop_str("env");
+        let file = reader.opt_prop_str("file");
+        reader.finish();
+        let source = match (env, file) {
+            (Some(env), None) => SecretSource::Env(env.value),
+            (None, Some(file)) => SecretSource::File(self.path(&file.value)),
+            _ => {
+                let message = "a secret comes from either `env` or `file`";
+                self.diagnostics.push(Diagnostic::error(codes::CONFLICT, message).at(node.name.span, ""));
+                return;
+            }
+        };
+        if let Some(name) = name {
+            decl.secrets.insert(name.value, source);
+        }
+    }
+
+    fn recipe(&mut self) -> Recipe {
+        let stages = ctk_project::stages(self.resource);
+        let names: Vec<String> = stages.iter().map(|s| s.name.value.clone()).collect();
+        let mut recipe = Recipe { expansion: Expansion::Literal, ..Recipe::default() };
+        for (index, stage) in stages.iter().enumerate() {
+            if stage.kind == StageKind::Cargo {
+                self.not_supported(stage.node);
+            }
+            let before: Vec<&str> = names[..index].iter().map(String::as_str).collect();
+            let from = match &stage.from {
+                None => From::Scratch,
+                Some(from) => self.from(from, &before).unwrap_or(From::Scratch),
+            };
+            if stage.kind == StageKind::Declared {
+                let mut reader = Reader::new(stage.node, self.diagnostics);
+                reader.arg_str("a name");
+                reader.opt_prop_str("from");
+                reader.children();
+                reader.finish();
+            }
+            let all: Vec<&str> = names.iter().map(String::as_str).collect();
+            let statements = stage.body.iter().flat_map(|node| self.instruction(node, &all)).collect();
+            let (name, origin) = (Some(stage.name.value.clone()), Some(stage.name.span));
+            recipe.stages.push(RecipeStage { name, from, platform: None, statements, origin });
+        }
+        recipe
+    }
+
+    /// What `from="…"` means, where `stages` can be meant.
+    fn from(&mut self, text: &Spanned<String>, stages: &[&str]) -> Option<From> {
+        match self.project.resolve_from(self.resource, text, stages) {
+            Ok(ctk_project::From::Scratch) => Some(From::Scratch),
+            Ok(ctk_project::From::Context(name)) => Some(From::Named(name)),
+            Ok(ctk_project::From::Stage(name)) => {
+                let all = ctk_project::stages(self.resource);
+                all.iter().position(|s| s.name.value == name).map(From::Stage)
+            }
+            Ok(image) => base_name(image).map(From::Base),
+            Err(diagnostic) => {
+                self.diagnostics.push(diagnostic);
+                None
+            }
+        }
+    }
+}
+
+fn base_name(from: ctk_project::From) -> Option<BaseName> {
+    match from {
+        ctk_project::From::Image(address) => Some(BaseName::Project(address)),
+        ctk_project::From::ImageStage(address, stage) => Some(BaseName::ProjectStage(address, stage)),
+        ctk_project::From::Reference(reference) => Some(BaseName::Reference(reference.or_latest())),
+        _ => None,
+    }
+}

@@ -1,0 +1,201 @@
+//! Why a build failed.
+
+use std::io;
+use std::path::PathBuf;
+
+use ctk_buildgraph::BaseRequest;
+use ctk_container::ExitStatus;
+use ctk_oci::{DocumentError, Platform};
+use ctk_packages::PackagesError;
+use ctk_snapshot::SnapshotError;
+use ctk_store::{FetchError, StoreError};
+use ctk_syntax::{Diagnostics, Sources};
+
+/// Why a build failed. `place` is where the instruction stands, `file:line:column`, when it is known.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// Mistakes in what somebody wrote. The places are in `sources`, or in the project's texts if there are none.
+    #[error("{diagnostics}")]
+    Invalid {
+        /// The mistakes.
+        diagnostics: Diagnostics,
+        /// The Dockerfile's text.
+        sources: Option<Box<Sources>>,
+    },
+    /// A command said no.
+    #[error("`{command}` failed with {status}{}", at(.place))]
+    Command {
+        /// The progress line's name.
+        command: String,
+        /// How it ended.
+        status: ExitStatus,
+        /// Its last lines.
+        last_lines: Vec<String>,
+        /// Where it stands.
+        place: Option<String>,
+    },
+    /// A container that did not start.
+    #[error("cannot start `{command}`{}", at(.place))]
+    Start {
+        /// The progress line's name.
+        command: String,
+        /// Where it stands.
+        place: Option<String>,
+        /// Why.
+        #[source]
+        source: ctk_container::Error,
+    },
+    /// An instruction whose own work failed.
+    #[error("`{step}` failed{}", at(.place))]
+    Step {
+        /// The progress line's name.
+        step: String,
+        /// Where it stands.
+        place: Option<String>,
+        /// Why.
+        #[source]
+        source: Box<BuildError>,
+    },
+    /// A path that COPY, ADD or a mount names and nobody has.
+    #[error("`{path}` does not exist in {container}{}", if *.ignored { ": an ignore pattern excludes it" } else { "" })]
+    SourceMissing {
+        /// As written.
+        path: String,
+        /// `the context`, `stage build`, …
+        container: String,
+        /// Whether it is there and ignored.
+        ignored: bool,
+    },
+    /// A path of the host that could not be read.
+    #[error("cannot {action} {}", path.display())]
+    Read {
+        /// Verb.
+        action: &'static str,
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A context that crosses a limit.
+    #[error("context {} is too large: more than {limit} {unit}", path.display())]
+    ContextTooLarge {
+        /// Its directory.
+        path: PathBuf,
+        /// The limit.
+        limit: usize,
+        /// Of what.
+        unit: &'static str,
+    },
+    /// A base image that could not be fetched.
+    #[error("cannot fetch base image {image}")]
+    Fetch {
+        /// Which.
+        image: String,
+        /// Why.
+        #[source]
+        source: FetchError,
+    },
+    /// An image of the project that should have been built before.
+    #[error("{image} has no result to build on")]
+    ProjectImage {
+        /// Which.
+        image: String,
+    },
+    /// A base that has nothing for a platform.
+    #[error("{image} has no manifest for {platform}; it has {offered}")]
+    NoPlatform {
+        /// Which.
+        image: String,
+        /// What was wanted.
+        platform: String,
+        /// What there is.
+        offered: String,
+    },
+    /// The lock file may not grow.
+    #[error("cannot add {what} to the lock file: {reason}")]
+    Locked {
+        /// What was resolved.
+        what: String,
+        /// The sentence.
+        reason: String,
+    },
+    /// A secret that a mount requires.
+    #[error("secret `{id}` is not given")]
+    SecretMissing {
+        /// Which.
+        id: String,
+    },
+    /// A command for a processor that this machine is not.
+    #[error("cannot run commands of {platform} on this machine; stages for it can only copy files")]
+    ForeignPlatform {
+        /// Which.
+        platform: Platform,
+    },
+    /// Something of the language that this version cannot do.
+    #[error("{what} is not supported yet")]
+    NotSupported {
+        /// What.
+        what: String,
+    },
+    /// A download failed.
+    #[error("cannot download {url}: {reason}")]
+    Download {
+        /// From where.
+        url: String,
+        /// Why.
+        reason: String,
+    },
+    /// A name in `--chown` and the like that the image does not know, or a mode that is none.
+    #[error("{0}")]
+    BadOption(String),
+    /// OS packages.
+    #[error("cannot install packages of stage `{stage}`")]
+    Packages {
+        /// Which stage.
+        stage: String,
+        /// Why.
+        #[source]
+        source: PackagesError,
+    },
+    /// Lowering asked the same questions again and again.
+    #[error("cannot find out what base images need: still asking for {}", .0.iter().map(|b| b.name.to_string()).collect::<Vec<_>>().join(", "))]
+    Undecided(Vec<BaseRequest>),
+    /// The store.
+    #[error("the store failed")]
+    Store(#[from] StoreError),
+    /// Layers.
+    #[error("a layer could not be made")]
+    Snapshot(#[from] SnapshotError),
+    /// A manifest or config that cannot be read.
+    #[error("a document of a base image cannot be read")]
+    Document(#[from] DocumentError),
+    /// The user stopped it.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+fn at(place: &Option<String>) -> String {
+    place.as_ref().map(|place| format!(" at {place}")).unwrap_or_default()
+}
+
+impl BuildError {
+    pub(crate) fn invalid(diagnostics: Diagnostics) -> BuildError {
+        BuildError::Invalid { diagnostics, sources: None }
+    }
+
+    pub(crate) fn read(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> BuildError {
+        let path = path.into();
+        move |source| BuildError::Read { action, path, source }
+    }
+
+    /// Whether it is the user's word that ended it.
+    pub fn is_cancelled(&self) -> bool {
+        match self {
+            BuildError::Cancelled => true,
+            BuildError::Command { status, .. } => *status == ExitStatus::Cancelled,
+            BuildError::Step { source, .. } => source.is_cancelled(),
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! From a tree of layers to config and manifest.
+
+use std::collections::BTreeMap;
+
+use ctk_buildgraph::ImageHistory;
+use ctk_layer::Compression;
+use ctk_oci::{Descriptor, DiffId, Document, History, ImageConfig, Manifest, RootFs, media_type};
+use ctk_plan::Outcome;
+use ctk_snapshot::LayerKey;
+
+use crate::base::fetch_layers;
+use crate::solve::{Job, Tree};
+use crate::BuildError;
+
+/// zlib's default, what every other builder writes.
+const COMPRESSION: Compression = Compression::Gzip { level: 6 };
+
+/// Packs what was built and writes the image. Its layers are all in the store afterwards.
+pub(crate) fn manifest(job: &Job<'_>, tree: &Tree) -> Result<Descriptor, BuildError> {
+    let world = &job.request.world;
+    let image = &job.plan.lowered.image;
+    let from_bases = base_layers(job);
+    for base in &job.plan.bases {
+        let used = base.config.rootfs.diff_ids.iter().any(|d| tree.0.iter().any(|p| p.layer == LayerKey::diff(d)));
+        if used {
+            fetch_layers(base, world)?;
+        }
+    }
+    let step = world.reporter.step("pack layers");
+    let mut packed_now = false;
+    let (mut layers, mut diff_ids) = (Vec::new(), Vec::new());
+    for piece in &tree.0 {
+        match from_bases.get(&piece.layer) {
+            Some((descriptor, diff_id)) if piece.by.is_none() => {
+                layers.push(descriptor.clone());
+                diff_ids.push(diff_id.clone());
+            }
+            _ => {
+                let packed = world.snapshots.pack(&piece.layer, COMPRESSION, Some(job.epoch_seconds), world.cancel)?;
+                packed_now = true;
+                layers.push(packed.descriptor);
+                diff_ids.push(packed.diff_id);
+            }
+        }
+    }
+    step.finish(if packed_now { Outcome::Done } else { Outcome::Cached });
+    let created = jiff::Timestamp::from_second(job.epoch_seconds).unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_string();
+    let keys = job.plan.lowered.graph.definition_keys(job.digests);
+    let history = image.history.iter().map(|line| match line {
+        ImageHistory::Base(history) => history.clone(),
+        ImageHistory::Empty { created_by } => entry(&created, created_by, true),
+        ImageHistory::Layer { created_by, vertex } => {
+            let key = keys[vertex.index()].as_str();
+            let made = tree.0.iter().any(|p| p.by.as_deref() == Some(key));
+            entry(&created, created_by, !made)
+        }
+    });
+    let config = Document::new(ImageConfig {
+        created: Some(created.clone()),
+        author: image.author.clone(),
+        architecture: image.platform.architecture.clone(),
+        os: image.platform.os.clone(),
+        variant: image.platform.variant.clone(),
+        config: image.config.clone(),
+        history: history.collect(),
+        rootfs: RootFs { diff_ids, ..RootFs::default() },
+        extra: BTreeMap::new(),
+    });
+    let config = world.store.put(media_type::CONFIG, config.bytes())?;
+    let manifest = Document::new(Manifest::image(config, layers));
+    Ok(world.store.put(media_type::MANIFEST, manifest.bytes())?)
+}
+
+fn entry(created: &str, created_by: &str, empty_layer: bool) -> History {
+    let comment = Some("ctk".to_owned());
+    History { created: Some(created.to_owned()), created_by: Some(created_by.to_owned()), comment, empty_layer, author: None }
+}
+
+/// The bases' layers as OCI descriptors.
+fn base_layers(job: &Job<'_>) -> BTreeMap<LayerKey, (Descriptor, DiffId)> {
+    let mut all = BTreeMap::new();
+    for base in &job.plan.bases {
+        for (descriptor, diff_id) in base.manifest.layers.iter().zip(&base.config.rootfs.diff_ids) {
+            let mut descriptor = descriptor.clone();
+            if let Some(compression) = media_type::layer_compression(&descriptor.media_type) {
+                descriptor.media_type = compression.media_type().into();
+            }
+            all.insert(LayerKey::diff(diff_id), (descriptor, diff_id.clone()));
+        }
+    }
+    all
+}
+

@@ -1,0 +1,21 @@
+//! Limits of a build.
+
+/// Files of the stat index: 144 MB of disk; beyond it some files are read again.
+pub const INDEX_ENTRIES: usize = 2_000_000;
+/// A file changed within this many nanoseconds before it was read may change again without its time stamps telling:
+/// kernels without fine-grained stamps tick every 10 ms at most.
+pub const RACY_NANOSECONDS: i64 = 50_000_000;
+/// Entries of a context that one instruction reads: more is a mistake (a whole disk), and each costs memory.
+pub const CONTEXT_ENTRIES: usize = 2_000_000;
+/// Directories below each other in a context: every level is an open file.
+pub const CONTEXT_DEPTH: usize = 256;
+/// Bytes of a Dockerfile, an ignore file or a secret: BuildKit's secrets end at 500 KiB.
+pub const SMALL_FILE_BYTES: u64 = 2 << 20;
+/// Rounds of lowering: each answers all questions of the one before; more than a few means a circle.
+pub const LOWERING_ROUNDS: usize = 20;
+/// Lines of a failed command's output that its error repeats.
+pub const ERROR_LINES: usize = 20;
+/// Bytes of a file that ADD downloads.
+pub const DOWNLOAD_BYTES: u64 = 16 << 30;
+/// Bytes of an image's `/etc/passwd` and the like that are read to add an account.
+pub const ACCOUNT_FILE_BYTES: u64 = 4 << 20;

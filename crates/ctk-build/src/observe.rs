@@ -1,0 +1,186 @@
+//! What an image's result depends on, seen without changing anything; and the names that must be pinned before.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use ctk_buildgraph::{BaseName, Need, PackagesSpec, selections};
+use ctk_oci::{Platform, Reference};
+use ctk_packages::{Request, Variant, architecture_of};
+use ctk_plan::{Input, hash_text};
+
+use crate::base;
+use crate::context::file_words;
+use crate::recipe::{Contexts, Loaded, lower_request};
+use crate::{BuildError, ContextDecl, ImageDecl, World};
+
+/// Raised when the same declaration means something else.
+const SEMANTICS: &str = "1";
+
+/// What an image depends on.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// Every input with a digest of it, for the image's unit.
+    pub inputs: BTreeMap<Input, String>,
+    /// What moving names mean nothing yet: [`resolve`] pins them.
+    pub unresolved: Vec<String>,
+    /// Images of the project, and stages of them, that it is built on.
+    pub images: Vec<BaseName>,
+}
+
+/// What `decl` depends on. `args` are build arguments on top of the declaration's. Mistakes of a Dockerfile are found
+/// here. Saves the stat index.
+pub fn observe(decl: &ImageDecl, world: &World<'_>, args: &BTreeMap<String, String>) -> Result<Observed, BuildError> {
+    let loaded = Loaded::new(decl, world.project_directory)?;
+    let contexts = Contexts::new(decl, world.project_directory, world.index, world.now_seconds);
+    let mut seen = Observed::default();
+    seen.inputs.insert(Input::Declaration, hash_text(&decl.canonical));
+    seen.inputs.insert(Input::Semantics, SEMANTICS.into());
+    if let Some((path, text)) = &loaded.dockerfile {
+        seen.inputs.insert(Input::File(path.clone()), hash_text(text));
+    }
+    let platforms: Vec<String> = decl.platforms.iter().map(Platform::to_string).collect();
+    seen.inputs.insert(Input::Named("platforms".into()), platforms.join(" "));
+    for (name, value) in args {
+        seen.inputs.insert(Input::Named(format!("build argument {name}")), hash_text(value));
+    }
+    for platform in &decl.platforms {
+        let mut request = lower_request(decl, platform, None);
+        request.args.extend(args.clone());
+        let (selections, needs) = selections(loaded.recipe(platform), &request).map_err(|d| loaded.invalid(d))?;
+        for selection in &selections {
+            let mut words = BTreeMap::new();
+            file_words(&contexts.find(selection)?, &mut words);
+            let context = context_name(decl, &selection.context);
+            for (path, word) in words {
+                let name = if context.is_empty() { path } else { format!("{context}:{path}") };
+                seen.inputs.insert(Input::File(name), word);
+            }
+        }
+        for need in needs {
+            seen.need(decl, platform, need, world);
+        }
+    }
+    world.index.save();
+    Ok(seen)
+}
+
+impl Observed {
+    fn need(&mut self, decl: &ImageDecl, platform: &Platform, need: Need, world: &World<'_>) {
+        match need {
+            Need::Base { request, .. } => match request.name {
+                BaseName::Reference(reference) => {
+                    let for_platform = request.platform.parse().unwrap_or_else(|_| platform.clone());
+                    let digest = reference.digest().cloned().or_else(|| world.lock.image(&reference, &for_platform));
+                    let name = format!("{reference} {for_platform}");
+                    let digest = digest.map(|d| d.to_string()).unwrap_or_else(|| {
+                        self.unresolved.push(name.clone());
+                        "unresolved".into()
+                    });
+                    self.inputs.insert(Input::Base(name), digest);
+                }
+                project if !self.images.contains(&project) => self.images.push(project),
+                _ => {}
+            },
+            Need::Packages { stage, .. } => {
+                let name = format!("{}/{stage} {platform}", decl.address);
+                let locked = world.lock.packages(&decl.address, &stage, platform);
+                let digest = locked.map(|l| locked_digest(&l)).unwrap_or_else(|| {
+                    self.unresolved.push(format!("packages of {name}"));
+                    "unresolved".into()
+                });
+                self.inputs.insert(Input::Packages(name), digest);
+            }
+        }
+    }
+}
+
+/// How a context is called in an input: by its directory.
+fn context_name(decl: &ImageDecl, name: &str) -> String {
+    match decl.contexts.get(name) {
+        Some(ContextDecl::Directory { path, .. }) => {
+            let parts = path.components().filter(|c| !matches!(c, std::path::Component::CurDir));
+            parts.collect::<PathBuf>().display().to_string()
+        }
+        _ => name.to_owned(),
+    }
+}
+
+/// Digest of a locked list of packages.
+pub(crate) fn locked_digest(locked: &ctk_packages::Locked) -> String {
+    hash_text(&serde_json::to_string(locked).expect("plain data serialises"))
+}
+
+/// Pins every moving name of `decl` that the lock file does not know: asks registries and package mirrors. Does
+/// nothing, without network, when all are known.
+pub fn resolve(decl: &ImageDecl, world: &World<'_>, args: &BTreeMap<String, String>) -> Result<(), BuildError> {
+    let loaded = Loaded::new(decl, world.project_directory)?;
+    for platform in &decl.platforms {
+        let mut request = lower_request(decl, platform, None);
+        request.args.extend(args.clone());
+        let (_, needs) = selections(loaded.recipe(platform), &request).map_err(|d| loaded.invalid(d))?;
+        for need in needs {
+            match need {
+                Need::Base { request, .. } => {
+                    if let BaseName::Reference(reference) = &request.name {
+                        let for_platform = request.platform.parse().unwrap_or_else(|_| platform.clone());
+                        lock_reference(reference, &for_platform, world)?;
+                    }
+                }
+                Need::Packages { stage, spec, .. } => {
+                    lock_packages(decl, &stage, &spec, platform, world)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn lock_reference(reference: &Reference, platform: &Platform, world: &World<'_>) -> Result<(), BuildError> {
+    if reference.digest().is_some() || world.lock.image(reference, platform).is_some() {
+        return Ok(());
+    }
+    let step = world.reporter.step(format!("resolve {reference}"));
+    step.conclude(base::lock(reference, platform, world)).map(|_| ())
+}
+
+/// The locked packages of a stage; resolved and noted when the lock file has none.
+pub(crate) fn lock_packages(
+    decl: &ImageDecl,
+    stage: &str,
+    spec: &PackagesSpec,
+    platform: &Platform,
+    world: &World<'_>,
+) -> Result<ctk_packages::Locked, BuildError> {
+    if let Some(locked) = world.lock.packages(&decl.address, stage, platform) {
+        return Ok(locked);
+    }
+    let failed = |source| BuildError::Packages { stage: stage.to_owned(), source };
+    let Some(architecture) = architecture_of(&platform.architecture, platform.variant.as_deref()) else {
+        return Err(BuildError::NotSupported { what: format!("`packages` for {platform}") });
+    };
+    let request = Request {
+        distro: spec.distro.clone(),
+        suite: spec.suite.clone(),
+        components: spec.components.clone(),
+        architecture: architecture.to_owned(),
+        mirror: spec.mirror.clone(),
+        keyring: spec.keyring.as_ref().map(|k| world.project_directory.join(k)),
+        variant: match spec.variant.as_str() {
+            "essential" => Variant::Essential,
+            "custom" => Variant::Custom,
+            _ => Variant::Minbase,
+        },
+        install: spec.install.clone(),
+        recommends: spec.recommends,
+        now_seconds: world.now_seconds,
+    };
+    let step = world.reporter.step(format!("[{stage}] resolve packages of {} {}", spec.distro, spec.suite));
+    let host = (world.host_packages)().map_err(failed)?;
+    let cache = world.store.root().join("packages");
+    let resolved = ctk_packages::resolve(&request, &host, &cache, &step, world.cancel);
+    let locked = step.conclude(resolved).map_err(failed)?;
+    let what = format!("packages of {}/{stage}", decl.address);
+    let noted = world.lock.set_packages(&decl.address, stage, platform, &locked);
+    noted.map_err(|reason| BuildError::Locked { what, reason })?;
+    Ok(locked)
+}

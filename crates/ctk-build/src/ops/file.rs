@@ -1,0 +1,220 @@
+//! File operations: COPY, ADD, WORKDIR's directory, here-documents, accounts.
+
+use std::collections::HashSet;
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use ctk_buildgraph::{FileAction, Owner, Selection};
+use ctk_layer::Time;
+use ctk_snapshot::copy::{self, Attributes, CopyOptions, Mtime, Verdict};
+use ctk_snapshot::{LayerKey, users};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, openat2, statat};
+
+use super::Work;
+use crate::context::{EntryKind, Found};
+use crate::limits::ACCOUNT_FILE_BYTES;
+use crate::{BuildError, StatIndex};
+
+/// Where files come from and what of it.
+struct Source<'a> {
+    root: BorrowedFd<'a>,
+    found: &'a [Found],
+    /// From a host directory: times there mean nothing to others.
+    local: bool,
+}
+
+impl Work<'_> {
+    pub(super) fn file(&self, actions: &[FileAction], link: bool, key: &LayerKey) -> Result<Option<LayerKey>, BuildError> {
+        let workspace = if link { self.job.request.world.snapshots.begin(&[])? } else { self.workspace()? };
+        {
+            let root = workspace.open_root()?;
+            for action in actions {
+                self.action(root.as_fd(), action)?;
+            }
+        }
+        self.commit(workspace, key)
+    }
+
+    /// Now: packing brings it down to the epoch, and commands see files that are not from the future.
+    fn time(&self) -> Time {
+        Time::seconds(self.job.request.world.now_seconds)
+    }
+
+    fn action(&self, root: BorrowedFd<'_>, action: &FileAction) -> Result<(), BuildError> {
+        match action {
+            FileAction::Copy { input, selection: Some(selection), .. } => {
+                let context = self.job.contexts.get(&selection.context)?;
+                let found = self.job.contexts.find(selection)?;
+                let _ = input;
+                self.copy(root, action, &Source { root: context.root(), found: &found, local: true })
+            }
+            FileAction::Copy { input, sources, exclude, .. } => {
+                let (_tree, context) = self.tree_context(*input)?;
+                let selection = Selection { context: String::new(), paths: sources.clone(), exclude: exclude.clone() };
+                let found = context.find(&selection, &StatIndex::in_memory(), 0)?;
+                self.copy(root, action, &Source { root: context.root(), found: &found, local: false })
+            }
+            FileAction::Mkdir { path, mode, owner } => {
+                let new = Attributes { owner: lookup(root, owner)?, mode: *mode, mtime: Some(self.time()) };
+                if !is_directory(root, path) {
+                    copy::mkdir(root, path.as_bytes(), &new, true)?;
+                }
+                Ok(())
+            }
+            FileAction::Mkfile { dest, name, content, mode, owner } => {
+                let mode = mode.as_deref().map(parse_mode).transpose()?.unwrap_or(0o644);
+                let new = Attributes { owner: lookup(root, owner)?, mode, mtime: Some(self.time()) };
+                let path = into_directory(root, dest, name);
+                Ok(copy::mkfile(root, path.as_bytes(), content.as_bytes(), &new)?)
+            }
+            FileAction::Rm { path, required } => {
+                if !copy::remove(root, path.as_bytes())? && *required {
+                    let container = "the stage".to_owned();
+                    return Err(BuildError::SourceMissing { path: path.clone(), container, ignored: false });
+                }
+                Ok(())
+            }
+            FileAction::AddUser { name, uid, gid, home, shell } => self.add_user(root, name, *uid, *gid, home, shell),
+        }
+    }
+
+    fn copy(&self, root: BorrowedFd<'_>, action: &FileAction, source: &Source<'_>) -> Result<(), BuildError> {
+        let FileAction::Copy { dest, owner, mode, parents, extract, sources, .. } = action else { return Ok(()) };
+        let mode = mode.as_deref().map(parse_mode).transpose()?;
+        let given = owner.is_some();
+        let owner = lookup(root, owner)?;
+        let mtime = if source.local { Mtime::Set(self.time()) } else { Mtime::Keep };
+        let pivots = if *parents { sources.as_slice() } else { &[] };
+        let several = source.found.len() > 1;
+        for found in source.found {
+            let directory = found.entries.first().is_some_and(|e| e.kind == EntryKind::Directory);
+            let name = found.named.rsplit('/').next().unwrap_or_default();
+            let path = if *parents {
+                format!("{}/{}", dest.trim_end_matches('/'), kept_path(&found.named, pivots))
+            } else if directory {
+                dest.clone()
+            } else if several && !dest.ends_with('/') {
+                format!("{dest}/{name}")
+            } else {
+                into_directory(root, dest, name)
+            };
+            if *extract && !directory && self.extract(root, dest, source, found, given.then_some(owner))? {
+                continue;
+            }
+            let allowed: HashSet<&[u8]> = found.entries.iter().map(|e| below(&found.path, &e.path).as_bytes()).collect();
+            let filter = |path: &[u8], _: bool| if allowed.contains(path) { Verdict::Take } else { Verdict::Skip };
+            let options =
+                CopyOptions { owner: Some(owner), mode, mtime, follow: true, xattrs: !source.local, filter: Some(&filter) };
+            copy::copy_into(root, path.as_bytes(), source.root, found.path.as_bytes(), &options, self.cancel)?;
+        }
+        Ok(())
+    }
+
+    /// Unpacks an archive, if it is one.
+    fn extract(&self, root: BorrowedFd<'_>, dest: &str, source: &Source<'_>, found: &Found, owner: Option<(u32, u32)>) -> Result<bool, BuildError> {
+        let open = || -> Result<std::fs::File, BuildError> {
+            let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+            let fd = openat2(source.root, found.path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty(), resolve);
+            Ok(fd.map_err(|e| BuildError::read("open", &found.path)(e.into()))?.into())
+        };
+        if found.entries.is_empty() || !copy::is_archive(open()?) {
+            return Ok(false);
+        }
+        copy::extract(root, dest.as_bytes(), &found.named, open()?, owner, Mtime::Keep, self.cancel)?;
+        Ok(true)
+    }
+
+    /// Adds an account where there is none of that name.
+    fn add_user(&self, root: BorrowedFd<'_>, name: &str, uid: u32, gid: u32, home: &str, shell: &str) -> Result<(), BuildError> {
+        let lines = [
+            ("/etc/passwd", format!("{name}:x:{uid}:{gid}:{name}:{home}:{shell}\n"), 0o644, true),
+            ("/etc/group", format!("{name}:x:{gid}:\n"), 0o644, true),
+            ("/etc/shadow", format!("{name}:!:::::::\n"), 0o640, false),
+            ("/etc/gshadow", format!("{name}:!::\n"), 0o640, false),
+        ];
+        for (path, line, mode, always) in lines {
+            let before = read_small(root, path)?;
+            let stat = statat(root, &path[1..], AtFlags::SYMLINK_NOFOLLOW).ok();
+            let Some(mut text) = before.or_else(|| always.then(|| self.root_account(path))) else { continue };
+            let taken = text.lines().find(|l| l.split(':').next() == Some(name)).map(str::to_owned);
+            if let Some(taken) = taken {
+                if path == "/etc/passwd" && taken.split(':').nth(2) != Some(uid.to_string().as_str()) {
+                    return Err(BuildError::BadOption(format!("user `{name}` exists already with another uid: `{taken}`")));
+                }
+                continue;
+            }
+            if !text.is_empty() && !text.ends_with('\n') {
+                text.push('\n');
+            }
+            text.push_str(&line);
+            let owner = stat.as_ref().map_or((0, 0), |s| (s.st_uid, s.st_gid));
+            let mode = stat.as_ref().map_or(mode, |s| s.st_mode & 0o7777);
+            let new = Attributes { owner, mode, mtime: Some(self.time()) };
+            copy::mkfile(root, path.as_bytes(), text.as_bytes(), &new)?;
+        }
+        Ok(())
+    }
+
+    /// What an account file starts with where there is none: an image without root would confuse every tool.
+    fn root_account(&self, path: &str) -> String {
+        match path {
+            "/etc/passwd" => "root:x:0:0:root:/root:/sbin/nologin\n".into(),
+            _ => "root:x:0:\n".into(),
+        }
+    }
+}
+
+fn read_small(root: BorrowedFd<'_>, path: &str) -> Result<Option<String>, BuildError> {
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let Ok(fd) = openat2(root, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty(), resolve) else { return Ok(None) };
+    let mut text = Vec::new();
+    let file = std::fs::File::from(fd);
+    file.take(ACCOUNT_FILE_BYTES).read_to_end(&mut text).map_err(BuildError::read("read", path))?;
+    Ok(Some(String::from_utf8_lossy(&text).into_owned()))
+}
+
+fn lookup(root: BorrowedFd<'_>, owner: &Option<Owner>) -> Result<(u32, u32), BuildError> {
+    match owner {
+        None => Ok((0, 0)),
+        Some(owner) => Ok(users::lookup_owner(root, &owner.0)?),
+    }
+}
+
+fn parse_mode(text: &str) -> Result<u32, BuildError> {
+    match u32::from_str_radix(text, 8) {
+        Ok(mode) if mode <= 0o7777 => Ok(mode),
+        _ if text.contains(['+', '-', '=']) => Err(BuildError::NotSupported { what: format!("the symbolic mode `{text}`") }),
+        _ => Err(BuildError::BadOption(format!("`{text}` is no mode; expected octal digits, such as `755`"))),
+    }
+}
+
+fn is_directory(root: BorrowedFd<'_>, path: &str) -> bool {
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    openat2(root, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty(), resolve)
+        .and_then(|fd| rustix::fs::fstat(&fd))
+        .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+}
+
+/// `dest`, or `name` in it if it is a directory or says so.
+fn into_directory(root: BorrowedFd<'_>, dest: &str, name: &str) -> String {
+    if dest.ends_with('/') || is_directory(root, dest) { format!("{}/{name}", dest.trim_end_matches('/')) } else { dest.to_owned() }
+}
+
+/// A path below a source, relative to it.
+fn below<'p>(source: &str, path: &'p str) -> &'p str {
+    path.strip_prefix(source).unwrap_or(path).trim_start_matches('/')
+}
+
+/// What `--parents` keeps of a matched path: all of it, or what comes after the pattern's `./`.
+fn kept_path<'p>(path: &'p str, patterns: &[String]) -> &'p str {
+    for pattern in patterns {
+        let Some((before, after)) = pattern.split_once("/./") else { continue };
+        let before = before.trim_start_matches("./");
+        let rest = path.strip_prefix(before).and_then(|rest| rest.strip_prefix('/'));
+        if let Some(rest) = rest.filter(|_| !after.is_empty()) {
+            return rest;
+        }
+    }
+    path
+}
+

@@ -1,0 +1,119 @@
+//! The operations, one file each.
+
+mod exec;
+mod file;
+mod http;
+mod mounts;
+mod packages;
+
+use std::os::fd::AsFd;
+
+use ctk_buildgraph::{FileAction, Op, Selection, Vertex};
+use ctk_plan::{Cancel, Step};
+use ctk_snapshot::{LayerKey, TreeView, Workspace};
+
+use crate::base::fetch_layers;
+use crate::context::{Context, digest_of};
+use crate::solve::{Job, Tree};
+use crate::{BuildError, StatIndex};
+
+/// One vertex about to run.
+pub(crate) struct Work<'a> {
+    pub job: &'a Job<'a>,
+    pub vertex: &'a Vertex,
+    pub inputs: &'a [Tree],
+    pub step: &'a Step,
+    pub cancel: &'a Cancel,
+}
+
+impl Work<'_> {
+    /// What the content key says of each input: a copy's source is what is copied, anything else the whole tree.
+    pub fn describe_inputs(&self, whole: impl Fn(&Tree) -> Vec<u8>) -> Result<Vec<Vec<u8>>, BuildError> {
+        let mut described: Vec<Vec<u8>> = self.inputs.iter().map(whole).collect();
+        if let Op::File { actions, link } = &self.vertex.op {
+            if *link {
+                described[0].clear();
+            }
+            for action in actions {
+                let FileAction::Copy { input, selection: None, sources, exclude, .. } = action else { continue };
+                let context = self.tree_context(*input)?;
+                let selection = Selection { context: String::new(), paths: sources.clone(), exclude: exclude.clone() };
+                let found = context.1.find(&selection, &StatIndex::in_memory(), 0)?;
+                described[*input] = digest_of(&found).into_bytes();
+            }
+        }
+        Ok(described)
+    }
+
+    /// Does it. The layer `key` is there afterwards, or nothing changed.
+    pub fn run(&self, key: &LayerKey) -> Result<Option<LayerKey>, BuildError> {
+        if self.cancel.is_cancelled() {
+            return Err(BuildError::Cancelled);
+        }
+        match &self.vertex.op {
+            Op::Exec(exec) => self.exec(exec, key),
+            Op::File { actions, link } => self.file(actions, *link, key),
+            Op::Packages { stage, scripts, .. } => self.packages(stage, *scripts, key),
+            Op::Http { url, file_name, checksum } => self.http(url, file_name, checksum.as_ref(), key),
+            Op::Git { url, .. } => Err(BuildError::NotSupported { what: format!("ADD of the git repository {url}") }),
+            Op::Scratch | Op::Image { .. } | Op::Local { .. } => Ok(None),
+        }
+    }
+
+    /// The layer, unless it changes nothing.
+    fn commit(&self, workspace: Workspace, key: &LayerKey) -> Result<Option<LayerKey>, BuildError> {
+        if self.cancel.is_cancelled() {
+            return Err(BuildError::Cancelled);
+        }
+        if workspace.is_empty()? {
+            return Ok(None);
+        }
+        workspace.commit(key)?;
+        Ok(Some(key.clone()))
+    }
+
+    /// A writable tree over input 0.
+    fn workspace(&self) -> Result<Workspace, BuildError> {
+        let keys = self.unpacked(&self.inputs[0])?;
+        Ok(self.job.request.world.snapshots.begin(&keys)?)
+    }
+
+    /// The tree's keys, all of them unpacked.
+    fn unpacked(&self, tree: &Tree) -> Result<Vec<LayerKey>, BuildError> {
+        let world = &self.job.request.world;
+        let keys = tree.keys();
+        for key in &keys {
+            if world.snapshots.has(key)? {
+                continue;
+            }
+            let holds = |b: &&std::sync::Arc<crate::base::Base>| b.config.rootfs.diff_ids.iter().any(|d| LayerKey::diff(d) == *key);
+            let Some(base) = self.job.plan.bases.iter().find(holds) else { continue };
+            let _lock = world.store.lock(&format!("unpack {}", base.descriptor.digest), self.cancel)?;
+            fetch_layers(base, world)?;
+            let step = world.reporter.step(format!("unpack {}", base.name));
+            step_result(step, |step| Ok(world.snapshots.unpack_image(&base.manifest, Some(step), self.cancel)?))?;
+        }
+        Ok(keys)
+    }
+
+    /// The files of an input, read-only.
+    fn tree(&self, input: usize) -> Result<TreeView, BuildError> {
+        let keys = self.unpacked(&self.inputs[input])?;
+        Ok(self.job.request.world.snapshots.tree(&keys)?)
+    }
+
+    /// The files of an input as a place to find sources in.
+    fn tree_context(&self, input: usize) -> Result<(TreeView, Context), BuildError> {
+        let tree = self.tree(input)?;
+        let root = rustix::io::fcntl_dupfd_cloexec(tree.root().as_fd(), 0);
+        let root = root.map_err(|e| BuildError::read("open", "/")(e.into()))?;
+        let name = self.job.plan.lowered.graph.get(self.vertex.inputs[input]).name.clone();
+        let name = format!("the result of `{name}`");
+        Ok((tree, Context::tree(root, &name, self.job.epoch_seconds)))
+    }
+}
+
+fn step_result<T>(step: Step, work: impl FnOnce(&Step) -> Result<T, BuildError>) -> Result<T, BuildError> {
+    let result = work(&step);
+    step.conclude(result)
+}

@@ -1,0 +1,162 @@
+//! From a declaration to something that can be lowered: the Dockerfile read, contexts opened.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Mutex;
+
+use ctk_buildgraph::{ContextKind, LowerRequest, Recipe, Selection, Sources as KeySources};
+use ctk_dockerfile::Ignore;
+use ctk_oci::Platform;
+use ctk_syntax::{Diagnostic, Diagnostics, Sources, Span};
+
+use crate::codes;
+use crate::context::{Context, Found, digest_of};
+use crate::{BuildError, ContextDecl, ImageDecl, RecipeSource, StatIndex};
+
+/// An image's stages and the texts they stand in.
+pub(crate) struct Loaded {
+    recipes: BTreeMap<String, Recipe>,
+    any: Option<Recipe>,
+    /// The Dockerfile's text; none for native stages.
+    pub sources: Option<Sources>,
+    /// The Dockerfile's path and content.
+    pub dockerfile: Option<(String, String)>,
+}
+
+impl Loaded {
+    pub fn new(decl: &ImageDecl, project: &Path) -> Result<Loaded, BuildError> {
+        let (path, origin) = match &decl.source {
+            RecipeSource::Native(recipes) => {
+                return Ok(Loaded { recipes: recipes.clone(), any: None, sources: None, dockerfile: None });
+            }
+            RecipeSource::Dockerfile { path, origin } => (path, origin),
+        };
+        let Some(text) = Context::small_file(project, path)? else {
+            return Err(missing(&format!("Dockerfile `{}` does not exist", path.display()), *origin));
+        };
+        let mut sources = Sources::new();
+        let name = path.display().to_string();
+        let name = name.strip_prefix("./").unwrap_or(&name).to_owned();
+        let id = sources.add(name.clone(), text.clone());
+        let (file, diagnostics) = ctk_dockerfile::parse(&sources, id);
+        if diagnostics.has_errors() {
+            return Err(BuildError::Invalid { diagnostics, sources: Some(Box::new(sources)) });
+        }
+        Ok(Loaded { recipes: BTreeMap::new(), any: Some(file.recipe), sources: Some(sources), dockerfile: Some((name, text)) })
+    }
+
+    pub fn recipe(&self, platform: &Platform) -> &Recipe {
+        let own = || self.recipes.get(&platform.to_string()).or_else(|| self.recipes.values().next());
+        self.any.as_ref().or_else(own).expect("a declaration has a recipe for each of its platforms")
+    }
+
+    /// `file:line:column`.
+    pub fn place(&self, span: Option<Span>, project: &Sources) -> Option<String> {
+        span.map(|span| self.sources.as_ref().unwrap_or(project).place(span))
+    }
+
+    pub fn invalid(&self, diagnostics: Diagnostics) -> BuildError {
+        BuildError::Invalid { diagnostics, sources: self.sources.clone().map(Box::new) }
+    }
+}
+
+fn missing(message: &str, origin: Option<Span>) -> BuildError {
+    let diagnostic = Diagnostic::error(codes::NO_DOCKERFILE, message);
+    BuildError::invalid(match origin {
+        Some(span) => diagnostic.at(span, "expected a file here").into(),
+        None => diagnostic.into(),
+    })
+}
+
+/// What lowering is asked, before anything of the world is known.
+pub(crate) fn lower_request<'a>(decl: &ImageDecl, platform: &Platform, target: Option<&str>) -> LowerRequest<'a> {
+    let kind = |context: &ContextDecl| match context {
+        ContextDecl::Directory { .. } => ContextKind::Local,
+        ContextDecl::Image(base) => ContextKind::Base(base.clone()),
+    };
+    LowerRequest {
+        platform: platform.clone(),
+        build_platform: Platform::host(),
+        args: decl.args.clone(),
+        target: target.map(str::to_owned).or_else(|| decl.target.clone()),
+        contexts: decl.contexts.iter().map(|(name, context)| (name.clone(), kind(context))).collect(),
+        bases: BTreeMap::new(),
+        packages: BTreeMap::new(),
+        parse_trigger: &ctk_dockerfile::parse_trigger,
+    }
+}
+
+/// The image's contexts, opened when first asked for, and what was found in them.
+pub(crate) struct Contexts<'a> {
+    decl: &'a ImageDecl,
+    project: &'a Path,
+    index: &'a StatIndex,
+    now_nanoseconds: i64,
+    open: Mutex<BTreeMap<String, std::sync::Arc<Context>>>,
+    found: Mutex<BTreeMap<Selection, std::sync::Arc<Vec<Found>>>>,
+}
+
+impl<'a> Contexts<'a> {
+    pub fn new(decl: &'a ImageDecl, project: &'a Path, index: &'a StatIndex, now_seconds: i64) -> Contexts<'a> {
+        let now_nanoseconds = now_seconds.saturating_mul(1_000_000_000);
+        Contexts { decl, project, index, now_nanoseconds, open: Mutex::default(), found: Mutex::default() }
+    }
+
+    pub fn get(&self, name: &str) -> Result<std::sync::Arc<Context>, BuildError> {
+        let mut open = self.open.lock().expect("no panic while locked");
+        if let Some(context) = open.get(name) {
+            return Ok(context.clone());
+        }
+        let Some(ContextDecl::Directory { path, ignore, origin }) = self.decl.contexts.get(name) else {
+            return Err(missing(&format!("there is no context `{name}`"), None));
+        };
+        let root = self.project.join(path);
+        if !root.is_dir() {
+            return Err(missing(&format!("context `{}` is no directory", path.display()), *origin));
+        }
+        let mut patterns = None;
+        if let (RecipeSource::Dockerfile { path: dockerfile, .. }, "") = (&self.decl.source, name) {
+            let mut own = dockerfile.clone().into_os_string();
+            own.push(".dockerignore");
+            patterns = Context::small_file(self.project, Path::new(&own))?;
+        }
+        if patterns.is_none() {
+            patterns = Context::small_file(&root, Path::new(".dockerignore"))?;
+        }
+        let patterns = Ignore::parse(&patterns.unwrap_or_default()).and(ignore.iter().map(String::as_str));
+        let context = std::sync::Arc::new(Context::open(&root, patterns)?);
+        open.insert(name.to_owned(), context.clone());
+        Ok(context)
+    }
+
+    /// What a selection gives; looked up once.
+    pub fn find(&self, selection: &Selection) -> Result<std::sync::Arc<Vec<Found>>, BuildError> {
+        if let Some(found) = self.found.lock().expect("no panic while locked").get(selection) {
+            return Ok(found.clone());
+        }
+        let found = self.get(&selection.context)?.find(selection, self.index, self.now_nanoseconds)?;
+        let found = std::sync::Arc::new(found);
+        self.found.lock().expect("no panic while locked").insert(selection.clone(), found.clone());
+        Ok(found)
+    }
+}
+
+/// Digests of selections, all known before.
+pub(crate) struct SelectionDigests(pub BTreeMap<Selection, String>);
+
+impl SelectionDigests {
+    pub fn new(selections: &[Selection], contexts: &Contexts<'_>) -> Result<SelectionDigests, BuildError> {
+        let mut digests = BTreeMap::new();
+        for selection in selections {
+            digests.insert(selection.clone(), digest_of(&contexts.find(selection)?));
+        }
+        Ok(SelectionDigests(digests))
+    }
+}
+
+impl KeySources for SelectionDigests {
+    fn selection(&self, selection: &Selection) -> String {
+        // Vertices that the target does not need were not looked at; nobody asks for their keys.
+        self.0.get(selection).cloned().unwrap_or_default()
+    }
+}
