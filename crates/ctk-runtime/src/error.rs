@@ -68,6 +68,14 @@ pub enum Error {
         /// Why it failed.
         source: io::Error,
     },
+    /// Everything was ready, but the program is not there or cannot be executed.
+    #[error("failed to {step}")]
+    Execute {
+        /// What it tried: the program, and where it was looked for.
+        step: String,
+        /// Why it failed; `NotFound` if there is no such program.
+        source: io::Error,
+    },
     /// A terminal could not be opened.
     #[error("failed to open a terminal ({what})")]
     OpenTerminal {

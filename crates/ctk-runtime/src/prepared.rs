@@ -145,11 +145,12 @@ impl Plan {
 
     /// The error of a step.
     pub(crate) fn explain(&self, failure: ctk_sys::Failure) -> Error {
-        let step = self.with_steps(|steps| steps.get(failure.step).map(|step| self.describe(step)));
-        Error::Step {
-            step: step.unwrap_or_else(|| "start the container".into()),
-            source: std::io::Error::from_raw_os_error(failure.errno),
-        }
+        let source = std::io::Error::from_raw_os_error(failure.errno);
+        self.with_steps(|steps| match steps.get(failure.step) {
+            Some(step @ Step::Execute { .. }) => Error::Execute { step: self.describe(step), source },
+            Some(step) => Error::Step { step: self.describe(step), source },
+            None => Error::Step { step: "start the container".into(), source },
+        })
     }
 
     fn with_steps<T>(&self, then: impl FnOnce(&[Step<'_>]) -> T) -> T {
