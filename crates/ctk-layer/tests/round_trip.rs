@@ -11,9 +11,8 @@ use ctk_oci::Digest;
 
 fn entries() -> Vec<(Entry, Vec<u8>)> {
     let plain = |path: &[u8], kind, mode| Entry::new(path, kind, mode);
-    let file = |path: &[u8], data: &[u8]| {
-        (plain(path, EntryKind::File { size: data.len() as u64 }, 0o644), data.to_vec())
-    };
+    let file =
+        |path: &[u8], data: &[u8]| (plain(path, EntryKind::File { size: data.len() as u64 }, 0o644), data.to_vec());
     let mut all = vec![
         (plain(b"", EntryKind::Directory, 0o755), vec![]),
         (plain(b"dir", EntryKind::Directory, 0o1777), vec![]),

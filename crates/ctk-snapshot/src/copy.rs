@@ -104,7 +104,8 @@ pub fn copy_into(
     if kind_of(&stat) == FileType::Directory {
         let from = openat(&found, ".", DIRECTORY, Mode::empty()).context("open", source)?;
         let to = make_directories(dest_root, dest, new).context("create directory", dest)?;
-        copier.chain.push(Level { path: dest.to_vec(), made: Some(to), pending: None });
+        let path = dest[..dest.iter().rposition(|b| *b != b'/').map_or(0, |last| last + 1)].to_vec();
+        copier.chain.push(Level { path, made: Some(to), pending: None });
         copier.contents(&from, b"", 0)?;
         return Ok(copier.stats);
     }
@@ -484,7 +485,7 @@ pub fn extract(
     let base = base.strip_suffix(b"/").unwrap_or(&base);
     let mut extractor = Extractor::new(root, base, Style::Archive, Overrides { owner, mtime });
     let mut tar = TarReader::new(stream);
-    extractor.run(what, &mut tar, &mut |_| {}, cancel)?;
+    extractor.run(what, &mut tar, &mut |_| {}, &|| cancel.is_cancelled())?;
     tar.finish().map_err(unpack)?;
     Ok(CopyStats { entries: extractor.entries, bytes: extractor.bytes })
 }

@@ -6,7 +6,6 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use ctk_layer::{Change, Entry, EntryKind, LayerError, TarReader, Time, change_of};
-use ctk_plan::Cancel;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, makedev, mknodat, openat, utimensat};
 use rustix::io::Errno;
 
@@ -68,17 +67,18 @@ impl<'a> Extractor<'a> {
         }
     }
 
-    /// Writes everything in `tar`. `what` names the stream in errors; `progress` hears the bytes written so far.
+    /// Writes everything in `tar`. `what` names the stream in errors; `progress` hears the bytes written so far;
+    /// `stopped` is asked between entries and pieces of files.
     pub fn run<R: Read>(
         &mut self,
         what: &str,
         tar: &mut TarReader<R>,
         progress: &mut dyn FnMut(u64),
-        cancel: &Cancel,
+        stopped: &dyn Fn() -> bool,
     ) -> Result<(), SnapshotError> {
         let unpack = |source| SnapshotError::Unpack { layer: what.to_owned(), source };
         while let Some(mut entry) = tar.next_entry().map_err(unpack)? {
-            if cancel.is_cancelled() {
+            if stopped() {
                 return Err(SnapshotError::Cancelled);
             }
             if let Some((uid, gid)) = self.overrides.owner {
@@ -89,7 +89,7 @@ impl<'a> Extractor<'a> {
             }
             let change = if self.style == Style::Layer { change_of(&entry.path) } else { Change::Put };
             match change {
-                Change::Put => self.put(what, &entry, tar, cancel)?,
+                Change::Put => self.put(what, &entry, tar, stopped)?,
                 Change::Whiteout(path) => self.whiteout(&join(&self.base, &path))?,
                 Change::Opaque(path) => {
                     let path = join(&self.base, &path);
@@ -122,7 +122,13 @@ impl<'a> Extractor<'a> {
         }
     }
 
-    fn put(&mut self, what: &str, entry: &Entry, data: &mut impl Read, cancel: &Cancel) -> Result<(), SnapshotError> {
+    fn put(
+        &mut self,
+        what: &str,
+        entry: &Entry,
+        data: &mut impl Read,
+        stopped: &dyn Fn() -> bool,
+    ) -> Result<(), SnapshotError> {
         let path = join(&self.base, &entry.path);
         if entry.path.is_empty() {
             if entry.kind == EntryKind::Directory {
@@ -144,7 +150,7 @@ impl<'a> Extractor<'a> {
             if there.is_some() {
                 remove_all(parent.as_fd(), name).context("replace", &path)?;
             }
-            self.leaf(what, &parent, name, &path, entry, data, cancel)?;
+            self.leaf(what, &parent, name, &path, entry, data, stopped)?;
         }
         self.parent = Some((parent_path.to_vec(), parent));
         Ok(())
@@ -196,7 +202,7 @@ impl<'a> Extractor<'a> {
         path: &[u8],
         entry: &Entry,
         data: &mut impl Read,
-        cancel: &Cancel,
+        stopped: &dyn Fn() -> bool,
     ) -> Result<(), SnapshotError> {
         let device = |kind, major, minor| {
             if (kind, major, minor) == (FileType::CharacterDevice, 0, 0) {
@@ -210,7 +216,7 @@ impl<'a> Extractor<'a> {
                 let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let file = openat(parent, name, flags, Mode::from_raw_mode(0o600)).context("create", path)?;
                 let mut file = File::from(file);
-                self.fill(what, &mut file, path, data, cancel)?;
+                self.fill(what, &mut file, path, data, stopped)?;
                 own(&file, (entry.uid, entry.gid)).context("chown", path)?;
                 set_xattrs(&Place::Open(file.as_fd()), &entry.xattrs).context("set attributes of", path)?;
                 rustix::fs::fchmod(&file, Mode::from_raw_mode(entry.mode)).context("chmod", path)?;
@@ -253,7 +259,7 @@ impl<'a> Extractor<'a> {
         file: &mut File,
         path: &[u8],
         data: &mut impl Read,
-        cancel: &Cancel,
+        stopped: &dyn Fn() -> bool,
     ) -> Result<(), SnapshotError> {
         loop {
             let n = match data.read(&mut self.buffer) {
@@ -267,7 +273,7 @@ impl<'a> Extractor<'a> {
             };
             file.write_all(&self.buffer[..n]).context("write", path)?;
             self.bytes += n as u64;
-            if cancel.is_cancelled() {
+            if stopped() {
                 return Err(SnapshotError::Cancelled);
             }
         }

@@ -13,6 +13,7 @@ use ctk_store::StoreError;
 
 use crate::extract::{Extractor, Overrides, Style, open_directory};
 use crate::limits::UNPACK_PARALLEL;
+use crate::pack::cancelled;
 use crate::snapshots::{Info, RootAttributes};
 use crate::{LayerKey, SnapshotError, Snapshots};
 
@@ -59,11 +60,9 @@ impl Snapshots {
                                 step.progress(total, None, ProgressUnit::Bytes);
                             }
                             last = bytes;
-                            if cancel.is_cancelled() {
-                                stop.cancel();
-                            }
                         };
-                        if let Err(error) = self.unpack_layer(layer, diff_id, &mut progress, &stop) {
+                        let stopped = || cancel.is_cancelled() || stop.is_cancelled();
+                        if let Err(error) = self.unpack_layer(layer, diff_id, &mut progress, &stopped, cancel) {
                             let mut failure = failure.lock().expect("no panic while locked");
                             if failure.is_none() {
                                 *failure = Some(error);
@@ -86,17 +85,14 @@ impl Snapshots {
         layer: &Descriptor,
         diff_id: &DiffId,
         progress: &mut dyn FnMut(u64),
+        stopped: &dyn Fn() -> bool,
         cancel: &Cancel,
     ) -> Result<(), SnapshotError> {
-        if cancel.is_cancelled() {
+        if stopped() {
             return Err(SnapshotError::Cancelled);
         }
         let key = LayerKey::diff(diff_id);
-        let locked = self.store().lock(&format!("unpack {key}"), cancel);
-        let _lock = locked.map_err(|error| match error {
-            StoreError::Cancelled => SnapshotError::Cancelled,
-            other => other.into(),
-        })?;
+        let _lock = self.store().lock(&format!("unpack {key}"), cancel).map_err(cancelled)?;
         if self.has(&key)? {
             return Ok(());
         }
@@ -118,7 +114,7 @@ impl Snapshots {
             Hashed { inner: pipelined(stream).map_err(unpack)?, digester: Some(diff_id.0.algorithm().digester()) };
         let mut tar = TarReader::new(hashed);
         let mut extractor = Extractor::new(root.as_fd(), b"", Style::Layer, Overrides::default());
-        extractor.run(&name, &mut tar, progress, cancel)?;
+        extractor.run(&name, &mut tar, progress, stopped)?;
         let rest = tar.finish();
         let mut hashed = rest.map_err(|source| SnapshotError::Unpack { layer: name.clone(), source })?;
         let digester = hashed.digester.take().unwrap_or_else(|| Algorithm::Sha256.digester());

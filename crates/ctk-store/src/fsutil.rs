@@ -155,7 +155,7 @@ mod tests {
     fn any_text_has_a_file_name() {
         let check = |text: &str, expected: &str| assert_eq!(file_name(text), expected);
         check("docker.io/library/x:1", "docker.io%2Flibrary%2Fx:1");
-        check("..", "%2E%2E");
+        check("..", "%2E.");
         check(".hidden", "%2Ehidden");
         check("ü", "%C3%BC");
         assert_eq!(file_name(&"x".repeat(300)).len(), 65);

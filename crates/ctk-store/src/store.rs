@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ctk_oci::{Descriptor, Digest, Document, media_type};
 use ctk_plan::Cancel;
@@ -46,7 +47,9 @@ impl Store {
                 for directory in DIRECTORIES {
                     make_directory(&root.join(directory))?;
                 }
-                let temporary = root.join("tmp").join(format!("format-{}", std::process::id()));
+                static NEXT: AtomicU64 = AtomicU64::new(0);
+                let number = NEXT.fetch_add(1, Ordering::Relaxed);
+                let temporary = root.join("tmp").join(format!("format-{}-{number}", std::process::id()));
                 match replace(&format, &temporary, FORMAT.as_bytes()) {
                     // Another thread or process is making the same store right now.
                     Err(_) if format.exists() => {}

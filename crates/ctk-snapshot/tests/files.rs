@@ -1,0 +1,206 @@
+//! Copying and the other file operations.
+
+mod common;
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink as link};
+use std::path::Path;
+
+use common::*;
+use ctk_layer::{Compression, Time};
+use ctk_plan::Cancel;
+use ctk_snapshot::SnapshotError;
+use ctk_snapshot::copy::{
+    Attributes, CopyOptions, CopyStats, Mtime, Verdict, copy_into, extract, is_archive, mkdir, mkfile, remove,
+};
+use ctk_snapshot::users::lookup_owner;
+
+struct Trees {
+    _directory: tempfile::TempDir,
+    from: std::path::PathBuf,
+    to: std::path::PathBuf,
+}
+
+fn trees() -> Trees {
+    let directory = tempfile::tempdir().unwrap();
+    let (from, to) = (directory.path().join("from"), directory.path().join("to"));
+    std::fs::create_dir_all(&from).unwrap();
+    std::fs::create_dir_all(&to).unwrap();
+    Trees { _directory: directory, from, to }
+}
+
+fn write(path: &Path, text: &str) {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, text).unwrap();
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap()
+}
+
+fn copy(trees: &Trees, source: &str, dest: &str, options: &CopyOptions<'_>) -> Result<CopyStats, SnapshotError> {
+    let (from, to) = (open(&trees.from), open(&trees.to));
+    copy_into(root(&to), dest.as_bytes(), root(&from), source.as_bytes(), options, &Cancel::new())
+}
+
+#[test]
+fn a_tree_is_merged_with_all_it_has() {
+    let t = trees();
+    write(&t.from.join("src/a/b"), "b");
+    write(&t.from.join("src/big"), &"x".repeat(300_000));
+    std::fs::hard_link(t.from.join("src/big"), t.from.join("src/a/big-too")).unwrap();
+    link("../../outside", t.from.join("src/a/link")).unwrap();
+    std::fs::set_permissions(t.from.join("src/a"), PermissionsExt::from_mode(0o2750)).unwrap();
+    std::fs::set_permissions(t.from.join("src/a/b"), PermissionsExt::from_mode(0o4711)).unwrap();
+    run("touch", &["-d", "2001-02-03 04:05:06.789", t.from.join("src/a").to_str().unwrap()]);
+    write(&t.to.join("dest/a-before"), "stays");
+    write(&t.to.join("dest/big"), "is replaced");
+    let stats = copy(&t, "src", "dest", &PLAIN).unwrap();
+    assert_eq!(stats, CopyStats { entries: 5, bytes: 300_001 });
+    let dest = t.to.join("dest");
+    assert_eq!(read(&dest.join("a/b")), "b");
+    assert_eq!(read(&dest.join("a-before")), "stays");
+    assert_eq!(
+        std::fs::metadata(dest.join("big")).unwrap().ino(),
+        std::fs::metadata(dest.join("a/big-too")).unwrap().ino()
+    );
+    assert_eq!(std::fs::read_link(dest.join("a/link")).unwrap(), Path::new("../../outside"));
+    let a = std::fs::metadata(dest.join("a")).unwrap();
+    assert_eq!((a.mode() & 0o7777, a.mtime_nsec()), (0o2750, 789_000_000));
+    assert_eq!(std::fs::metadata(dest.join("a/b")).unwrap().mode() & 0o7777, 0o4711);
+}
+
+#[test]
+fn owner_mode_and_time_can_be_said() {
+    let t = trees();
+    write(&t.from.join("d/f"), "f");
+    let options =
+        CopyOptions { owner: Some((1000, 1001)), mode: Some(0o640), mtime: Mtime::Set(Time::seconds(42)), ..PLAIN };
+    copy(&t, "d", "new/parent", &options).unwrap();
+    let check = |path: &str, mode: u32| {
+        let found = std::fs::metadata(t.to.join(path)).unwrap();
+        assert_eq!((found.uid(), found.gid(), found.mode() & 0o7777), (1000, 1001, mode), "{path}");
+    };
+    check("new", 0o755);
+    check("new/parent", 0o755);
+    check("new/parent/f", 0o640);
+    assert_eq!(std::fs::metadata(t.to.join("new/parent/f")).unwrap().mtime(), 42);
+    let clamp = CopyOptions { mtime: Mtime::Clamp(7), ..PLAIN };
+    copy(&t, "d/f", "f", &clamp).unwrap();
+    assert_eq!(std::fs::metadata(t.to.join("f")).unwrap().mtime(), 7);
+}
+
+#[test]
+fn filters_leave_out_and_take_back() {
+    let t = trees();
+    for path in ["keep", "node_modules/x/y", "docs/a.md", "docs/b.txt", "docs/deep/c.md", "empty-after/z"] {
+        write(&t.from.join(path), path);
+    }
+    // Everything but node_modules; of docs and empty-after only Markdown.
+    let filter = |path: &[u8], directory: bool| {
+        let path = String::from_utf8_lossy(path);
+        match path.split('/').next().unwrap() {
+            "node_modules" => Verdict::Skip,
+            "docs" | "empty-after" if directory => Verdict::Descend,
+            "docs" | "empty-after" if !path.ends_with(".md") => Verdict::Skip,
+            _ => Verdict::Take,
+        }
+    };
+    let options = CopyOptions { filter: Some(&filter), ..PLAIN };
+    copy(&t, "/", "/", &options).unwrap();
+    let found = run("find", &[t.to.to_str().unwrap(), "-mindepth", "1", "-printf", "%P\n"]);
+    let mut found: Vec<&str> = found.lines().collect();
+    found.sort_unstable();
+    assert_eq!(found, ["docs", "docs/a.md", "docs/deep", "docs/deep/c.md", "keep"]);
+}
+
+#[test]
+fn links_are_followed_inside_the_root_only() {
+    let t = trees();
+    write(&t.from.join("real"), "real");
+    link("/real", t.from.join("abs")).unwrap();
+    copy(&t, "abs", "followed", &PLAIN).unwrap();
+    assert_eq!(read(&t.to.join("followed")), "real");
+    copy(&t, "abs", "kept", &CopyOptions { follow: false, ..PLAIN }).unwrap();
+    assert_eq!(std::fs::read_link(t.to.join("kept")).unwrap(), Path::new("/real"));
+    // A link in the destination leads inside the destination: /usr/lib for /lib, as distributions have it.
+    link("/usr/lib", t.to.join("lib")).unwrap();
+    write(&t.from.join("tree/lib/x.so"), "so");
+    copy(&t, "real", "lib/new", &PLAIN).unwrap();
+    assert_eq!(read(&t.to.join("usr/lib/new")), "real");
+    copy(&t, "tree", "/", &PLAIN).unwrap();
+    assert_eq!(read(&t.to.join("usr/lib/x.so")), "so");
+    // The last name of a file's destination is followed too.
+    link("/run/resolv.conf", t.to.join("resolv")).unwrap();
+    copy(&t, "real", "resolv", &PLAIN).unwrap();
+    assert_eq!(read(&t.to.join("run/resolv.conf")), "real");
+    link("loop", t.to.join("loop")).unwrap();
+    assert!(copy(&t, "real", "loop", &PLAIN).is_err());
+}
+
+#[test]
+fn mistakes_are_named() {
+    let t = trees();
+    write(&t.from.join("file"), "f");
+    write(&t.from.join("dir/sub/x"), "x");
+    std::fs::create_dir(t.to.join("is-directory")).unwrap();
+    write(&t.to.join("sub"), "a file");
+    let check = |source: &str, dest: &str, expected: &str| {
+        let error = copy(&t, source, dest, &PLAIN).unwrap_err().to_string();
+        assert!(error.contains(expected), "`{error}` does not contain `{expected}`");
+    };
+    check("nope", "x", "cannot copy `/nope`");
+    check("file", "is-directory", "`/is-directory` is a directory; expected a file or nothing");
+    check("dir", "/", "`/sub` is a file; expected a directory or nothing");
+    let to = open(&t.to);
+    assert!(!remove(root(&to), b"not/there").unwrap());
+    assert!(matches!(remove(root(&to), b"/"), Err(SnapshotError::Refused { .. })));
+    assert!(mkdir(root(&to), b"sub/x", &NEW, true).is_err());
+    assert!(mkdir(root(&to), b"is-directory", &NEW, false).is_err());
+    mkdir(root(&to), b"is-directory", &NEW, true).unwrap();
+    mkfile(root(&to), b"p/q", b"text", &Attributes { owner: (5, 6), mode: 0o400, mtime: Some(Time::seconds(9)) })
+        .unwrap();
+    let made = std::fs::metadata(t.to.join("p/q")).unwrap();
+    assert_eq!((made.uid(), made.gid(), made.mode() & 0o7777, made.mtime()), (5, 6, 0o400, 9));
+    assert!(remove(root(&to), b"p").unwrap() && !t.to.join("p").exists());
+}
+
+#[test]
+fn archives_of_any_compression_are_unpacked() {
+    let t = trees();
+    write(&t.from.join("x/.wh.y"), "a name like any other");
+    for (flag, name) in [("-z", "gz"), ("-j", "bz2"), ("-J", "xz"), ("--zstd", "zst"), ("--format=gnu", "tar")] {
+        let archive = t.from.with_file_name(name);
+        run("tar", &["-C", t.from.to_str().unwrap(), flag, "-cf", archive.to_str().unwrap(), "x"]);
+        assert!(is_archive(std::fs::File::open(&archive).unwrap()), "{name}");
+        let to = open(&t.to);
+        let stream = std::fs::File::open(&archive).unwrap();
+        let dest = format!("/unpacked/{name}/");
+        extract(root(&to), dest.as_bytes(), name, stream, Some((7, 8)), Mtime::Keep, &Cancel::new()).unwrap();
+        let path = t.to.join("unpacked").join(name).join("x/.wh.y");
+        assert_eq!(read(&path), "a name like any other");
+        assert_eq!(std::fs::metadata(&path).unwrap().uid(), 7);
+    }
+    assert!(!is_archive(&b"#!/bin/sh\n"[..]));
+    assert!(!is_archive(&b""[..]));
+    let _ = Compression::GZIP;
+}
+
+#[test]
+fn names_become_ids() {
+    let t = trees();
+    write(&t.to.join("etc/passwd"), "root:x:0:0::/:/bin/sh\napp:x:1000:2000::/:/bin/sh\n");
+    write(&t.to.join("etc/group"), "root:x:0:\nstaff:x:50:app\n");
+    let to = open(&t.to);
+    let check = |owner: &str, expected: Option<(u32, u32)>| {
+        assert_eq!(lookup_owner(root(&to), owner).ok(), expected, "{owner}");
+    };
+    check("app", Some((1000, 2000)));
+    check("app:staff", Some((1000, 50)));
+    check("app:", Some((1000, 2000)));
+    check("33", Some((33, 33)));
+    check("33:44", Some((33, 44)));
+    check("nobody", None);
+    check("app:nobody", None);
+    let empty = open(&t.from);
+    assert_eq!(lookup_owner(root(&empty), "0:5").unwrap(), (0, 5));
+}
