@@ -42,7 +42,7 @@ fn members_find_each_other_by_name() {
         (run(options).unwrap_or_else(|error| panic!("{}", chain(&error))), output)
     };
     let (web, _) = member("web", "while :; do echo hello from web | nc -l -p 80; done");
-    let ask = "until nc -w 2 web 80 < /dev/null; do sleep 0.05; done; nc -w 2 web.test 80 < /dev/null; grep -c : /proc/net/dev";
+    let ask = "exec 2> /dev/null; until nc -w 2 web 80 < /dev/null; do sleep 0.05; done; until nc -w 2 web.test 80 < /dev/null; do sleep 0.05; done; grep -c : /proc/net/dev";
     let (client, output) = member("client", ask);
     assert_eq!(wait(&client), ExitStatus::Code(0), "{:?}", output.lock().unwrap());
     assert_eq!(*output.lock().unwrap(), ["hello from web", "hello from web", "2"]);

@@ -103,11 +103,12 @@ fn mounts_are_where_they_were_asked_for() {
     fs::write(shared.join("file"), "content").unwrap();
     let source = shared.display().to_string();
     let file = shared.join("file").display().to_string();
-    let (_, output) = rig.run("exec 2>&1; cat /data/file; echo > /data/new || echo refused; cat /x/y; stat -fc %T /t", |o| {
-        o.mounts.push(Mount::new("bind", &source, "/data", &["ro"]));
-        o.mounts.push(Mount::new("bind", &file, "/x/y", &[]));
-        o.mounts.push(Mount::new("tmpfs", "tmpfs", "/t", &["size=1m"]));
-    });
+    let (_, output) =
+        rig.run("exec 2>&1; cat /data/file; echo > /data/new || echo refused; cat /x/y; stat -fc %T /t", |o| {
+            o.mounts.push(Mount::new("bind", &source, "/data", &["ro"]));
+            o.mounts.push(Mount::new("bind", &file, "/x/y", &[]));
+            o.mounts.push(Mount::new("tmpfs", "tmpfs", "/t", &["size=1m"]));
+        });
     assert_eq!(output, "contentsh: can't create /data/new: Read-only file system\nrefused\ncontenttmpfs");
 }
 
@@ -197,7 +198,10 @@ fn commands_run_inside() {
     let Some(rig) = rig() else { return };
     let mut options = rig.options("exec", "echo here > /tmp/file; echo ready; sleep 100");
     let ready = record(&mut options.stdio);
-    options.limits = Limits { pids: Some(50), ..Limits::default() };
+    let limits = Limits { pids: Some(50), ..Limits::default() };
+    if rig.can_limit(limits) {
+        options.limits = limits;
+    }
     let container = run(options).unwrap();
     while ready.lock().unwrap().is_empty() {
         std::thread::sleep(Duration::from_millis(5));
@@ -262,4 +266,39 @@ fn a_terminal_is_a_terminal() {
         assert!(text.contains(expected), "{expected:?} in {text:?}");
     }
     assert_eq!(rustix::termios::tcgetattr(&input).unwrap().local_modes, before, "raw mode is taken back");
+}
+
+#[test]
+fn many_layers_with_long_paths_are_one_root() {
+    let Some(rig) = rig() else { return };
+    let long = rig.path(&"a-rather-long-name-of-a-directory/".repeat(10)).join("with:colon");
+    let mut lowers = Vec::new();
+    for layer in 0..70 {
+        let path = long.join(format!("{layer}"));
+        fs::create_dir_all(&path).unwrap();
+        fs::write(path.join(format!("file{layer}")), "").unwrap();
+        lowers.push(format!("lowerdir+={}", path.display()));
+    }
+    let (_, output) = rig.run("ls / | grep -c file", |o| {
+        let own = std::mem::take(&mut o.root.options);
+        o.root.options = lowers.iter().cloned().chain(own).collect();
+    });
+    assert_eq!(output, "70");
+    let (_, output) = rig.run("ls / | grep -c file", |o| {
+        let all: Vec<_> =
+            lowers.iter().take(3).map(|l| l.trim_start_matches("lowerdir+=").replace(':', "\\:")).collect();
+        let own = o.root.options[0].trim_start_matches("lowerdir=").to_string();
+        o.root.options[0] = format!("lowerdir={}:{own}", all.join(":"));
+    });
+    assert_eq!(output, "3");
+}
+
+#[test]
+fn a_full_disk_is_an_error() {
+    let Some(rig) = rig() else { return };
+    let mut options = rig.options("full", "true");
+    // A state directory where nothing can be written.
+    options.state_dir = "/proc/1/ctk".into();
+    let text = chain(&run(options).err().unwrap());
+    assert!(text.contains("failed to keep the container's state in `/proc/1/ctk/"), "{text}");
 }

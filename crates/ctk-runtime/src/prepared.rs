@@ -160,6 +160,8 @@ impl Plan {
         let environment = pointers(&process.env);
         let fresh = self.fresh_options();
         let mut steps = Vec::with_capacity(96);
+        // Before it is where other processes of the container can see it (CVE-2019-5736).
+        steps.push(Step::Hide);
         if self.die_with_parent {
             steps.push(Step::DieWithParent);
         }
@@ -221,6 +223,7 @@ impl Plan {
     fn describe(&self, step: &Step<'_>) -> String {
         let show = |text: &CStr| text.to_string_lossy().into_owned();
         match step {
+            Step::Hide => "hide from other processes".into(),
             Step::DieWithParent => "tie the container to this process".into(),
             Step::Write { .. } => "join the container's cgroup".into(),
             Step::Unshare { .. } => "make a cgroup namespace".into(),

@@ -79,6 +79,8 @@ fn exit(code: i32) -> ! {
 fn perform(context: &mut Context, step: &Step<'_>) -> Done {
     match *step {
         Step::DieWithParent => die_with_parent(context.report),
+        // SAFETY: takes numbers. The memory is this process's own copy, so the parent stays as it is.
+        Step::Hide => unsafe { syscall!(Sysno::prctl, libc::PR_SET_DUMPABLE, 0, 0, 0, 0) }.map(drop),
         Step::Write { file, bytes } => write(file, bytes),
         // SAFETY: takes a number.
         Step::Unshare { namespaces } => unsafe { syscall!(Sysno::unshare, namespaces) }.map(drop),

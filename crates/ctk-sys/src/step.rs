@@ -51,6 +51,8 @@ pub enum Step<'a> {
     /// Dies by SIGKILL when the thread that started it ends; ends at once if its parent is gone already. A change of
     /// the user id forgets this, so it is repeated after one.
     DieWithParent,
+    /// Lets nobody look into this process until it executes a program: its `/proc` entries lead to files of the host.
+    Hide,
     /// Writes bytes to a file, e.g. `0` to a `cgroup.procs`.
     Write {
         /// The file.

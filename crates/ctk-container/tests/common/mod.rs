@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ctk_container::{Container, Error, ExitStatus, RunOptions, Stdio, run};
+use ctk_container::{Container, Error, ExitStatus, Limits, RunOptions, Stdio, run};
 use ctk_oci::{ContainerConfig, Mount};
 use ctk_plan::{Cancel, Stream};
 
@@ -93,6 +93,21 @@ impl Rig {
         drop(container);
         self.assert_clean();
         (status, output.lock().unwrap().join("\n"))
+    }
+
+    /// Whether this machine can limit so; a word about it if not.
+    pub fn can_limit(&self, limits: Limits) -> bool {
+        let mut options = self.options("probe", "true");
+        options.limits = limits;
+        match run(options) {
+            Err(Error::Runtime(error @ ctk_runtime::Error::Limit { .. })) => {
+                assert!(std::env::var_os("CTK_TEST_REQUIRE").is_none(), "{error}");
+                println!("skipped: needs cgroup controllers: {error}");
+                false
+            }
+            Err(error) => panic!("{}", chain(&error)),
+            Ok(_) => true,
+        }
     }
 
     /// Nothing may be left of ended containers.

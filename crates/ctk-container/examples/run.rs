@@ -1,8 +1,8 @@
-//! Runs a command in a directory as root and prints how long start to exit took: `true ROOTFS [COUNT [COMMAND…]]`.
+//! Runs a command in a directory as root and prints how long start to exit took: `run ROOTFS [COUNT [host|none [COMMAND…]]]`.
 
 use std::time::Instant;
 
-use ctk_container::{RunOptions, run};
+use ctk_container::{Network, RunOptions, Stdin, run};
 use ctk_oci::{ContainerConfig, Mount};
 use ctk_plan::Cancel;
 
@@ -10,6 +10,7 @@ fn main() {
     let mut arguments = std::env::args().skip(1);
     let rootfs = arguments.next().unwrap_or_else(|| "rootfs".into());
     let count: usize = arguments.next().and_then(|n| n.parse().ok()).unwrap_or(1);
+    let host = arguments.next().is_some_and(|word| word == "host");
     let command: Vec<String> = arguments.collect();
     let command = if command.is_empty() { vec!["/bin/true".to_string()] } else { command };
     let config = ContainerConfig::default();
@@ -18,6 +19,10 @@ fn main() {
         let before = Instant::now();
         let mut options = RunOptions::new(Mount::new("bind", &rootfs, "/", &["rbind"]), &config, "/run/ctk-example");
         options.args = Some(command.clone());
+        options.stdin = Stdin::Inherit;
+        if host {
+            options.network = Network::Host;
+        }
         let status = match run(options).and_then(|container| container.wait(&Cancel::new())) {
             Ok(status) => status,
             Err(error) => {
