@@ -21,7 +21,8 @@ pub struct ScriptOutput {
 }
 
 /// Runs processes inside the new root: root user, `/` is the root, `/proc`, `/dev` (null, zero, full, random, urandom,
-/// tty, fd) and a writable `/tmp` are there, no network needed. What it mounts is gone afterwards.
+/// tty, fd) and a writable `/tmp` are there, no network needed. What it mounts is gone afterwards; between two
+/// runs this crate writes into the root, so an overlay is mounted anew for each run.
 pub trait RunInRoot: Sync {
     /// Runs `command` to its end. An error means that nothing could be run; a failing process is no error.
     fn run(&self, command: &ScriptCommand) -> Result<ScriptOutput, Box<dyn std::error::Error + Send + Sync>>;

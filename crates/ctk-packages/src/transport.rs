@@ -47,13 +47,44 @@ impl Transport {
         Arc::new(Transport { host: host.clone(), clients: Mutex::default() })
     }
 
-    /// Brings all files into the cache, in order of `wanted`; the first failure stops the rest.
+    /// Brings all files into the cache, in order of `wanted`; the first failure stops the rest and is the error.
+    pub(crate) fn download_all(
+        self: &Arc<Transport>,
+        wanted: Vec<Wanted>,
+        cache: &Cache,
+        step: &Step,
+        cancel: &Cancel,
+    ) -> Result<Vec<PathBuf>, PackagesError> {
+        let mut paths = Vec::with_capacity(wanted.len());
+        let mut stopped = false;
+        for result in self.run(wanted, cache, step, cancel, true) {
+            match result {
+                Ok(path) => paths.push(path),
+                Err(PackagesError::Cancelled) => stopped = true,
+                Err(error) => return Err(error),
+            }
+        }
+        if stopped { Err(PackagesError::Cancelled) } else { Ok(paths) }
+    }
+
+    /// Tries all files, in order of `wanted`, each with its own result.
     pub(crate) fn download(
         self: &Arc<Transport>,
         wanted: Vec<Wanted>,
         cache: &Cache,
         step: &Step,
         cancel: &Cancel,
+    ) -> Vec<Result<PathBuf, PackagesError>> {
+        self.run(wanted, cache, step, cancel, false)
+    }
+
+    fn run(
+        self: &Arc<Transport>,
+        wanted: Vec<Wanted>,
+        cache: &Cache,
+        step: &Step,
+        cancel: &Cancel,
+        stop_at_error: bool,
     ) -> Vec<Result<PathBuf, PackagesError>> {
         let mut results: Vec<Option<Result<PathBuf, PackagesError>>> = wanted.iter().map(|_| None).collect();
         let total: u64 = wanted.iter().filter_map(|w| w.size).sum();
@@ -75,15 +106,22 @@ impl Transport {
                 }
                 match tokio::time::timeout(Duration::from_millis(100), set.join_next()).await {
                     Ok(None) => break,
-                    Ok(Some(Ok((at, result)))) => results[at] = Some(result),
+                    Ok(Some(Ok((at, result)))) => {
+                        let stop = stop_at_error && result.is_err();
+                        results[at] = Some(result);
+                        if stop {
+                            break;
+                        }
+                    }
                     Ok(Some(Err(_))) | Err(_) => {}
                 }
                 report();
                 if cancel.is_cancelled() {
-                    set.abort_all();
                     break;
                 }
             }
+            // Aborts what is still under way and waits until its partial files are gone.
+            set.shutdown().await;
         });
         report();
         results.into_iter().map(|r| r.unwrap_or(Err(PackagesError::Cancelled))).collect()
@@ -97,11 +135,12 @@ impl Transport {
             return Ok(path);
         }
         let mut first_error = None;
-        for url in &wanted.urls {
+        for address in &wanted.urls {
+            let url = &shown(address);
             let mut wait = limits::RETRY_FIRST;
             let mut partial = Partial::new(cache)?;
             for attempt in 1..=limits::ATTEMPTS {
-                let failure = match self.attempt(url, wanted, &mut partial, done).await {
+                let failure = match self.attempt(address, url, wanted, &mut partial, done).await {
                     Ok(()) => match partial.verify(url, wanted) {
                         Ok(digest) if wanted.sha256.is_some() => return cache.keep(partial.file, &digest),
                         Ok(_) => return cache.keep_unnamed(partial.file),
@@ -139,12 +178,13 @@ impl Transport {
 
     async fn attempt(
         &self,
+        address: &str,
         url: &str,
         wanted: &Wanted,
         partial: &mut Partial,
         done: &AtomicU64,
     ) -> Result<(), Failure> {
-        if let Some(path) = local_path(url) {
+        if let Some(path) = local_path(address) {
             let mut file = std::fs::File::open(&path).map_err(|e| {
                 Failure::Final(match e.kind() {
                     std::io::ErrorKind::NotFound => {
@@ -156,7 +196,7 @@ impl Transport {
             return partial.copy(url, &mut file, wanted, done).map_err(Failure::Final);
         }
         let final_url = |what: String| Failure::Final(PackagesError::Url { url: url.into(), what });
-        let parsed = url::Url::parse(url).map_err(|e| final_url(e.to_string()))?;
+        let parsed = url::Url::parse(address).map_err(|e| final_url(e.to_string()))?;
         if !matches!(parsed.scheme(), "http" | "https") {
             return Err(final_url(format!("`{}` is not among http, https, file, copy", parsed.scheme())));
         }
@@ -214,6 +254,17 @@ impl Transport {
         })?;
         clients.insert(proxy, client.clone());
         Ok(client)
+    }
+}
+
+/// The URL as errors may show it: without a password.
+pub(crate) fn shown(url: &str) -> String {
+    match url::Url::parse(url) {
+        Ok(mut parsed) if parsed.password().is_some() => {
+            let _ = parsed.set_password(Some("***"));
+            parsed.to_string()
+        }
+        _ => url.to_string(),
     }
 }
 

@@ -20,7 +20,7 @@ use crate::apt::keyring::Keyring;
 use crate::apt::release::Release;
 use crate::apt::sources::{SignedBy, Source};
 use crate::cache::Cache;
-use crate::transport::{Transport, Wanted};
+use crate::transport::{Transport, Wanted, shown};
 use crate::{Format, HostSources, Locked, LockedPackage, PackagesError, Request, limits};
 
 /// One suite of one source.
@@ -112,7 +112,7 @@ pub(crate) fn fetch(
             limit_bytes: package.size,
         });
     }
-    Transport::new(host).download(wanted, &cache, step, cancel).into_iter().collect()
+    Transport::new(host).download_all(wanted, &cache, step, cancel)
 }
 
 /// The sources to ask, narrowed to the suites that belong to the request.
@@ -180,7 +180,7 @@ fn no_source(suite: &str, architecture: Option<String>, host: &HostSources) -> P
 }
 
 fn join(uri: &str, path: &str) -> String {
-    format!("{}/{}", uri.trim_end_matches('/'), path.replace('+', "%2B").replace('~', "%7E"))
+    format!("{}/{}", uri.trim_end_matches('/'), path.replace('+', "%2B"))
 }
 
 /// Release files of all suites at once, each verified before anything in it is believed.
@@ -200,26 +200,26 @@ fn releases(
         limit_bytes: limits::RELEASE_BYTES,
     };
     let inline: Vec<Wanted> = suites.iter().map(|s| wanted(s, "InRelease")).collect();
-    let urls: Vec<String> = inline.iter().map(|w| w.urls[0].clone()).collect();
-    let found = transport.download(inline, cache, step, cancel);
-    let mut releases = Vec::new();
+    let urls: Vec<String> = inline.iter().map(|w| shown(&w.urls[0])).collect();
     let mut keyrings: Vec<(&SignedBy, Arc<Keyring>)> = Vec::new();
+    for suite in suites.iter().filter(|s| !s.source.trusted) {
+        let signed_by = &suite.source.signed_by;
+        if !keyrings.iter().any(|(known, _)| *known == signed_by) {
+            keyrings.push((signed_by, Arc::new(Keyring::load(signed_by, host)?)));
+        }
+    }
+    let found = transport.download(inline, cache, step, cancel).into_iter();
+    let found: Vec<Result<Vec<u8>, PackagesError>> = found.map(|file| file.and_then(|path| take(&path))).collect();
+    let mut releases = Vec::new();
     for ((suite, url), file) in suites.iter().zip(urls).zip(found) {
-        let keyring = match keyrings.iter().find(|(signed_by, _)| *signed_by == &suite.source.signed_by) {
-            _ if suite.source.trusted => None,
-            Some((_, ring)) => Some(ring.clone()),
-            None => {
-                let ring = Arc::new(Keyring::load(&suite.source.signed_by, host)?);
-                keyrings.push((&suite.source.signed_by, ring.clone()));
-                Some(ring)
-            }
-        };
+        let known = keyrings.iter().find(|(signed_by, _)| *signed_by == &suite.source.signed_by);
+        let keyring = known.filter(|_| !suite.source.trusted).map(|(_, ring)| ring.clone());
         let refused = |url: &str, what: String| PackagesError::Signature {
             url: url.into(),
             what,
             keyring: keyring.as_ref().map_or_else(String::new, |k| k.name.clone()),
         };
-        let (url, text) = match file.and_then(|path| take(&path)) {
+        let (url, text) = match file {
             Ok(bytes) => match &keyring {
                 Some(ring) => {
                     let text = ring.verify_inline(&bytes, request.now_seconds).map_err(|what| refused(&url, what))?;
@@ -333,8 +333,8 @@ fn indexes(
             }
         }
     }
-    let urls: Vec<String> = wanted.iter().map(|w| w.urls[0].clone()).collect();
-    let files: Vec<PathBuf> = transport.download(wanted, cache, step, cancel).into_iter().collect::<Result<_, _>>()?;
+    let urls: Vec<String> = wanted.iter().map(|w| shown(&w.urls[0])).collect();
+    let files = transport.download_all(wanted, cache, step, cancel)?;
     let mut texts: Vec<Option<Result<IndexText, PackagesError>>> = files.iter().map(|_| None).collect();
     std::thread::scope(|scope| {
         for (((slot, file), url), (name, suite, release)) in texts.iter_mut().zip(&files).zip(&urls).zip(&origins) {

@@ -24,6 +24,11 @@ use crate::{Locked, PackagesError, Scripts};
 /// Rounds of triggers that scripts activate while triggers are processed, before it must be a circle.
 const TRIGGER_ROUNDS: usize = 10;
 
+/// There while scripts run: no service starts (invoke-rc.d(8)), and there is no init to tell about a new libc, which
+/// libc6 would otherwise wait a second for (ischroot(1)).
+const HELPERS: [(&str, &[u8]); 2] =
+    [("usr/sbin/policy-rc.d", b"#!/bin/sh\nexit 101\n"), ("usr/lib/.ctk-scripts/ischroot", b"#!/bin/sh\nexit 0\n")];
+
 /// What installing did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Installed {
@@ -80,9 +85,10 @@ pub(crate) fn install(
             scripts::run(runner, &debs, calls, locked.epoch_seconds, &mut log)
         };
         write_database(&root, &debs, &unpacked, |_| State::Unpacked)?;
-        // No service starts while the system is being made (invoke-rc.d(8)).
-        let policy = root.write("usr/sbin/policy-rc.d", b"#!/bin/sh\nexit 101\n", 0o755);
-        policy.map_err(|source| PackagesError::Root { path: "/usr/sbin/policy-rc.d".into(), source })?;
+        for (path, text) in HELPERS {
+            let written = root.write(path, text, 0o755);
+            written.map_err(|source| PackagesError::Root { path: format!("/{path}"), source })?;
+        }
         let mut calls = scripts::preinsts(&debs, early.iter().copied());
         if !late.is_empty() {
             for number in &late {
@@ -105,6 +111,11 @@ pub(crate) fn install(
             }
             call(&scripts::triggered(&debs, pending))?;
         }
+        for (path, _) in HELPERS {
+            root.remove(path).map_err(|source| PackagesError::Root { path: format!("/{path}"), source })?;
+        }
+        let directory = root.remove_directory(scripts::HELPER_DIRECTORY);
+        directory.map_err(|source| PackagesError::Root { path: format!("/{}", scripts::HELPER_DIRECTORY), source })?;
         database::write_status(&root, &debs, &unpacked, |_| Some(State::Installed))?;
     } else {
         unpacker.finish_directories()?;
@@ -131,12 +142,12 @@ fn unpack_into(
     // A package whose file was taken over no longer lists it.
     let claims = unpacker.claims.lock().unwrap_or_else(|e| e.into_inner());
     for (number, one) in unpacked.iter_mut() {
-        let lost =
-            one.list.iter().filter(|p| claims.get(p.trim_start_matches('/')).is_some_and(|owner| owner != number));
-        let lost: Vec<String> = lost
-            .filter(|p| debs[claims[p.trim_start_matches('/')]].package.name != debs[*number].package.name)
-            .cloned()
-            .collect();
+        let package = &debs[*number].package;
+        let taken = |path: &&String| {
+            let owner = claims.get(&unpacker.place(path, &package.name));
+            owner.is_some_and(|owner| owner != number && debs[*owner].package.name != package.name)
+        };
+        let lost: Vec<String> = one.list.iter().filter(taken).cloned().collect();
         one.lost.extend(lost);
     }
     Ok(())

@@ -54,9 +54,7 @@ pub(crate) fn normalise(root: &Root, epoch_seconds: i64) -> Result<(), (String, 
     if is_file(root, "etc/machine-id") {
         root.write("etc/machine-id", b"", 0o444).map_err(at("etc/machine-id"))?;
     }
-    for path in ["etc/shadow"] {
-        last_change(root, path, epoch_seconds).map_err(at(path))?;
-    }
+    last_change(root, "etc/shadow", epoch_seconds).map_err(at("etc/shadow"))?;
     let top = fs::openat(root.fd(), ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     let top = top.map_err(|e| ("/".to_string(), e.into()))?;
     clamp(&top, epoch_seconds, &mut String::new())?;
@@ -148,6 +146,7 @@ fn clamped(stat: &fs::Stat, epoch_seconds: i64) -> Option<Timestamps> {
     if stat.st_mtime <= epoch_seconds && stat.st_mtime_nsec == 0 {
         return None;
     }
-    let time = Timespec { tv_sec: stat.st_mtime.min(epoch_seconds), tv_nsec: 0 };
+    // Package files have whole seconds up to the epoch: this one was made just now, by whatever clock the host has.
+    let time = Timespec { tv_sec: epoch_seconds, tv_nsec: 0 };
     Some(Timestamps { last_access: time, last_modification: time })
 }

@@ -41,8 +41,11 @@ impl Root {
             Err(e) if e.kind() == io::ErrorKind::NotFound && !path.is_empty() => {
                 let (parent, name) = split(path);
                 let parent = self.directory(parent)?;
-                match fs::mkdirat(&parent, name, Mode::from_raw_mode(0o755)) {
-                    Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+                let mode = Mode::from_raw_mode(0o755);
+                match fs::mkdirat(&parent, name, mode) {
+                    // Whatever umask the caller has.
+                    Ok(()) => fs::chmodat(&parent, name, mode, AtFlags::empty())?,
+                    Err(rustix::io::Errno::EXIST) => {}
                     Err(e) => return Err(e.into()),
                 }
                 self.resolve(path, flags)
@@ -56,10 +59,6 @@ impl Root {
         let mut bytes = Vec::new();
         io::Read::read_to_end(&mut file, &mut bytes)?;
         Ok(bytes)
-    }
-
-    pub(crate) fn exists(&self, path: &str) -> bool {
-        self.resolve(path, OFlags::PATH).is_ok()
     }
 
     /// Writes a whole file, owned by root; an existing one is replaced.
@@ -77,6 +76,16 @@ impl Root {
         let (parent, name) = split(path);
         let Ok(parent) = self.resolve(parent, OFlags::PATH | OFlags::DIRECTORY) else { return Ok(()) };
         match fs::unlinkat(&parent, name, AtFlags::empty()) {
+            Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Removes an empty directory; nothing there is fine.
+    pub(crate) fn remove_directory(&self, path: &str) -> io::Result<()> {
+        let (parent, name) = split(path);
+        let parent = self.resolve(parent, OFlags::PATH | OFlags::DIRECTORY)?;
+        match fs::unlinkat(&parent, name, AtFlags::REMOVEDIR) {
             Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
             Err(e) => Err(e.into()),
         }

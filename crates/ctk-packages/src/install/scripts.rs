@@ -12,6 +12,9 @@ use crate::install::deb::Deb;
 use crate::install::rootfs::Root;
 use crate::{PackagesError, RunInRoot, ScriptCommand, limits};
 
+/// In the root, first in the path of scripts, gone afterwards.
+pub(crate) const HELPER_DIRECTORY: &str = "usr/lib/.ctk-scripts";
+
 const MARK: &str = "ctk-script-failed:";
 
 const PRELUDE: &str = r#"umask 022
@@ -136,7 +139,7 @@ pub(crate) fn run(
     let dpkg = debs.iter().find(|d| d.package.name == "dpkg");
     let version = dpkg.map_or("1.21.0", |d| d.package.version.as_str());
     let env = [
-        ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
+        ("PATH", "/usr/lib/.ctk-scripts:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
         ("HOME", "/root"),
         ("LANG", "C.UTF-8"),
         ("LC_ALL", "C.UTF-8"),

@@ -296,6 +296,11 @@ impl Unpacker<'_> {
         Err(PackagesError::FileConflict { first, second, path: format!("/{path}") })
     }
 
+    /// Where a path that the package lists really is: `/lib/x` is `usr/lib/x`.
+    pub(crate) fn place(&self, listed: &str, package: &str) -> String {
+        self.divert(&self.canonical(listed.trim_start_matches('/')), package)
+    }
+
     /// The path behind the links of merged-/usr.
     fn canonical(&self, path: &str) -> String {
         match path.split_once('/') {
