@@ -73,7 +73,7 @@ pub enum ClientError {
         /// What was asked for.
         reference: String,
         /// For what.
-        platform: Platform,
+        platform: Box<Platform>,
         /// What there is.
         offered: String,
     },

@@ -55,7 +55,9 @@ fn translate(reference: &Reference, error: ClientError) -> FetchError {
         ClientError::Cancelled => FetchError::Cancelled,
         ClientError::Store(ctk_store::StoreError::Cancelled) => FetchError::Cancelled,
         ClientError::Store(source) => FetchError::Store { reference, source },
-        ClientError::Platform { platform, offered, .. } => FetchError::Platform { reference, platform, offered },
+        ClientError::Platform { platform, offered, .. } => {
+            FetchError::Platform { reference, platform: *platform, offered }
+        }
         error => match error.status() {
             Some(404) => FetchError::NotFound { reference },
             Some(401 | 403) => FetchError::Denied { reference, source: Box::new(error) },

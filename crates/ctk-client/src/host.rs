@@ -10,7 +10,8 @@ use tokio::sync::OnceCell;
 
 use crate::auth::Tokens;
 use crate::registries::Place;
-use crate::{Client, ClientError, ClientOptions, Credentials, credentials};
+use crate::retry::patiently;
+use crate::{Client, ClientError, ClientOptions, Credentials, REACH_ATTEMPTS, Retry, credentials};
 
 /// A host that is being found out, once, whoever asks.
 pub(crate) type HostCell = OnceCell<Arc<Host>>;
@@ -42,8 +43,14 @@ pub(crate) struct Repository {
 
 impl Client {
     /// Reaches a place.
-    pub(crate) async fn repository(&self, place: &Place, reference: &str) -> Result<Repository, ClientError> {
-        let host = self.host(&place.host, place.insecure).await?;
+    pub(crate) async fn repository(
+        &self,
+        place: &Place,
+        reference: &str,
+        retry: Retry,
+    ) -> Result<Repository, ClientError> {
+        let retry = Retry { attempts: retry.attempts.min(REACH_ATTEMPTS), ..retry };
+        let host = patiently(retry, async || self.host(&place.host, place.insecure).await).await?;
         Ok(Repository { host, name: place.repository.clone(), reference: reference.into() })
     }
 

@@ -22,3 +22,6 @@ pub const MANIFESTS_LIMIT: usize = 1024;
 pub const TOKEN_MARGIN: Duration = Duration::from_secs(10);
 /// Least time between two progress reports of one step.
 pub const PROGRESS_INTERVAL: Duration = Duration::from_millis(80);
+/// Tries to reach a host that has not answered yet: nobody listening is mostly a wrong name or port, and waiting long
+/// for it helps nobody.
+pub const REACH_ATTEMPTS: u32 = 3;

@@ -21,7 +21,7 @@ pub(crate) struct Fetched {
 /// What a manifest or index holds.
 pub(crate) enum Shape {
     Image(Box<Manifest>),
-    Index(Index),
+    Index(Box<Index>),
 }
 
 impl Fetched {
@@ -30,7 +30,9 @@ impl Fetched {
         let kind = &self.descriptor.media_type;
         let failed = |reason: String| ClientError::Manifest { reference: reference.into(), reason };
         if media_type::is_index(kind) {
-            return serde_json::from_slice(&self.bytes).map(Shape::Index).map_err(|e| failed(e.to_string()));
+            return serde_json::from_slice(&self.bytes)
+                .map(|i| Shape::Index(Box::new(i)))
+                .map_err(|e| failed(e.to_string()));
         }
         if media_type::is_manifest(kind) {
             let parsed = serde_json::from_slice(&self.bytes).map(|m| Shape::Image(Box::new(m)));

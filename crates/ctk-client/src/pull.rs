@@ -28,7 +28,7 @@ impl Client {
     pub fn head(&self, reference: &Reference, cancel: &Cancel) -> Result<Option<Descriptor>, ClientError> {
         block(cancel, async {
             let sources = self.sources(reference)?;
-            let found = self.from_any(&sources, async |from, retry| {
+            let found = self.ask_any(&sources, async |from, retry| {
                 patiently(retry, async || match self.head_manifest(from, &reference.target()).await? {
                     Some(found) => Ok(found),
                     // An error, so that the next place is asked.
@@ -48,11 +48,9 @@ impl Client {
     pub fn head_at_target(&self, reference: &Reference, cancel: &Cancel) -> Result<Option<Descriptor>, ClientError> {
         block(cancel, async {
             let place = self.registries()?.push_place(reference)?;
-            patiently(self.options().retry, async || {
-                let repository = self.repository(&place, &reference.to_string()).await?;
-                self.head_manifest(&repository, &reference.target()).await
-            })
-            .await
+            let retry = self.options().retry;
+            let repository = self.repository(&place, &reference.to_string(), retry).await?;
+            patiently(retry, async || self.head_manifest(&repository, &reference.target()).await).await
         })
     }
 
@@ -93,7 +91,7 @@ impl Client {
     }
 
     /// Asks the places in turn, the last good one first; the error is that of the last, the registry itself.
-    pub(crate) async fn from_any<T>(
+    pub(crate) async fn ask_any<T>(
         &self,
         sources: &Sources,
         mut ask: impl AsyncFnMut(&Repository, Retry) -> Result<T, ClientError>,
@@ -109,9 +107,8 @@ impl Client {
                 retry.attempts = 1;
             }
             let asked = async {
-                let reached =
-                    patiently(retry, async || self.repository(&sources.places[place], &sources.reference).await);
-                ask(&reached.await?, retry).await
+                let reached = self.repository(&sources.places[place], &sources.reference, retry).await?;
+                ask(&reached, retry).await
             };
             match asked.await {
                 Ok(value) => {
@@ -138,7 +135,7 @@ impl Client {
     }
 
     pub(crate) async fn fetch_manifest(&self, sources: &Sources, target: &str) -> Result<Fetched, ClientError> {
-        self.from_any(sources, async |from, retry| {
+        self.ask_any(sources, async |from, retry| {
             patiently(retry, async || self.get_manifest(from, target).await).await
         })
         .await
@@ -216,7 +213,7 @@ impl Client {
         if download.is_done() {
             return Ok(());
         }
-        self.from_any(sources, async |from, retry| self.pull_blob(from, retry, &mut download).await).await
+        self.ask_any(sources, async |from, retry| self.pull_blob(from, retry, &mut download).await).await
     }
 
     /// The manifest that a digest names, if the store has it.
@@ -246,7 +243,7 @@ pub(crate) fn wanted(
     }
     let offered: Vec<String> = index.manifests.iter().filter_map(|m| Some(m.platform.as_ref()?.to_string())).collect();
     let offered = if offered.is_empty() { "none".into() } else { offered.join(", ") };
-    Err(ClientError::Platform { reference: reference.into(), platform: platform.clone(), offered })
+    Err(ClientError::Platform { reference: reference.into(), platform: Box::new(platform.clone()), offered })
 }
 
 fn keep(store: &Store, fetched: &Fetched) -> Result<(), ClientError> {

@@ -123,7 +123,7 @@ impl Client {
     /// The repository that a reference itself names: no mirrors.
     pub(crate) async fn target(&self, to: &Reference) -> Result<Repository, ClientError> {
         let place = self.registries()?.push_place(to)?;
-        patiently(self.options().retry, async || self.repository(&place, &to.to_string()).await).await
+        self.repository(&place, &to.to_string(), self.options().retry).await
     }
 
     pub(crate) async fn send_manifests(&self, to: &Repository, manifests: &[Fetched]) -> Result<(), ClientError> {

@@ -34,10 +34,10 @@ pub(crate) fn find(options: &ClientOptions, host: &str, repository: &str) -> Res
     }
     for path in &options.auth_files {
         let Some(file) = AuthFile::read(path)? else { continue };
-        if let Some(helper) = file.helper(host) {
-            if let Some(credentials) = Helper::new(helper, &options.helper_path).get(&server_name(host))? {
-                return Ok(Some(credentials));
-            }
+        if let Some(helper) = file.helper(host)
+            && let Some(credentials) = Helper::new(helper, &options.helper_path).get(&server_name(host))?
+        {
+            return Ok(Some(credentials));
         }
         if let Some(credentials) = file.credentials(host, repository)? {
             return Ok(Some(credentials));

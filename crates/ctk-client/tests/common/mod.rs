@@ -34,13 +34,18 @@ pub struct DockerRegistry {
 impl DockerRegistry {
     /// Starts it with further lines of its YAML configuration.
     pub fn start(extra: &str) -> DockerRegistry {
+        DockerRegistry::start_on("127.0.0.1", "", extra)
+    }
+
+    /// Starts it on an address, with further keys of its `http` section.
+    pub fn start_on(ip: &str, http: &str, extra: &str) -> DockerRegistry {
         for _ in 0..20 {
             let root = tempfile::tempdir().unwrap();
-            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            let host = format!("127.0.0.1:{port}");
+            let port = TcpListener::bind((ip, 0)).unwrap().local_addr().unwrap().port();
+            let host = format!("{ip}:{port}");
             let storage = root.path().join("data");
             let config = format!(
-                "version: 0.1\nlog: {{level: error}}\nstorage:\n  delete: {{enabled: true}}\n  filesystem: {{rootdirectory: {}}}\nhttp: {{addr: '{host}'}}\n{extra}\n",
+                "version: 0.1\nlog: {{level: error}}\nstorage:\n  delete: {{enabled: true}}\n  filesystem: {{rootdirectory: {}}}\nhttp: {{addr: '{host}'{http}}}\n{extra}\n",
                 storage.display()
             );
             let path = root.path().join("config.yml");

@@ -56,7 +56,8 @@ impl Storage {
         }
         let id = random_name()?;
         let directory = uploads.join(&id);
-        durable_dir(&directory)?;
+        // Not durable: after a power cut the client starts over.
+        fs::create_dir(&directory).map_err(RegistryError::storage("create", &directory))?;
         let name = directory.join("repository");
         fs::write(&name, repository).map_err(RegistryError::storage("write", &name))?;
         let data = directory.join("data");
