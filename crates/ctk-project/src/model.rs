@@ -255,6 +255,8 @@ impl Project {
     /// A diagnostic about a name that no resource of `kind` has.
     pub(crate) fn unknown(&self, within: &Resource, kind: Kind, name: &str, span: Span) -> Diagnostic {
         let names = self.names(within, kind);
+        // Another file's resource goes by its whole name.
+        let elsewhere = self.of_kind(kind).find(|r| r.short_name() == name).map(|r| r.address.name.as_str());
         let word = kind.word();
         let known: Vec<&str> = names.iter().map(String::as_str).take(12).collect();
         let otherwise = match known.is_empty() {
@@ -263,7 +265,7 @@ impl Project {
         };
         Diagnostic::error(codes::UNKNOWN_RESOURCE, format!("no {word} `{name}` in this project")).at_or_nearest(
             span,
-            nearest(name, names.iter().map(String::as_str)),
+            elsewhere.or_else(|| nearest(name, names.iter().map(String::as_str))),
             otherwise,
         )
     }

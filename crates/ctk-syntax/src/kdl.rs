@@ -6,6 +6,7 @@ use crate::codes;
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::lexer::{self, Kind, Token};
 use crate::limits;
+use crate::mistakes;
 use crate::node::{Data, Node, Prop, Value};
 use crate::source::{SourceId, Sources, Span, Spanned};
 
@@ -89,7 +90,8 @@ fn explain(sources: &Sources, id: SourceId, tokens: &[Token], error: ::kdl::KdlE
         brackets(id, tokens, &mut found);
     }
     let structural = !found.is_empty();
-    let sides = equals(id, text, tokens, &mut found);
+    mistakes::recognise(id, text, tokens, &mut found);
+    let told: Vec<usize> = found.iter().map(|d| sources.location(d.labels[0].span).line).collect();
     let old = lexer::old_spellings(text, tokens);
     for (range, new) in &old {
         let message = format!("`{}` is KDL 1; this file is KDL 2", &text[range.clone()]);
@@ -104,12 +106,15 @@ fn explain(sources: &Sources, id: SourceId, tokens: &[Token], error: ::kdl::KdlE
     // A place in the rewritten text is not a place in this one: those mistakes are shown after `ctk fmt`.
     if let (Some(error), false, true) = (rest, structural, old.is_empty()) {
         for one in error.diagnostics {
-            // We said it already, and the parser is not sure where it was.
-            if sides && one.message.as_deref().is_some_and(|m| m.to_lowercase().contains("property")) {
-                continue;
-            }
             let start = one.span.offset();
             let place = Span::new(id, start, start + one.span.len());
+            // Said already, and better; about sides of `=` the parser does not even know the line.
+            // The brackets are in order (that was looked at first), so what the parser says of them only follows.
+            let said = one.message.as_deref().unwrap_or("").to_lowercase();
+            let follows = ["property", "closing '}'", "end of document"].iter().any(|words| said.contains(words));
+            if told.contains(&sources.location(place).line) || (follows && !told.is_empty()) {
+                continue;
+            }
             let message = one.message.as_deref().map_or_else(|| "this is not KDL".to_string(), lower_first);
             let label = one.label.as_deref().map_or_else(|| "here".to_string(), lower_first);
             let mut diagnostic = Diagnostic::error(codes::KDL, message).at(place, label);
@@ -143,25 +148,6 @@ fn brackets(id: SourceId, tokens: &[Token], found: &mut Diagnostics) {
             Diagnostic::error(codes::KDL, "this `{` is never closed").at(span(id, token.range.clone()), "opened here"),
         );
     }
-}
-
-/// `=` without a side; whether there was one.
-fn equals(id: SourceId, text: &str, tokens: &[Token], found: &mut Diagnostics) -> bool {
-    let before = found.len();
-    let word = |t: &Token| matches!(t.kind, Kind::Word | Kind::String | Kind::OldRawString);
-    for (nth, token) in tokens.iter().enumerate().filter(|(_, t)| t.kind == Kind::Equals) {
-        let place = span(id, token.range.clone());
-        if !tokens[..nth].iter().rev().find(|t| t.kind != Kind::Space).is_some_and(word) {
-            found.push(Diagnostic::error(codes::KDL, "`=` without a name before it").at(place, "a name is missing"));
-        } else if !tokens[nth + 1..]
-            .iter()
-            .find(|t| t.kind != Kind::Space)
-            .is_some_and(|t| word(t) && !text[t.range.clone()].starts_with("//"))
-        {
-            found.push(Diagnostic::error(codes::KDL, "`=` without a value after it").at(place, "a value is missing"));
-        }
-    }
-    found.len() > before
 }
 
 fn lower_first(text: &str) -> String {

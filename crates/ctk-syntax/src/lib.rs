@@ -25,6 +25,7 @@ mod format;
 mod kdl;
 mod lexer;
 pub mod limits;
+mod mistakes;
 mod nearest;
 mod node;
 mod pattern;
