@@ -19,3 +19,6 @@ pub const STALE_CONTAINERS: usize = 10_000;
 
 /// How often locking a new container's directory is tried: each failure is another process cleaning up at that moment.
 pub const LOCK_ATTEMPTS: usize = 20;
+
+/// Bytes of what is written down about one container: a few paths.
+pub const STATE_BYTES: u64 = 64 * 1024;

@@ -1,10 +1,10 @@
 //! What is written down about a running container, so that whoever comes after a killed process can clean up.
 //!
-//! `<state_dir>/<id>/lock` is locked as long as the process that started the container lives; `cgroups` lists its
-//! cgroup directories, one a line; `pid` holds its first process and when that started.
+//! `<state_dir>/<id>/lock` is locked as long as the process that started the container lives. It says `cgroup PATH` for
+//! each cgroup directory, and `pid NUMBER START` for its first process and when that started, a line each.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -14,13 +14,13 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::Error;
 use crate::cgroup::Cgroups;
-use crate::limits::{LOCK_ATTEMPTS, STALE_CONTAINERS};
+use crate::limits::{LOCK_ATTEMPTS, STALE_CONTAINERS, STATE_BYTES};
 
 /// The directory of one container.
 #[derive(Debug)]
 pub(crate) struct State {
     directory: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 impl State {
@@ -35,7 +35,8 @@ impl State {
         // A cleanup may look at the directory between our making and locking it: then make it anew.
         for _ in 0..LOCK_ATTEMPTS {
             fs::create_dir_all(&directory).map_err(|e| keep(&directory, e))?;
-            let lock = match File::create(&path) {
+            // Not truncated: it may be that of a running container.
+            let lock = match File::options().append(true).create(true).open(&path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 other => other.map_err(|e| keep(&path, e))?,
             };
@@ -49,7 +50,7 @@ impl State {
             }
             let same = fs::metadata(&path).is_ok_and(|now| lock.metadata().is_ok_and(|held| held.ino() == now.ino()));
             if same {
-                return Ok(State { directory, _lock: lock });
+                return Ok(State { directory, lock });
             }
         }
         Err(Error::Busy { id: id.into() })
@@ -63,17 +64,16 @@ impl State {
         if paths.is_empty() {
             return Ok(());
         }
-        let text: String = paths.iter().map(|path| format!("{}\n", path.display())).collect();
-        self.keep("cgroups", &text)
+        self.keep(&paths.iter().map(|path| format!("cgroup {}\n", path.display())).collect::<String>())
     }
 
     pub(crate) fn keep_pid(&self, pid: i32) -> Result<(), Error> {
-        self.keep("pid", &format!("{pid} {}\n", start_time(pid).unwrap_or(0)))
+        self.keep(&format!("pid {pid} {}\n", start_time(pid).unwrap_or(0)))
     }
 
-    fn keep(&self, name: &str, text: &str) -> Result<(), Error> {
-        let path = self.directory.join(name);
-        fs::write(&path, text).map_err(|source| Error::KeepState { path, source })
+    fn keep(&self, text: &str) -> Result<(), Error> {
+        let failed = |source| Error::KeepState { path: self.directory.join("lock"), source };
+        (&self.lock).write_all(text.as_bytes()).map_err(failed)
     }
 
     /// Forgets the container. Files that the caller put there go too.
@@ -98,9 +98,11 @@ pub fn cleanup_stale(state_dir: &Path) -> Result<usize, Error> {
         if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
             continue;
         }
-        kill_recorded(&directory);
-        let text = fs::read_to_string(directory.join("cgroups")).unwrap_or_default();
-        let mut cgroups = Cgroups::adopt(text.lines().map(PathBuf::from).collect());
+        let mut text = String::new();
+        let _ = (&lock).take(STATE_BYTES).read_to_string(&mut text);
+        let find = |word: &'static str| text.lines().filter_map(move |line| line.strip_prefix(word));
+        find("pid ").for_each(kill_recorded);
+        let mut cgroups = Cgroups::adopt(find("cgroup ").map(PathBuf::from).collect());
         if !cgroups.paths().is_empty() {
             cgroups.kill();
         }
@@ -111,9 +113,8 @@ pub fn cleanup_stale(state_dir: &Path) -> Result<usize, Error> {
     Ok(cleaned)
 }
 
-fn kill_recorded(directory: &Path) {
-    let text = fs::read_to_string(directory.join("pid")).unwrap_or_default();
-    let Some((pid, started)) = text.trim().split_once(' ') else { return };
+fn kill_recorded(text: &str) {
+    let Some((pid, started)) = text.split_once(' ') else { return };
     let (Ok(number), Ok(started)) = (pid.parse::<i32>(), started.parse::<u64>()) else { return };
     let Some(pid) = Pid::from_raw(number) else { return };
     let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { return };
