@@ -55,6 +55,8 @@ pub(crate) enum EntryKind {
 /// One source path of an instruction and what lies below it, itself first, sorted.
 #[derive(Clone, Debug)]
 pub(crate) struct Found {
+    /// The path or pattern of the instruction that found it.
+    pub pattern: String,
     /// As it was named or matched.
     pub named: String,
     /// Where it is, with a named link followed.
@@ -107,7 +109,7 @@ impl Context {
                 walk.source(&source)?;
                 count = walk.count;
                 unread.extend(walk.unread.into_iter().map(|(at, stat)| (found.len(), at, stat)));
-                found.push(Found { named, path: source, entries: walk.entries });
+                found.push(Found { pattern: path.clone(), named, path: source, entries: walk.entries });
             }
         }
         self.read_all(&mut found, unread, index, now)?;

@@ -79,18 +79,17 @@ impl Work<'_> {
     }
 
     fn copy(&self, root: BorrowedFd<'_>, action: &FileAction, source: &Source<'_>) -> Result<(), BuildError> {
-        let FileAction::Copy { dest, owner, mode, parents, extract, sources, .. } = action else { return Ok(()) };
+        let FileAction::Copy { dest, owner, mode, parents, extract, .. } = action else { return Ok(()) };
         let mode = mode.as_deref().map(parse_mode).transpose()?;
         let given = owner.is_some();
         let owner = lookup(root, owner)?;
         let mtime = if source.local { Mtime::Set(self.time()) } else { Mtime::Keep };
-        let pivots = if *parents { sources.as_slice() } else { &[] };
         let several = source.found.len() > 1;
         for found in source.found {
             let directory = found.entries.first().is_some_and(|e| e.kind == EntryKind::Directory);
             let name = found.named.rsplit('/').next().unwrap_or_default();
             let path = if *parents {
-                format!("{}/{}", dest.trim_end_matches('/'), kept_path(&found.named, pivots))
+                format!("{}/{}", dest.trim_end_matches('/'), kept_path(&found.named, &found.pattern))
             } else if directory {
                 dest.clone()
             } else if several && !dest.ends_with('/') {
@@ -206,9 +205,8 @@ fn below<'p>(source: &str, path: &'p str) -> &'p str {
 }
 
 /// What `--parents` keeps of a matched path: all of it, or what comes after the pattern's `./`.
-fn kept_path<'p>(path: &'p str, patterns: &[String]) -> &'p str {
-    for pattern in patterns {
-        let Some((before, after)) = pattern.split_once("/./") else { continue };
+fn kept_path<'p>(path: &'p str, pattern: &str) -> &'p str {
+    if let Some((before, after)) = pattern.split_once("/./") {
         let before = before.trim_start_matches("./");
         let rest = path.strip_prefix(before).and_then(|rest| rest.strip_prefix('/'));
         if let Some(rest) = rest.filter(|_| !after.is_empty()) {
