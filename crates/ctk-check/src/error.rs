@@ -13,7 +13,7 @@ pub enum CheckError {
         /// The test.
         test: Address,
         /// What is missing.
-        image: ImageName,
+        image: Box<ImageName>,
     },
     /// The image could not be fetched.
     #[error("failed to fetch the image of service `{service}`")]
@@ -22,7 +22,7 @@ pub enum CheckError {
         service: String,
         /// Why.
         #[source]
-        source: ctk_store::FetchError,
+        source: Box<ctk_store::FetchError>,
     },
     /// The image's documents could not be read.
     #[error("cannot read image {image}")]
@@ -31,7 +31,7 @@ pub enum CheckError {
         image: String,
         /// Why.
         #[source]
-        source: ctk_store::StoreError,
+        source: Box<ctk_store::StoreError>,
     },
     /// The image's layers could not be unpacked or mounted.
     #[error("cannot unpack image {image}")]
@@ -40,7 +40,7 @@ pub enum CheckError {
         image: String,
         /// Why.
         #[source]
-        source: ctk_snapshot::SnapshotError,
+        source: Box<ctk_snapshot::SnapshotError>,
     },
     /// The image is not made for this platform.
     #[error("image {image} has nothing for {platform}")]
@@ -48,11 +48,20 @@ pub enum CheckError {
         /// Which.
         image: String,
         /// For what.
-        platform: ctk_oci::Platform,
+        platform: Box<ctk_oci::Platform>,
     },
     /// The private network could not be made.
     #[error("cannot make a private network for the test's containers")]
     Network(#[source] ctk_container::Error),
+    /// This machine cannot start containers as the test needs them.
+    #[error("cannot start a container for {what}")]
+    Start {
+        /// For what.
+        what: String,
+        /// Why.
+        #[source]
+        source: ctk_container::Error,
+    },
     /// A container that ran could not be asked or stopped.
     #[error("cannot control the container of {what}")]
     Control {

@@ -34,7 +34,7 @@ pub(crate) struct Files {
 impl Image {
     /// Reads the image's documents and unpacks the layers that are not unpacked yet.
     pub fn open(request: &TestRequest<'_>, descriptor: &Descriptor) -> Result<Image, CheckError> {
-        let failed = |source| CheckError::ReadImage { image: descriptor.digest.to_string(), source };
+        let failed = |source| CheckError::ReadImage { image: descriptor.digest.to_string(), source: Box::new(source) };
         let mut descriptor = descriptor.clone();
         if media_type::is_index(&descriptor.media_type) {
             let index: Document<Index> = request.store.document("image index", &descriptor).map_err(failed)?;
@@ -48,7 +48,7 @@ impl Image {
                 Some((_, member)) => member.clone(),
                 None => {
                     let image = descriptor.digest.to_string();
-                    return Err(CheckError::NoPlatform { image, platform: request.platform.clone() });
+                    return Err(CheckError::NoPlatform { image, platform: Box::new(request.platform.clone()) });
                 }
             };
         }
@@ -99,6 +99,6 @@ impl Root {
 fn unpacked(image: &str, source: SnapshotError) -> CheckError {
     match source {
         SnapshotError::Cancelled => CheckError::Cancelled,
-        source => CheckError::Unpack { image: image.into(), source },
+        source => CheckError::Unpack { image: image.into(), source: Box::new(source) },
     }
 }

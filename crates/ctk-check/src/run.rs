@@ -18,7 +18,7 @@ use crate::image::{Image, Root};
 use crate::limits;
 use crate::output::TailBuffer;
 use crate::report::{AssertionOutcome, AssertionResult, Mismatch, Report};
-use crate::world::{Running, World, pause};
+use crate::world::{Running, World, blames_the_image, pause};
 
 /// What a test is run with.
 pub struct TestRequest<'a> {
@@ -146,7 +146,8 @@ fn start_name(container: &str) -> String {
 fn service_images(request: &TestRequest<'_>) -> Result<Vec<Image>, CheckError> {
     let mut images = Vec::new();
     for service in &request.decl.services {
-        let missing = || CheckError::NotBuilt { test: request.decl.address.clone(), image: service.image.clone() };
+        let missing =
+            || CheckError::NotBuilt { test: request.decl.address.clone(), image: Box::new(service.image.clone()) };
         let descriptor = match request.services.get(&service.name).ok_or_else(missing)? {
             ServiceImage::Stored(descriptor) => descriptor.clone(),
             ServiceImage::Pinned(reference) => request
@@ -161,7 +162,7 @@ fn service_images(request: &TestRequest<'_>) -> Result<Vec<Image>, CheckError> {
                 )
                 .map_err(|source| match source {
                     ctk_store::FetchError::Cancelled => CheckError::Cancelled,
-                    source => CheckError::Fetch { service: service.name.clone(), source },
+                    source => CheckError::Fetch { service: service.name.clone(), source: Box::new(source) },
                 })?,
         };
         images.push(Image::open(request, &descriptor)?);
@@ -262,6 +263,7 @@ impl Stage<'_> {
                 self.roots.push(root);
                 Ok(None)
             }
+            Err(source) if !blames_the_image(&source) => Err(CheckError::Start { what: start_name(name), source }),
             Err(error) => {
                 let why = crate::chain(&error);
                 tail.finish(Outcome::Failed(why.clone()));

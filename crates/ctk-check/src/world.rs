@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use ctk_container::{Container, ExitStatus, Network, RunOptions, Stdin, Stdio, Switch};
+use ctk_container::{Container, Error, ExitStatus, Network, RunOptions, Stdin, Stdio, Switch};
 use ctk_plan::Cancel;
 
 use crate::error::CheckError;
@@ -97,7 +97,8 @@ impl World<'_> {
         }
         let container = match ctk_container::run(options) {
             Ok(container) => container,
-            Err(error) => return Ok(Err(crate::chain(&error))),
+            Err(error) if blames_the_image(&error) => return Ok(Err(crate::chain(&error))),
+            Err(source) => return Err(CheckError::Start { what: "a command".into(), source }),
         };
         std::thread::scope(|scope| {
             let out = scope.spawn(|| drain(out_reader));
@@ -148,6 +149,16 @@ impl Running {
     pub fn ended(&self) -> Result<Option<ExitStatus>, CheckError> {
         let what = || format!("`{}`", self.name);
         self.container.try_wait().map_err(|source| CheckError::Control { what: what(), source })
+    }
+}
+
+/// Whether a container did not start because of what it is, not because of this machine.
+pub(crate) fn blames_the_image(error: &Error) -> bool {
+    match error {
+        Error::Runtime(ctk_runtime::Error::Execute { .. } | ctk_runtime::Error::InvalidLaunch(_)) => true,
+        Error::Runtime(_) => false,
+        Error::NoCommand | Error::InvalidEnv { .. } | Error::UnknownUser { .. } | Error::RelativeWorkdir { .. } => true,
+        _ => false,
     }
 }
 

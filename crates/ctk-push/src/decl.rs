@@ -78,7 +78,7 @@ fn read(project: &Project, resource: &Resource, diagnostics: &mut Diagnostics) -
     }
     let naming = Naming {
         registry: project.registry.as_ref().map(|r| r.value.trim_end_matches('/').to_string()),
-        image: image.as_ref().map_or_else(String::new, |image| image_name(project, image)),
+        image: image.as_ref().map_or_else(String::new, image_name),
         directory: resource.directory.clone(),
     };
     let mut targets: Vec<Target> = Vec::new();
@@ -92,14 +92,14 @@ fn read(project: &Project, resource: &Resource, diagnostics: &mut Diagnostics) -
             tags.extend(inner.args_text_some("a tag"));
             inner.finish();
         }
-        if let Some(location) = &location {
-            if let Some(target) = target(&mut child, &naming, location, &tags) {
-                if targets.iter().any(|other| other.location == target.location) {
-                    let message = format!("`{}` is named twice", target.location);
-                    child.error(codes::DUPLICATE_TARGET, location.span, message, "give all tags in one `to`");
-                }
-                targets.push(target);
+        if let Some(location) = &location
+            && let Some(target) = target(&mut child, &naming, location, &tags)
+        {
+            if targets.iter().any(|other| other.location == target.location) {
+                let message = format!("`{}` is named twice", target.location);
+                child.error(codes::DUPLICATE_TARGET, location.span, message, "give all tags in one `to`");
             }
+            targets.push(target);
         }
         child.finish();
     }
@@ -123,8 +123,7 @@ fn read(project: &Project, resource: &Resource, diagnostics: &mut Diagnostics) -
 }
 
 /// The name of an image as the last part of a repository: `services/cart:api` is `services/cart/api`.
-fn image_name(project: &Project, image: &Address) -> String {
-    let _ = project;
+fn image_name(image: &Address) -> String {
     image.name.replace(':', "/").replace(['[', ',', '='], "-").replace(']', "")
 }
 
@@ -164,7 +163,7 @@ fn compression(reader: &mut Reader<'_, '_>) -> Option<Compression> {
     let codec = child.arg_one_of("a codec", &[("gzip", Codec::Gzip), ("zstd", Codec::Zstd), ("none", Codec::None)]);
     let compression = match codec.map(|c| c.value) {
         Some(Codec::Gzip) => {
-            let level = child.opt_prop_int("level", 1..=12);
+            let level = child.opt_prop_int("level", 1..=9);
             level.map_or(Some(Compression::GZIP), |level| Some(Compression::Gzip { level: level.value as _ }))
         }
         Some(Codec::Zstd) => {

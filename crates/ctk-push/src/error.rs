@@ -31,7 +31,7 @@ pub enum PushError {
         action: &'static str,
         /// Why.
         #[source]
-        source: ctk_store::StoreError,
+        source: Box<ctk_store::StoreError>,
     },
     /// The filesystem refused.
     #[error("failed to write `{push}` to `{place}`: cannot {action} `{}`", path.display())]
@@ -55,7 +55,7 @@ pub enum PushError {
         push: Address,
         /// Why.
         #[source]
-        source: ctk_store::StoreError,
+        source: Box<ctk_store::StoreError>,
     },
     /// The image has nothing for the platform of an archive that can hold only one.
     #[error("`{place}` holds one platform, and the image of `{push}` has none for {platform}")]
@@ -65,7 +65,7 @@ pub enum PushError {
         /// Where to.
         place: String,
         /// For what.
-        platform: ctk_oci::Platform,
+        platform: Box<ctk_oci::Platform>,
     },
     /// The user stopped it.
     #[error("cancelled")]
@@ -77,7 +77,7 @@ impl PushError {
     pub fn hint(&self) -> Option<String> {
         match self {
             PushError::Registry { source, .. } => source.hint(),
-            PushError::Store { source: ctk_store::StoreError::Full { .. }, .. } => {
+            PushError::Store { source, .. } if matches!(**source, ctk_store::StoreError::Full { .. }) => {
                 Some("free some space there, then apply again: what is uploaded stays".into())
             }
             _ => None,

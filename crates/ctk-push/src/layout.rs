@@ -2,13 +2,14 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ctk_oci::{Descriptor, Document, Index, Manifest, media_type};
 use ctk_plan::{Cancel, ProgressUnit, Step};
 use ctk_store::{Store, StoreError};
 
 use crate::limits;
+use crate::scratch::{self, Scratch};
 
 /// The annotation that names an image of a layout (image-spec 1.1, `annotations.md`).
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -57,27 +58,24 @@ pub(crate) fn write_blobs(
 ) -> Result<(), WriteError> {
     let total: u64 = blobs.iter().map(|b| b.size).sum();
     let mut done = 0;
+    let mut changed: Vec<PathBuf> = Vec::new();
     for blob in blobs {
         let folder = directory.join("blobs").join(blob.digest.algorithm().name());
         let path = folder.join(blob.digest.hex());
-        let whole = std::fs::metadata(&path).is_ok_and(|m| m.len() == blob.size);
-        if !whole {
-            let fail = |action, path: &Path| {
-                let path = path.to_path_buf();
-                move |source| WriteError::File(action, path, source)
-            };
-            std::fs::create_dir_all(&folder).map_err(fail("make directory", &folder))?;
-            let temporary = folder.join(format!(".{}.{}", blob.digest.short(), std::process::id()));
-            let written = copy_blob(store, blob, &temporary, cancel)
-                .and_then(|()| std::fs::rename(&temporary, &path).map_err(fail("rename into place", &path)));
-            if written.is_err() {
-                // The write's error matters more than that of cleaning up after it.
-                let _ = std::fs::remove_file(&temporary);
+        if !std::fs::metadata(&path).is_ok_and(|m| m.len() == blob.size) {
+            if !changed.contains(&folder) {
+                let made = std::fs::create_dir_all(&folder);
+                made.map_err(|e| WriteError::File("make directory", folder.clone(), e))?;
+                scratch::clean(&folder);
+                changed.push(folder.clone());
             }
-            written?;
+            copy_blob(store, blob, &folder, &path, cancel)?;
         }
         done += blob.size;
         step.progress(done, Some(total), ProgressUnit::Bytes);
+    }
+    for folder in changed {
+        scratch::sync_folder(&folder).map_err(|e| WriteError::File("sync", folder, e))?;
     }
     Ok(())
 }
@@ -85,12 +83,12 @@ pub(crate) fn write_blobs(
 /// Why a blob could not be written.
 pub(crate) enum WriteError {
     Store(StoreError),
-    File(&'static str, std::path::PathBuf, io::Error),
+    File(&'static str, PathBuf, io::Error),
 }
 
-fn copy_blob(store: &Store, blob: &Descriptor, to: &Path, cancel: &Cancel) -> Result<(), WriteError> {
+fn copy_blob(store: &Store, blob: &Descriptor, folder: &Path, to: &Path, cancel: &Cancel) -> Result<(), WriteError> {
     let mut reader = store.open_blob(blob).map_err(WriteError::Store)?;
-    let mut out = File::create(to).map_err(|e| WriteError::File("create", to.into(), e))?;
+    let out = Scratch::new(folder).map_err(|e| WriteError::File("create a file in", folder.into(), e))?;
     let mut buffer = vec![0u8; 256 << 10];
     loop {
         if cancel.is_cancelled() {
@@ -102,9 +100,10 @@ fn copy_blob(store: &Store, blob: &Descriptor, to: &Path, cancel: &Cancel) -> Re
             Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
             Err(source) => return Err(WriteError::Store(StoreError::Input { what: blob.digest.to_string(), source })),
         };
-        io::Write::write_all(&mut out, &buffer[..count]).map_err(|e| WriteError::File("write", to.into(), e))?;
+        let written = io::Write::write_all(&mut out.file(), &buffer[..count]);
+        written.map_err(|e| WriteError::File("write", out.path().into(), e))?;
     }
-    out.sync_data().map_err(|e| WriteError::File("sync", to.into(), e))
+    out.keep(to).map_err(|e| WriteError::File("rename into place", to.into(), e))
 }
 
 /// Reads the first of `wanted` that the tar archive `path` holds; `None` when the archive or the entry isn't there.

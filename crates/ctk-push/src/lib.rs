@@ -11,6 +11,7 @@ mod error;
 mod layout;
 pub mod limits;
 mod phases;
+mod scratch;
 pub mod targets;
 
 pub use codes::CODES;

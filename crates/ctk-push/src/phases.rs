@@ -108,7 +108,7 @@ impl PushDecl {
         let known = match self.compression {
             None => Some(image.clone()),
             Some(compression) => recompressed(store, image, compression)
-                .map_err(|source| PushError::Compress { push: self.address.clone(), source })?,
+                .map_err(|source| PushError::Compress { push: self.address.clone(), source: Box::new(source) })?,
         };
         let Some(image) = known else { return Ok(None) };
         let mut wanted = Vec::new();
@@ -132,7 +132,7 @@ pub fn upload(request: &PushRequest<'_>) -> Result<Staged, PushError> {
             let result = compress::recompress(store, request.image, compression, &step, reach.cancel);
             step.conclude(result.map_err(|source| match source {
                 ctk_store::StoreError::Cancelled => PushError::Cancelled,
-                source => PushError::Compress { push: decl.address.clone(), source },
+                source => PushError::Compress { push: decl.address.clone(), source: Box::new(source) },
             }))?
         }
     };

@@ -93,7 +93,7 @@ impl Place for Archive {
             let none = || PushError::NoPlatform {
                 push: context.push.clone(),
                 place: place.clone(),
-                platform: platform.clone(),
+                platform: Box::new(platform.clone()),
             };
             at = best.ok_or_else(none)?.1.clone();
         }

@@ -161,7 +161,9 @@ impl Context<'_> {
         let place = place.to_string();
         move |source| match source {
             ctk_store::StoreError::Cancelled => PushError::Cancelled,
-            source => PushError::Store { push: self.push.clone(), place: place.clone(), action, source },
+            source => {
+                PushError::Store { push: self.push.clone(), place: place.clone(), action, source: Box::new(source) }
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! `oci-archive:FILE`: an OCI image layout as one tar file. The file holds this image only and is replaced as a whole.
 
 use std::fs::File;
+use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
 use ctk_oci::{Descriptor, Index};
@@ -10,6 +11,7 @@ use ctk_store::{Export, StoreError, export_layout_archive};
 use super::{BadLocation, Context, Found, Naming, Place, Reach, Ready, oci, path_of};
 use crate::error::PushError;
 use crate::layout::{named, read_from_archive};
+use crate::scratch::{self, Scratch};
 
 #[derive(Debug)]
 struct Archive {
@@ -72,45 +74,30 @@ pub(super) fn write_aside(
     context: &Context<'_>,
     place: &str,
     path: &Path,
-    write: impl FnOnce(std::io::BufWriter<File>) -> Result<std::io::BufWriter<File>, StoreError>,
+    write: impl FnOnce(BufWriter<&File>) -> Result<BufWriter<&File>, StoreError>,
 ) -> Result<Box<dyn Ready>, PushError> {
     let folder = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).map_err(context.file_error(place, "make directory", folder))?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = folder.join(format!(".{name}.{}", std::process::id()));
-    let out = File::create(&temporary).map_err(context.file_error(place, "create", &temporary))?;
-    let aside = Aside { temporary: Some(temporary.clone()), path: path.into(), place: place.into() };
-    let out = write(std::io::BufWriter::with_capacity(1 << 20, out)).map_err(context.store_error(place, "upload"))?;
-    let out = out.into_inner().map_err(|e| context.file_error(place, "write", &temporary)(e.into_error()))?;
-    out.sync_all().map_err(context.file_error(place, "sync", &temporary))?;
-    Ok(Box::new(aside))
+    scratch::clean(folder);
+    let aside = Scratch::new(folder).map_err(context.file_error(place, "create a file in", folder))?;
+    let out = write(BufWriter::with_capacity(1 << 20, aside.file())).map_err(context.store_error(place, "upload"))?;
+    let flushed = out.into_inner().map_err(|e| e.into_error()).and_then(|file| file.sync_all());
+    flushed.map_err(context.file_error(place, "write", aside.path()))?;
+    Ok(Box::new(Written { aside, path: path.into(), place: place.into() }))
 }
 
 /// A written file that nobody sees yet; removed when it is dropped.
-struct Aside {
-    temporary: Option<PathBuf>,
+struct Written {
+    aside: Scratch,
     path: PathBuf,
     place: String,
 }
 
-impl Ready for Aside {
-    fn publish(mut self: Box<Self>, context: &Context<'_>) -> Result<(), PushError> {
-        if let Some(temporary) = &self.temporary {
-            let fail = context.file_error(&self.place, "rename into place", &self.path);
-            std::fs::rename(temporary, &self.path).map_err(fail)?;
-            self.temporary = None;
-        }
-        let folder = self.path.parent().unwrap_or(Path::new("."));
-        let synced = File::open(folder).and_then(|folder| folder.sync_all());
-        synced.map_err(context.file_error(&self.place, "sync", folder))
-    }
-}
-
-impl Drop for Aside {
-    fn drop(&mut self) {
-        if let Some(temporary) = &self.temporary {
-            // Nothing more can be done about it here.
-            let _ = std::fs::remove_file(temporary);
-        }
+impl Ready for Written {
+    fn publish(self: Box<Self>, context: &Context<'_>) -> Result<(), PushError> {
+        let Written { aside, path, place } = *self;
+        aside.keep(&path).map_err(context.file_error(&place, "rename into place", &path))?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        scratch::sync_folder(folder).map_err(context.file_error(&place, "sync", folder))
     }
 }
