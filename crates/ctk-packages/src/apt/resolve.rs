@@ -48,6 +48,9 @@ struct Need<'a> {
     optional: bool,
 }
 
+/// A way out of a contradiction: the state before a choice, the need it was about, the options it left.
+type Choice<'a> = (State<'a>, Need<'a>, Vec<(u32, Relation<'a>)>);
+
 #[derive(Clone, Debug, Default)]
 struct State<'a> {
     /// By name and architecture (`all` counts as the native one).
@@ -80,7 +83,7 @@ impl<'a> Solver<'a> {
         for (number, cause) in roots {
             self.take(&mut state, number, cause)?;
         }
-        let mut choices: Vec<(State<'a>, Need<'a>, Vec<(u32, Relation<'a>)>)> = Vec::new();
+        let mut choices: Vec<Choice<'a>> = Vec::new();
         let mut first_error = None;
         let mut backtracks = 0;
         loop {
@@ -112,7 +115,7 @@ impl<'a> Solver<'a> {
         state: &mut State<'a>,
         need: Need<'a>,
         options: Option<Vec<(u32, Relation<'a>)>>,
-        choices: &mut Vec<(State<'a>, Need<'a>, Vec<(u32, Relation<'a>)>)>,
+        choices: &mut Vec<Choice<'a>>,
     ) -> Result<(), PackagesError> {
         let architecture = self.architecture(need.by);
         if need.group.iter().any(|r| self.is_met(state, r, architecture)) {

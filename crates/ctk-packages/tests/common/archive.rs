@@ -1,5 +1,8 @@
 //! A package archive of our own: real `.deb` files by `dpkg-deb`, real signatures by `gpg`, served on loopback.
 
+// Each test binary uses a part of it.
+#![allow(dead_code)]
+
 use std::collections::{HashMap, VecDeque};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -45,6 +48,8 @@ pub struct Fixture<'a> {
     pub control: &'a str,
     /// Paths and contents.
     pub files: &'a [(&'a str, &'a str)],
+    /// Paths and the host's files to copy there.
+    pub binaries: &'a [(&'a str, &'a str)],
     /// Control files: `postinst`, `conffiles`, …
     pub scripts: &'a [(&'a str, &'a str)],
 }
@@ -126,6 +131,11 @@ impl Archive {
             let path = tree.path().join(path);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, content).unwrap();
+        }
+        for (path, source) in fixture.binaries {
+            let path = tree.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::copy(source, path).unwrap();
         }
         for (script, content) in fixture.scripts {
             let path = debian.join(script);
