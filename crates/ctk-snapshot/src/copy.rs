@@ -17,7 +17,7 @@ use rustix::io::Errno;
 
 use crate::SnapshotError;
 use crate::dir::{
-    DIRECTORY, NewDirectory, Place, join, kind_of, make_directories, mtime_of, open_in_root, own, remove_all,
+    DIRECTORY, NewDirectory, Place, Xattrs, join, kind_of, make_directories, mtime_of, open_in_root, own, remove_all,
     resolve_leaf, set_xattrs, sorted_names, split, stat_if_there, timestamps, xattrs,
 };
 use crate::error::{Context, display};
@@ -148,7 +148,7 @@ struct Level {
     path: Vec<u8>,
     made: Option<OwnedFd>,
     /// What it gets once complete, if it is new.
-    pending: Option<(Stat, std::collections::BTreeMap<Vec<u8>, Vec<u8>>)>,
+    pending: Option<(Stat, Xattrs)>,
 }
 
 struct Copier<'a> {
@@ -350,11 +350,7 @@ impl Copier<'_> {
         Ok(copied)
     }
 
-    fn attributes(
-        &self,
-        place: Place<'_>,
-        path: &[u8],
-    ) -> Result<std::collections::BTreeMap<Vec<u8>, Vec<u8>>, SnapshotError> {
+    fn attributes(&self, place: Place<'_>, path: &[u8]) -> Result<Xattrs, SnapshotError> {
         if !self.options.xattrs {
             return Ok(Default::default());
         }

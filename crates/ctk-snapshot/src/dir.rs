@@ -171,7 +171,7 @@ pub fn is_whiteout(stat: &Stat) -> bool {
 }
 
 pub fn mtime_of(stat: &Stat) -> Time {
-    Time { seconds: stat.st_mtime as i64, nanos: stat.st_mtime_nsec as u32 }
+    Time { seconds: stat.st_mtime, nanos: stat.st_mtime_nsec as u32 }
 }
 
 pub fn timestamps(time: Time) -> Timestamps {
@@ -189,6 +189,9 @@ fn proc_path(parent: BorrowedFd<'_>, name: &[u8]) -> Vec<u8> {
     [format!("/proc/self/fd/{}/", parent.as_raw_fd()).as_bytes(), name].concat()
 }
 
+/// Extended attributes by name.
+pub type Xattrs = BTreeMap<Vec<u8>, Vec<u8>>;
+
 /// Where extended attributes are: on an open file, or on a link or device that cannot be opened.
 pub enum Place<'a> {
     Open(BorrowedFd<'a>),
@@ -196,7 +199,7 @@ pub enum Place<'a> {
 }
 
 /// All extended attributes that belong to an image: not overlay's own, not those of the host's security modules.
-pub fn xattrs(place: Place<'_>) -> io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
+pub fn xattrs(place: Place<'_>) -> io::Result<Xattrs> {
     let mut small = [0u8; 256];
     let path = match place {
         Place::Named(parent, name) => proc_path(parent, name),
@@ -242,7 +245,7 @@ pub fn travels(name: &[u8]) -> bool {
     !ours.iter().any(|prefix| name.starts_with(prefix)) && !host.contains(&name)
 }
 
-pub fn set_xattrs(place: &Place<'_>, xattrs: &BTreeMap<Vec<u8>, Vec<u8>>) -> io::Result<()> {
+pub fn set_xattrs(place: &Place<'_>, xattrs: &Xattrs) -> io::Result<()> {
     for (name, value) in xattrs.iter().filter(|(name, _)| travels(name)) {
         match place {
             Place::Open(fd) => rustix::fs::fsetxattr(fd, &name[..], value, XattrFlags::empty())?,

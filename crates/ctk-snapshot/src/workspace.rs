@@ -9,7 +9,7 @@ use ctk_oci::Mount;
 use ctk_store::Scratch;
 use rustix::fs::FileType;
 
-use crate::dir::{DIRECTORY, Place, is_whiteout, kind_of, mtime_of, sorted_names, stat_if_there, xattrs};
+use crate::dir::{DIRECTORY, Place, kind_of, mtime_of, sorted_names, stat_if_there, xattrs};
 use crate::error::Context;
 use crate::extract::open_directory;
 use crate::overlay::Overlay;
@@ -76,6 +76,10 @@ impl Workspace {
             let work = self.scratch.path().join(format!("work-{number}"));
             fs::remove_dir_all(&work).context("remove", work.as_os_str().as_encoded_bytes())?;
         }
+        let none = self.scratch.path().join("none");
+        if none.exists() {
+            fs::remove_dir(&none).context("remove", none.as_os_str().as_encoded_bytes())?;
+        }
         self.snapshots.adopt(&self.scratch, key, &info)
     }
 
@@ -131,7 +135,6 @@ fn weigh(directory: &OwnedFd) -> Result<u64, SnapshotError> {
                 bytes += weigh(&child.context("open", &name)?)?;
             }
             FileType::RegularFile => bytes += stat.st_size as u64,
-            _ if is_whiteout(&stat) => {}
             _ => {}
         }
     }

@@ -299,6 +299,21 @@ fn collection_spares_layers_of_images_and_workspaces() {
 }
 
 #[test]
+fn a_tree_keeps_its_layers_after_the_handle_is_gone() {
+    let Some(home) = home() else { return };
+    let keys = unpack(&home, &[tar(&[file("a", "a")])]);
+    let tree = home.snapshots.tree(&keys).unwrap();
+    let root = home.snapshots.store().root().to_owned();
+    drop(home.snapshots);
+    let other = Store::open(&root).unwrap();
+    let everything = GcOptions { cache_bytes: Some(0), ..GcOptions::default() };
+    other.gc(&everything, &Cancel::new()).unwrap();
+    assert_eq!(tree.read("a", 10).unwrap(), b"a");
+    drop(tree);
+    assert_ne!(other.gc(&everything, &Cancel::new()).unwrap().layers, 0);
+}
+
+#[test]
 fn the_same_image_is_unpacked_once_by_many() {
     let Some(home) = home() else { return };
     let entries: Vec<_> = (0..300).map(|n| file(&format!("d/{n}"), &"x".repeat(n))).collect();

@@ -69,7 +69,7 @@ impl<R: Read> Read for BlobReader<R> {
 pub struct BlobWriter<W> {
     inner: W,
     expected: Option<(Digest, u64)>,
-    digester: Digester,
+    digester: Box<Digester>,
     size: u64,
 }
 
@@ -78,7 +78,7 @@ impl<W: Write> BlobWriter<W> {
     pub fn new(inner: W, expected: Option<&Descriptor>) -> BlobWriter<W> {
         let algorithm = expected.map_or(Algorithm::Sha256, |d| d.digest.algorithm());
         let expected = expected.map(|d| (d.digest.clone(), d.size));
-        BlobWriter { inner, expected, digester: algorithm.digester(), size: 0 }
+        BlobWriter { inner, expected, digester: Box::new(algorithm.digester()), size: 0 }
     }
 
     /// Counts bytes that are already in `inner`.

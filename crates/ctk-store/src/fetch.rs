@@ -19,6 +19,8 @@ pub enum Depth {
 }
 
 /// Brings images into a store.
+// At most one error an image: its size costs nothing, and boxes would be in everybody's way.
+#[allow(clippy::result_large_err)]
 pub trait Fetch: Send + Sync {
     /// What `reference` names now: an index or a manifest. Changes nothing.
     fn resolve(&self, reference: &Reference, cancel: &Cancel) -> Result<Descriptor, FetchError>;

@@ -18,9 +18,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ctk_oci::Digest;
 use rustix::fs::{FlockOperation, flock};
 
-use crate::StoreError;
 use crate::error::Context;
 use crate::fsutil::{names, open_lock_file, remove_if_there, remove_tree, still_there, try_lock};
+use crate::{Store, StoreError};
 
 /// The part of a store handle that other processes must respect.
 pub struct Session {
@@ -180,14 +180,17 @@ pub fn held_by_all(root: &Path) -> Result<Vec<Held>, StoreError> {
 }
 
 /// A directory of its own in the store's filesystem; removed on drop, or by the next process if this one is killed.
+///
+/// It keeps the store's handle alive, and so what that holds.
 pub struct Scratch {
     path: PathBuf,
+    _store: Store,
 }
 
 impl Scratch {
-    pub(crate) fn new(path: PathBuf) -> Result<Scratch, StoreError> {
+    pub(crate) fn new(path: PathBuf, store: Store) -> Result<Scratch, StoreError> {
         fs::create_dir(&path).context("create directory", &path)?;
-        Ok(Scratch { path })
+        Ok(Scratch { path, _store: store })
     }
 
     /// Where it is.

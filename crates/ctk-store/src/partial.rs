@@ -24,7 +24,7 @@ pub struct Partial {
     store: Store,
     path: PathBuf,
     writer: BlobWriter<File>,
-    descriptor: Descriptor,
+    descriptor: Box<Descriptor>,
 }
 
 impl Store {
@@ -56,7 +56,7 @@ impl Store {
                     writer.count(&buffer[..n]);
                 }
             }
-            let (store, descriptor) = (self.clone(), descriptor.clone());
+            let (store, descriptor) = (self.clone(), Box::new(descriptor.clone()));
             return Ok(Resume::Partial(Partial { store, path, writer, descriptor }));
         }
     }

@@ -154,7 +154,7 @@ impl Store {
 
     /// A directory of its own on the store's filesystem.
     pub fn scratch(&self) -> Result<Scratch, StoreError> {
-        Scratch::new(self.session().temporary()?)
+        Scratch::new(self.session().temporary()?, self.clone())
     }
 
     /// Waits for the named lock, which excludes other handles and processes; [`StoreError::Cancelled`] if `cancel`

@@ -128,6 +128,14 @@ fn docker_archives_round_trip() {
     let archive = format!("docker-archive:{}", path.display());
     let inspect = run(Command::new("skopeo").args(["inspect", "--config", &format!("{archive}:hello:1")]));
     assert!(inspect.contains("/hello"), "{inspect}");
+    if has("podman") {
+        let storage = directory.path().join("podman");
+        let mut podman = Command::new("podman");
+        podman.args(["--storage-driver", "vfs", "--root"]).arg(storage.join("root"));
+        podman.arg("--runroot").arg(storage.join("run")).args(["load", "-q", "-i"]).arg(&path);
+        let loaded = run(&mut podman);
+        assert!(loaded.contains("ghcr.io/acme/hello:latest"), "{loaded}");
+    }
     // And back: what skopeo writes as a docker archive (its layers are links there) loads with us.
     // Docker's manifests know no zstd.
     let old = image_of(&store, "amd64", &[Compression::GZIP, Compression::None]);
@@ -170,7 +178,8 @@ fn bad_archives_are_refused_with_reasons() {
     let exports = [named("x", &image(&store, "amd64"))];
     let tar = export_layout_archive(&store, Vec::new(), &exports, &cancel).unwrap();
     // Rewrites the archive without, or with other, bytes of some entries.
-    let rewrite = |change: &dyn Fn(&str, Vec<u8>) -> Option<Vec<u8>>| {
+    type Change<'a> = &'a dyn Fn(&str, Vec<u8>) -> Option<Vec<u8>>;
+    let rewrite = |change: Change<'_>| {
         let (mut reader, mut writer) = (TarReader::new(&tar[..]), TarWriter::new(Vec::new()));
         while let Some(mut entry) = reader.next_entry().unwrap() {
             let mut data = Vec::new();
