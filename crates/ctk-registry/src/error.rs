@@ -60,6 +60,9 @@ pub enum RegistryError {
         /// Whether it names content that the repository does not hold.
         unknown: Option<Digest>,
     },
+    /// The content store that an image is imported from failed.
+    #[error(transparent)]
+    Store(#[from] ctk_store::StoreError),
     /// Too many uploads are open.
     #[error("{limit} uploads are open already")]
     UploadsLimit {

@@ -31,3 +31,5 @@ pub const PASSWORD_CHECKS_LIMIT: usize = 2;
 pub const PASSWORD_CACHE_LIMIT: usize = 1024;
 /// Directories deep that a catalogue looks: names have at most 255 bytes, so at most 128 parts.
 pub const NAME_DEPTH_LIMIT: usize = 128;
+/// Deepest nesting of indexes that an import follows; real ones have one or two levels.
+pub const NESTING_LIMIT: usize = 8;

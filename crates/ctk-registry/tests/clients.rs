@@ -111,6 +111,21 @@ fn many_at_once_on_two_servers_of_one_directory() {
 }
 
 #[test]
+fn imported_images_are_served() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = start(&directory);
+    let (_a, from) = store();
+    let root = index(&from, 55, 2, 100_000);
+    for _ in 0..2 {
+        server.storage().import_image("team/app", &root, &from, Some("1")).unwrap();
+    }
+    assert_eq!(server.storage().tag("team/app", "1").unwrap().unwrap().digest, root.digest);
+    let (_b, into) = store();
+    let to = reference(&server.host(), "team/app:1");
+    assert_eq!(client().pull(&to, None, Depth::Layers, &into, None, &never()).unwrap().digest, root.digest);
+}
+
+#[test]
 fn passwords() {
     if !has("htpasswd") {
         return;

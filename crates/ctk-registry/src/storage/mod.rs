@@ -18,6 +18,7 @@
 //! a repository cannot clash with repositories below it.
 
 mod files;
+mod import;
 mod manifests;
 mod sweep;
 mod uploads;
