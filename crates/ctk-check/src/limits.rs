@@ -21,9 +21,6 @@ pub const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// Between two looks at whether somebody said stop.
 pub const CANCEL_POLL: Duration = Duration::from_millis(20);
 
-/// How long a started container may take to end on its stop signal before it is killed.
-pub const STOP_GRACE: Duration = Duration::from_millis(500);
-
 /// Bytes kept of each output stream of a command; the rest is counted and dropped. A check of more belongs in a file.
 pub const COMMAND_OUTPUT_BYTES: usize = 4 << 20;
 

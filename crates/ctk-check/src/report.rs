@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use ctk_plan::Address;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The result of one `test` resource: every assertion, whatever came before it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// The test.
     pub address: Address,
@@ -19,7 +19,7 @@ pub struct Report {
 }
 
 /// The result of one assertion.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AssertionResult {
     /// Its node's name, e.g. `http`; `service` and `start` for what had to run first.
     pub kind: String,
@@ -32,7 +32,7 @@ pub struct AssertionResult {
 }
 
 /// How an assertion ended.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "result", rename_all = "kebab-case")]
 pub enum AssertionOutcome {
     /// As expected.
@@ -50,7 +50,7 @@ pub enum AssertionOutcome {
 }
 
 /// One thing that was not as expected.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mismatch {
     /// What was looked at, e.g. `exit code`, `mode`.
     pub subject: String,
@@ -74,7 +74,7 @@ impl std::fmt::Display for Mismatch {
 }
 
 /// The end of what a container wrote.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tail {
     /// `image`, or the service's name.
     pub container: String,
@@ -214,6 +214,7 @@ mod tests {
              stdout, seen:\n      line one\n      line two\nhttp /: skipped, because the image did not start\n\
              the last output of `image`:\n    … 2 lines before\n    boom\n"
         );
+        assert_eq!(serde_json::from_str::<Report>(&report.to_json()).unwrap(), report);
         let json: serde_json::Value = serde_json::from_str(&report.to_json()).unwrap();
         assert_eq!(json["assertions"][0]["outcome"]["mismatches"][0]["seen"], "3");
         assert_eq!(json["assertions"][2]["outcome"]["result"], "passed");

@@ -69,7 +69,8 @@ pub fn run(request: &TestRequest<'_>) -> Result<Report, CheckError> {
     if let Some(switch) = &switch {
         stage.start_all(switch, &image, &service_images)?;
     }
-    let Stage { running, roots, mut results, down, .. } = stage;
+    // Also on an error below the containers are dropped first: what is bound later goes earlier.
+    let Stage { roots, running, mut results, down, .. } = stage;
     let world = World {
         image: &image,
         tree: &files.tree,

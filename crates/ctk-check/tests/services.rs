@@ -2,9 +2,11 @@
 
 mod support;
 
-use ctk_check::AssertionOutcome;
+use ctk_check::{AssertionOutcome, CheckError, ServiceImage};
+use ctk_client::{Client, ClientOptions, PushOptions, RegistryFetch};
+use ctk_oci::Reference;
 use ctk_plan::Event;
-use support::{Bench, able, web};
+use support::{Bench, NoFetch, able, web};
 
 const PAGE: (&str, u32, (u32, u32), &str) = ("srv/www/index.html", 0o644, (33, 33), "from the image\n");
 const OTHER: (&str, u32, (u32, u32), &str) = ("srv/www/index.html", 0o644, (33, 33), "from the service\n");
@@ -88,4 +90,30 @@ fn every_step_that_begins_ends() {
     // Nothing of it is left in the state directory.
     let left: Vec<_> = std::fs::read_dir(bench.home.path().join("run")).unwrap().collect();
     assert!(left.len() <= 1, "{left:?}");
+}
+
+#[test]
+fn a_services_image_is_fetched() {
+    if !able() {
+        return;
+    }
+    let (upstream, bench) = (Bench::new(), Bench::new());
+    let folder = upstream.home.path().join("registry");
+    let server = ctk_registry::serve(ctk_registry::ServeOptions::new("127.0.0.1:0".parse().unwrap(), folder)).unwrap();
+    let service = upstream.image(&[OTHER], web());
+    let client = Client::new(ClientOptions::default());
+    let name: Reference = format!("{}/web:1", server.host()).parse().unwrap();
+    client.push(&name, &service, &upstream.store, &PushOptions::default(), None, &upstream.cancel).unwrap();
+    let pinned = ServiceImage::Pinned(name.with_digest(service.digest.clone()));
+    let image = bench.image(&[PAGE], web());
+    let text = r#"test "t" image="x" {
+    service "web" image="y" { ready tcp=8080 }
+    http "http://web:8080/" body="from the service"
+}"#;
+    let error = bench.run_fetching(text, &image, &pinned, &NoFetch).unwrap_err();
+    assert_eq!(error.to_string(), "failed to fetch the image of service `web`");
+    assert!(matches!(error, CheckError::Fetch { .. }));
+    let report = bench.run_fetching(text, &image, &pinned, &RegistryFetch::new(client)).unwrap();
+    assert!(report.passed(), "{}", report.failures());
+    server.shutdown(std::time::Duration::from_secs(1));
 }

@@ -1,4 +1,5 @@
 //! Images made of busybox and a few files, and the running of a test written as text.
+#![allow(dead_code)]
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -50,7 +51,7 @@ impl Sink for Events {
 }
 
 /// Nothing can be fetched.
-struct NoFetch;
+pub struct NoFetch;
 
 impl Fetch for NoFetch {
     fn resolve(&self, reference: &Reference, _cancel: &Cancel) -> Result<Descriptor, FetchError> {
@@ -140,9 +141,20 @@ impl Bench {
 
     /// Runs the test in `text` against `image`; all services run `service`.
     pub fn run_with(&self, text: &str, image: &Descriptor, service: &Descriptor) -> Result<Report, CheckError> {
+        self.run_fetching(text, image, &ServiceImage::Stored(service.clone()), &NoFetch)
+    }
+
+    /// The same; `fetch` brings the service's image.
+    pub fn run_fetching(
+        &self,
+        text: &str,
+        image: &Descriptor,
+        service: &ServiceImage,
+        fetch: &dyn Fetch,
+    ) -> Result<Report, CheckError> {
         let decl = self.decode(text);
         let services: BTreeMap<String, ServiceImage> =
-            decl.services.iter().map(|s| (s.name.clone(), ServiceImage::Stored(service.clone()))).collect();
+            decl.services.iter().map(|s| (s.name.clone(), service.clone())).collect();
         let reporter = Reporter::new(decl.address.clone(), self.events.clone());
         let report = ctk_check::run(&TestRequest {
             decl: &decl,
@@ -151,7 +163,7 @@ impl Bench {
             platform: &Platform::host(),
             store: &self.store,
             snapshots: &self.snapshots,
-            fetch: &NoFetch,
+            fetch,
             state_dir: &self.home.path().join("run"),
             reporter: &reporter,
             cancel: &self.cancel,
