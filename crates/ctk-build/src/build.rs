@@ -30,7 +30,7 @@ pub fn build(request: &BuildRequest<'_>) -> Result<Built, BuildError> {
         let selections = plan.lowered.graph.selections(plan.lowered.image.vertex);
         let digests = SelectionDigests::new(&selections, &contexts)?;
         let epoch_seconds = request.epoch_seconds.unwrap_or_else(|| plan.default_epoch());
-        let job = Job { request, platform, loaded: &loaded, contexts: &contexts, plan: &plan, digests: &digests, epoch_seconds };
+        let job = Job { request, loaded: &loaded, contexts: &contexts, plan: &plan, digests: &digests, epoch_seconds };
         let solved = solve(&job)?;
         executed += solved.executed;
         cached += solved.cached;

@@ -8,7 +8,6 @@ use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
 use ctk_buildgraph::{Graph, Key, Op, Sources, VertexId};
-use ctk_oci::Platform;
 use ctk_plan::{Cancel, Outcome};
 use ctk_snapshot::LayerKey;
 use ctk_store::Links;
@@ -26,7 +25,6 @@ const CONTENTS: &str = "build-content";
 /// All that a vertex' work may look at.
 pub(crate) struct Job<'a> {
     pub request: &'a BuildRequest<'a>,
-    pub platform: &'a Platform,
     pub loaded: &'a Loaded,
     pub contexts: &'a Contexts<'a>,
     pub plan: &'a Plan,
@@ -189,11 +187,6 @@ impl Solver<'_> {
                 break;
             }
             state = self.changed.wait_timeout(state, Duration::from_millis(50)).expect("no panic while locked").0;
-        }
-        drop(state);
-        // Somebody may still be running a command that nobody needs any more.
-        while self.job.request.world.cancel.is_cancelled() && !self.stop.is_cancelled() {
-            self.stop.cancel();
         }
     }
 

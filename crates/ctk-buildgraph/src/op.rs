@@ -115,6 +115,8 @@ pub enum Op {
 /// A process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Exec {
+    /// What it runs on.
+    pub platform: Platform,
     /// Program and arguments.
     pub argv: Vec<String>,
     /// Standard input; empty when there is none.

@@ -18,8 +18,8 @@ use crate::limits::ERROR_LINES;
 impl Work<'_> {
     pub(super) fn exec(&self, exec: &Exec, key: &LayerKey) -> Result<Option<LayerKey>, BuildError> {
         let host = Platform::host();
-        if host.rank(self.job.platform).is_none() {
-            return Err(BuildError::ForeignPlatform { platform: self.job.platform.clone() });
+        if host.rank(&exec.platform).is_none() {
+            return Err(BuildError::ForeignPlatform { platform: exec.platform.clone() });
         }
         let workspace = self.workspace()?;
         let mut mounts = Mounts::prepare(self, exec)?;

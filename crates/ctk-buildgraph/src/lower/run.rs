@@ -28,6 +28,7 @@ impl Walk<'_> {
         let undeclared = |name: &&str| stage.lookup(name).is_none();
         let given = |name: &str| self.request.args.get(name).map(|value| format!("{name}={value}"));
         let exec = Exec {
+            platform: stage.platform.clone(),
             argv,
             stdin: None,
             env,
