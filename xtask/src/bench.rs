@@ -104,7 +104,8 @@ impl Bench {
     }
 
     fn compare(&self, ground: &Ground) -> Result<String, String> {
-        let mut table = String::from("| What | Who | median | best | ours : theirs | bar |\n|---|---|---|---|---|---|\n");
+        let mut table =
+            String::from("| What | Who | median | best | ours : theirs | bar |\n|---|---|---|---|---|---|\n");
         for case in cases::CASES {
             if self.filter.as_ref().is_some_and(|filter| !case.name.contains(filter.as_str())) {
                 continue;
@@ -134,7 +135,8 @@ fn rows(mut comparison: Comparison, rounds: usize) -> Result<String, String> {
     let mut text = String::new();
     for (place, (contender, times)) in comparison.contenders.iter().zip(&mut times).enumerate() {
         let theirs = median(times);
-        let ratio = if place == 0 { String::new() } else { format!("{:.3}", ours.as_secs_f64() / theirs.as_secs_f64()) };
+        let ratio =
+            if place == 0 { String::new() } else { format!("{:.3}", ours.as_secs_f64() / theirs.as_secs_f64()) };
         let (name, bar) = if place == 0 { (comparison.name, comparison.bar) } else { ("", "") };
         let best = times[0];
         text += &format!("| {name} | {} | {} | {} | {ratio} | {bar} |\n", contender.name, show(theirs), show(best));

@@ -12,7 +12,9 @@ pub fn ci(root: &Path) -> Result<(), String> {
     run(cargo(root).args(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))?;
     run(tests(root).args(["--workspace", "--exclude", "ctk-e2e"]))?;
     run(cargo(root).args(["test", "--workspace", "--doc", "--locked", "--quiet"]))?;
-    run(cargo(root).args(["doc", "--workspace", "--no-deps", "--locked", "--quiet"]).env("RUSTDOCFLAGS", "-D warnings"))?;
+    run(cargo(root)
+        .args(["doc", "--workspace", "--no-deps", "--locked", "--quiet"])
+        .env("RUSTDOCFLAGS", "-D warnings"))?;
     e2e(root, None)
 }
 

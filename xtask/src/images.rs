@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use ctk_apply::{Options, Session};
-use ctk_plan::{Event, Sink};
+use ctk_apply::{ApplyError, Options, Request, Session};
+use ctk_plan::{Cancel, Event, Sink};
 
 struct Lines;
 
@@ -20,11 +20,14 @@ impl Sink for Lines {
 
 /// Plans, and unless `only_plan` applies, `containers.kdl` of the workspace.
 pub fn images(root: &Path, only_plan: bool) -> Result<(), String> {
-    let session = Session::open(&root.join("containers.kdl"), Options::from_environment()).map_err(|e| e.to_string())?;
-    let plan = session.plan().map_err(|e| e.to_string())?;
-    print!("{plan}");
+    let said = |error: ApplyError| error.explain(false);
+    let is_root = std::env::var("HOME").is_ok_and(|home| home == "/root");
+    let options = Options::from_environment(std::env::vars(), is_root);
+    let session = Session::open(&root.join("containers.kdl"), options).map_err(said)?;
+    let request = Request::default();
+    print!("{}", session.plan(&request).map_err(said)?);
     if !only_plan {
-        session.apply(&plan, Arc::new(Lines)).map_err(|e| e.to_string())?;
+        session.apply(&request, Arc::new(Lines), &Cancel::new()).map_err(said)?;
     }
     Ok(())
 }

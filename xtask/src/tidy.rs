@@ -179,8 +179,12 @@ fn error_pages(root: &Path, sources: &[PathBuf], complaints: &mut Vec<String>) {
             pages.insert(name.display().to_string().replace('/', "::"));
         }
     }
-    complaints.extend(codes.difference(&pages).map(|c| format!("error {c} has no page: docs/errors/{}.md", c.replace("::", "/"))));
-    complaints.extend(pages.difference(&codes).map(|c| format!("docs/errors/{}.md describes no error code", c.replace("::", "/"))));
+    complaints.extend(
+        codes.difference(&pages).map(|c| format!("error {c} has no page: docs/errors/{}.md", c.replace("::", "/"))),
+    );
+    complaints.extend(
+        pages.difference(&codes).map(|c| format!("docs/errors/{}.md describes no error code", c.replace("::", "/"))),
+    );
 }
 
 fn sources(root: &Path) -> Vec<PathBuf> {

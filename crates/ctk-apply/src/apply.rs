@@ -5,14 +5,17 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use ctk_build::{BuildError, BuildRequest, LockView, Secrets, World};
+use ctk_build::{BuildError, BuildRequest, LockView, SecretSource, Secrets, World};
+use ctk_buildgraph::BaseName;
 use ctk_check::{CheckError, ImageName, Report, ServiceImage, TestRequest};
 use ctk_dag::{Graph, Scheduler};
 use ctk_oci::Descriptor;
-use ctk_packages::HostSources;
-use ctk_plan::{Action, Address, Cancel, Event, Kind, Last, Outcome, Plan, PlannedUnit, Produced, Reporter, Sink, Unit};
+use ctk_packages::{HostSources, PackagesError};
+use ctk_plan::{
+    Action, Address, Cancel, Event, Kind, Last, Outcome, Plan, PlannedUnit, Produced, Reporter, Sink, Unit,
+};
 use ctk_push::{PushError, PushRequest, Reach, Staged};
-use ctk_registry::Server;
+use ctk_registry::{RegistryError, Server};
 use ctk_store::{Depth, Fetch, Ref};
 
 use crate::ground::{Ground, host_packages};
@@ -114,16 +117,19 @@ impl Session {
         if let Some(decl) = self.images.get(address) {
             let host = host_packages(self);
             let world = self.world(ground, book, &host, reporter, cancel);
-            ctk_build::resolve(decl, world).map_err(|error| self.build_failure(address, &error))?;
+            ctk_build::resolve(decl, &world, &BTreeMap::new()).map_err(|error| self.build_failure(address, &error))?;
         }
         if let Some(decl) = self.tests.get(address) {
             for reference in test_references(decl) {
                 if book.image(&reference, &ground.platform).is_some() {
                     continue;
                 }
-                let failed = |error: &dyn std::error::Error| failure(address, codes::TEST_BROKEN, "cannot resolve an image of", error, None);
+                let failed = |error: &dyn std::error::Error| {
+                    failure(address, codes::TEST_BROKEN, "cannot resolve an image of", error, None)
+                };
                 let found = ground.fetch.resolve(&reference, cancel).map_err(|error| failed(&error))?;
-                book.set_image(&reference, &ground.platform, &found.digest).map_err(|reason| locked(address, &reason))?;
+                book.set_image(&reference, &ground.platform, &found.digest)
+                    .map_err(|reason| locked(address, &reason))?;
             }
         }
         Ok(())
@@ -134,7 +140,7 @@ impl Session {
         &'a self,
         ground: &'a Ground,
         book: &'a LockBook,
-        host_packages: &'a (dyn Fn() -> HostSources + Sync),
+        host_packages: &'a (dyn Fn() -> Result<HostSources, PackagesError> + Sync),
         reporter: &'a Reporter,
         cancel: &'a Cancel,
     ) -> World<'a> {
@@ -150,6 +156,7 @@ impl Session {
             reporter,
             cancel,
             now_seconds: self.options.now_seconds,
+            http: &self.options.client.http,
         }
     }
 
@@ -170,7 +177,7 @@ impl Session {
             match ctk_registry::serve(decl.serve_options()) {
                 Ok(server) => servers.push(server),
                 // `ctk registry serve`, or another apply, serves it: pushes go there.
-                Err(error) if error.is_address_in_use() => {}
+                Err(RegistryError::Listen { cause, .. }) if cause.kind() == std::io::ErrorKind::AddrInUse => {}
                 Err(error) => {
                     let failure = failure(address, codes::SERVE_FAILED, "cannot serve", &error, None);
                     return Err(ApplyError::Failed { failures: vec![failure], reports: Vec::new() });
@@ -201,7 +208,11 @@ impl Session {
                 (Action::Keep, _) => {}
             }
             if unit.action == Action::Keep {
-                sink.emit(Event::UnitFinished { address: unit.address.clone(), outcome: Outcome::Cached, seconds: 0.0 });
+                sink.emit(Event::UnitFinished {
+                    address: unit.address.clone(),
+                    outcome: Outcome::Cached,
+                    seconds: 0.0,
+                });
             }
         }
         for unit in plan.units.iter().filter(|unit| unit.action == Action::Run) {
@@ -289,7 +300,11 @@ impl Session {
             }
         } else {
             for (planned, _) in staged {
-                sink.emit(Event::UnitFinished { address: planned.address.clone(), outcome: Outcome::Skipped, seconds: 0.0 });
+                sink.emit(Event::UnitFinished {
+                    address: planned.address.clone(),
+                    outcome: Outcome::Skipped,
+                    seconds: 0.0,
+                });
             }
         }
         records.set_last(last)?;
@@ -308,7 +323,11 @@ impl Session {
             BuildError::Invalid { diagnostics, sources } => {
                 let sources = sources.as_deref().unwrap_or(&self.sources);
                 let text = diagnostics.render(sources, false);
-                UnitFailure { address: address.clone(), code, text: format!("{text}error[{code}]: failed to build `{address}`\n") }
+                UnitFailure {
+                    address: address.clone(),
+                    code,
+                    text: format!("{text}error[{code}]: failed to build `{address}`\n"),
+                }
             }
             BuildError::Locked { .. } => failure(address, codes::LOCKED, "failed to build", error, None),
             BuildError::Command { last_lines, .. } if !last_lines.is_empty() => {
@@ -409,30 +428,48 @@ impl Work<'_> {
     }
 
     fn build(&self, address: &Address) -> Result<Descriptor, Failed> {
+        let reporter = Reporter::new(address.clone(), self.sink.clone());
+        match self.build_target(address, None, &reporter) {
+            Ok(descriptor) => Ok(descriptor),
+            Err(error) if error.is_cancelled() || self.cancel.is_cancelled() => Err(Failed::Cancelled),
+            Err(error) => Err(Failed::Unit(self.session.build_failure(address, &error), None)),
+        }
+    }
+
+    /// Builds an image, or only up to a stage of it, with the stages of other images that it is built on.
+    fn build_target(
+        &self,
+        address: &Address,
+        stage: Option<&str>,
+        reporter: &Reporter,
+    ) -> Result<Descriptor, BuildError> {
         let session = self.session;
         let decl = &session.images[address];
-        let reporter = Reporter::new(address.clone(), self.sink.clone());
         let host = host_packages(session);
-        let images = self.results.lock().expect("no holder panics").clone();
-        let secrets = DeclaredSecrets { session, decl };
+        let world = session.world(self.ground, &session.lock, &host, reporter, self.cancel);
+        let results = self.results.lock().expect("no holder panics").clone();
+        let mut images: BTreeMap<BaseName, Descriptor> =
+            results.into_iter().map(|(address, image)| (BaseName::Project(address), image)).collect();
+        for base in ctk_build::observe(decl, &world, &BTreeMap::new())?.images {
+            if let BaseName::ProjectStage(other, stage) = &base {
+                let descriptor = self.build_target(other, Some(stage), reporter)?;
+                images.insert(base, descriptor);
+            }
+        }
         let request = BuildRequest {
             decl,
-            world: session.world(self.ground, &session.lock, &host, &reporter, self.cancel),
+            world,
             platforms: &decl.platforms,
             images: &images,
             args: &BTreeMap::new(),
-            target: decl.target.as_deref(),
-            secrets: &secrets,
+            target: stage.or(decl.target.as_deref()),
+            secrets: &DeclaredSecrets(session),
             jobs: session.options.jobs,
             no_cache: self.request.no_cache && self.request.force.contains(address),
             epoch_seconds: session.epoch_seconds(),
             state_directory: session.options.state.clone(),
         };
-        match ctk_build::build(&request) {
-            Ok(built) => Ok(built.descriptor),
-            Err(error) if error.is_cancelled() || self.cancel.is_cancelled() => Err(Failed::Cancelled),
-            Err(error) => Err(Failed::Unit(session.build_failure(address, &error), None)),
-        }
+        Ok(ctk_build::build(&request)?.descriptor)
     }
 
     fn test(&self, address: &Address) -> Result<Report, Failed> {
@@ -445,7 +482,8 @@ impl Work<'_> {
             ServiceImage::Stored(image) => image,
             ServiceImage::Pinned(reference) => {
                 let (platform, store) = (Some(&self.ground.platform), &self.ground.store);
-                let fetched = self.ground.fetch.fetch(&reference, platform, Depth::Layers, store, &reporter, self.cancel);
+                let fetched =
+                    self.ground.fetch.fetch(&reference, platform, Depth::Layers, store, &reporter, self.cancel);
                 fetched.map_err(|error| broken(&error))?
             }
         };
@@ -467,7 +505,8 @@ impl Work<'_> {
             Ok(report) if report.passed() => Ok(report),
             Ok(report) => {
                 let code = codes::TEST_FAILED;
-                let place = self.session.project.get(address).map(|r| self.session.sources.place(r.span)).unwrap_or_default();
+                let place =
+                    self.session.project.get(address).map(|r| self.session.sources.place(r.span)).unwrap_or_default();
                 let details: String = report.failures().lines().map(|line| format!("  {line}\n")).collect();
                 let text = format!("error[{code}]: `{address}`: {} ({place})\n{details}", report.summary());
                 Err(Failed::Unit(UnitFailure { address: address.clone(), code, text }, Some(report)))
@@ -497,7 +536,8 @@ impl Work<'_> {
         let image = self.results.lock().expect("no holder panics").get(&decl.image).expect("needs come first").clone();
         let local = self.ground.local();
         let reach = self.reach(&local);
-        let request = PushRequest { decl, image: &image, store: &self.ground.store, reach: &reach, reporter: &reporter };
+        let request =
+            PushRequest { decl, image: &image, store: &self.ground.store, reach: &reach, reporter: &reporter };
         ctk_push::upload(&request).map_err(|error| self.push_failure(address, &error))
     }
 
@@ -527,22 +567,25 @@ impl Work<'_> {
         match error {
             PushError::Cancelled => Failed::Cancelled,
             _ if self.cancel.is_cancelled() => Failed::Cancelled,
-            error => Failed::Unit(failure(address, codes::PUSH_FAILED, "failed to push", error, error.hint().as_deref()), None),
+            error => Failed::Unit(
+                failure(address, codes::PUSH_FAILED, "failed to push", error, error.hint().as_deref()),
+                None,
+            ),
         }
     }
 }
 
-/// Secrets as the image declares them: an environment variable or a file.
-struct DeclaredSecrets<'a> {
-    session: &'a Session,
-    decl: &'a ctk_build::ImageDecl,
-}
+/// Secrets as images declare them: an environment variable or a file.
+struct DeclaredSecrets<'a>(&'a Session);
 
 impl Secrets for DeclaredSecrets<'_> {
-    fn secret(&self, id: &str) -> Option<Vec<u8>> {
-        match self.decl.secrets.get(id)? {
-            ctk_build::SecretSource::Env(name) => self.session.options.environment.get(name).map(|value| value.clone().into_bytes()),
-            ctk_build::SecretSource::File(path) => std::fs::read(self.session.directory.join(path)).ok(),
+    fn secret(&self, id: &str, declared: Option<&SecretSource>) -> Option<Vec<u8>> {
+        let environment = |name: &str| self.0.options.environment.get(name).map(|value| value.clone().into_bytes());
+        match declared {
+            Some(SecretSource::Env(name)) => environment(name),
+            Some(SecretSource::File(path)) => std::fs::read(self.0.directory.join(path)).ok(),
+            // As docker does for `--secret id=NAME`.
+            None => environment(id),
         }
     }
 }

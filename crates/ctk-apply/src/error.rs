@@ -64,9 +64,6 @@ pub enum ApplyError {
     /// The store cannot be used.
     #[error("cannot use the store")]
     Store(#[from] StoreError),
-    /// Unpacked layers cannot be used.
-    #[error("cannot use the store's layers")]
-    Snapshots(#[from] ctk_snapshot::SnapshotError),
     /// Leftovers of a killed process cannot be removed.
     #[error("cannot clean up after an earlier run")]
     CleanUp(#[source] ctk_container::Error),
@@ -108,9 +105,11 @@ impl ApplyError {
             }
             ApplyError::NoProject { .. } => explain(Some(codes::PROJECT_MISSING), self, Some("`ctk init` writes one")),
             ApplyError::Read { .. } => explain(Some(codes::PROJECT_UNREADABLE), self, None),
-            ApplyError::Select(_) => explain(Some(codes::UNKNOWN_ADDRESS), self, Some("`ctk graph` lists the addresses")),
+            ApplyError::Select(_) => {
+                explain(Some(codes::UNKNOWN_ADDRESS), self, Some("`ctk graph` lists the addresses"))
+            }
             ApplyError::ReadLock { .. } | ApplyError::WriteLock { .. } => explain(Some(codes::LOCK_FILE), self, None),
-            ApplyError::Store(_) | ApplyError::Snapshots(_) | ApplyError::CleanUp(_) => {
+            ApplyError::Store(_) | ApplyError::CleanUp(_) => {
                 let hint = "the store's folder is set by CTK_ROOT or --root; it must be writable, and overlay mounts need root";
                 explain(Some(codes::STORE), self, Some(hint))
             }

@@ -49,7 +49,9 @@ impl DiskFiles {
     fn walk(&self, folder: &str, parts: &[&str], found: &mut Vec<String>, folders: &mut usize) -> io::Result<()> {
         *folders += 1;
         if *folders > GLOB_LIMIT_FOLDERS {
-            return Err(io::Error::other(format!("more than {GLOB_LIMIT_FOLDERS} folders to look through (glob limit)")));
+            return Err(io::Error::other(format!(
+                "more than {GLOB_LIMIT_FOLDERS} folders to look through (glob limit)"
+            )));
         }
         let Some((first, rest)) = parts.split_first() else { return Ok(()) };
         if *first == "**" {
@@ -74,7 +76,14 @@ impl DiskFiles {
         Ok(())
     }
 
-    fn step(&self, folder: &str, name: &str, rest: &[&str], found: &mut Vec<String>, folders: &mut usize) -> io::Result<()> {
+    fn step(
+        &self,
+        folder: &str,
+        name: &str,
+        rest: &[&str],
+        found: &mut Vec<String>,
+        folders: &mut usize,
+    ) -> io::Result<()> {
         let path = join(folder, name);
         let full = self.root.join(&path);
         if rest.is_empty() {

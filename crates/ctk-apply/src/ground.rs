@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use ctk_build::StatIndex;
 use ctk_client::{Client, RegistryFetch};
 use ctk_oci::Platform;
-use ctk_packages::HostSources;
+use ctk_packages::{HostSources, PackagesError};
 use ctk_push::LocalRegistry;
 use ctk_registry::Storage;
 use ctk_snapshot::Snapshots;
@@ -30,7 +30,7 @@ impl Ground {
     /// Opens what needs no network. The client connects when it is first used.
     pub fn open(session: &Session) -> Result<Ground, ApplyError> {
         let store = Store::open(&session.options.store)?;
-        let snapshots = Snapshots::open(store.clone())?;
+        let snapshots = Snapshots::open(&store);
         let client = Client::new(session.options.client.clone());
         Ok(Ground {
             index: StatIndex::open(&store.root().join("stat-index")),
@@ -49,11 +49,9 @@ impl Ground {
     }
 }
 
-/// The host's package sources, read once, when first asked for. What cannot be read is no source.
-pub fn host_packages(session: &Session) -> impl Fn() -> HostSources + Sync {
-    let (etc, keyrings) = (session.options.etc_apt.clone(), session.options.keyrings.clone());
-    let read: OnceLock<HostSources> = OnceLock::new();
-    move || read.get_or_init(|| HostSources::read(&etc, &keyrings).unwrap_or_default()).clone()
+/// Reads the host's package sources, when asked for.
+pub fn host_packages(session: &Session) -> impl Fn() -> Result<HostSources, PackagesError> + Sync {
+    || HostSources::read(&session.options.etc_apt, &session.options.keyrings)
 }
 
 /// A registry of this project whose storage is read without a server.

@@ -29,7 +29,8 @@ impl LockBook {
     pub fn read(directory: &Path, frozen: bool) -> Result<LockBook, ApplyError> {
         let path = directory.join(LOCK_FILE);
         let lock = match fs::read_to_string(&path) {
-            Ok(text) => Lock::parse(&text).map_err(|cause| ApplyError::ReadLock { path: path.clone(), source: Box::new(cause) })?,
+            Ok(text) => Lock::parse(&text)
+                .map_err(|cause| ApplyError::ReadLock { path: path.clone(), source: Box::new(cause) })?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Lock::new(),
             Err(cause) => return Err(ApplyError::ReadLock { path, source: Box::new(cause) }),
         };
@@ -80,7 +81,9 @@ impl LockView for LockBook {
     }
 
     fn packages(&self, image: &Address, stage: &str, platform: &Platform) -> Option<Locked> {
-        self.with(|lock| lock.packages(image, stage, platform).and_then(|value| serde_json::from_value(value.clone()).ok()))
+        self.with(|lock| {
+            lock.packages(image, stage, platform).and_then(|value| serde_json::from_value(value.clone()).ok())
+        })
     }
 
     fn set_packages(&self, image: &Address, stage: &str, platform: &Platform, locked: &Locked) -> Result<(), String> {

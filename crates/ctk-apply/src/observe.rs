@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use ctk_build::LockView;
 use ctk_check::ImageName;
 use ctk_oci::Reference;
-use ctk_plan::{Address, Cancel, Fingerprint, Input, Kind, Observed, Plan, PlanOptions, Reporter, Silent, Unit, hash_text};
+use ctk_plan::{
+    Address, Cancel, Fingerprint, Input, Kind, Observed, Plan, PlanOptions, Reporter, Silent, Unit, hash_text,
+};
 use ctk_push::{Found, Reach};
 
 use crate::ground::Ground;
@@ -49,7 +51,8 @@ impl Session {
             cancel,
         };
         let pushes = wanted.iter().filter_map(|address| Some((address, self.pushes.get(address)?)));
-        let shown: BTreeMap<&Address, _> = pushes.map(|(address, decl)| (address, ctk_push::observe(decl, &reach))).collect();
+        let shown: BTreeMap<&Address, _> =
+            pushes.map(|(address, decl)| (address, ctk_push::observe(decl, &reach))).collect();
         let mut seen = Observed::default();
         let mut units = Vec::new();
         let mut broken = BTreeMap::new();
@@ -118,7 +121,12 @@ impl Session {
         self.order.iter().filter(|a| closure.contains(a) && a.kind != Kind::Registry).cloned().collect()
     }
 
-    fn unit(&self, ground: &Ground, address: &Address, cancel: &Cancel) -> Result<ObservedUnit, crate::UnitFailure> {
+    pub(crate) fn unit(
+        &self,
+        ground: &Ground,
+        address: &Address,
+        cancel: &Cancel,
+    ) -> Result<ObservedUnit, crate::UnitFailure> {
         let resource = self.project.get(address).expect("the order holds the project's addresses");
         let needs = resource.needs.iter().filter(|need| need.kind != Kind::Registry).cloned().collect();
         let mut inputs = BTreeMap::from([(Input::Declaration, hash_text(&resource.node.canonical()))]);
@@ -127,7 +135,8 @@ impl Session {
             let silent = Reporter::new(address.clone(), std::sync::Arc::new(Silent));
             let host_packages = crate::ground::host_packages(self);
             let world = self.world(ground, &self.lock, &host_packages, &silent, cancel);
-            let observation = ctk_build::observe(decl, world).map_err(|error| self.build_failure(address, &error))?;
+            let observation = ctk_build::observe(decl, &world, &BTreeMap::new())
+                .map_err(|error| self.build_failure(address, &error))?;
             inputs.extend(observation.inputs);
             unresolved = observation.unresolved;
             if let Some(epoch) = self.epoch_seconds() {
@@ -166,9 +175,10 @@ pub(crate) fn test_references(decl: &ctk_check::TestDecl) -> Vec<Reference> {
     references.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-struct ObservedUnit {
-    unit: Unit,
-    unresolved: Vec<String>,
+/// A unit, and what its lock entries lack.
+pub(crate) struct ObservedUnit {
+    pub unit: Unit,
+    pub unresolved: Vec<String>,
 }
 
 /// A plan with what it was made of.

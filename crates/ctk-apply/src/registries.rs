@@ -22,7 +22,12 @@ pub struct RegistryDecl {
 
 impl RegistryDecl {
     /// Reads a `registry` node; relative paths start at `directory`. All mistakes at once.
-    pub fn decode(address: &Address, node: &Node, directory: &Path, diagnostics: &mut Diagnostics) -> Option<RegistryDecl> {
+    pub fn decode(
+        address: &Address,
+        node: &Node,
+        directory: &Path,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<RegistryDecl> {
         let mut reader = Reader::new(node, diagnostics);
         reader.arg_str("a name");
         let listen = reader.prop_str("listen").and_then(|text| {
@@ -43,8 +48,9 @@ impl RegistryDecl {
                 place.and_then(|place| match place.value.strip_prefix("filesystem:") {
                     Some(path) if !path.is_empty() => Some(directory.join(path)),
                     _ => {
-                        let diagnostic = Diagnostic::error(codes::BAD_VALUE, format!("`{}` is no storage", place.value))
-                            .at(place.span, "expected `filesystem:FOLDER`");
+                        let diagnostic =
+                            Diagnostic::error(codes::BAD_VALUE, format!("`{}` is no storage", place.value))
+                                .at(place.span, "expected `filesystem:FOLDER`");
                         reader.diagnostics().push(diagnostic);
                         None
                     }

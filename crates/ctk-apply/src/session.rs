@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use ctk_build::ImageDecl;
 use ctk_check::{ImageName, TestDecl};
+use ctk_oci::Platform;
 use ctk_plan::{Address, Kind};
 use ctk_project::{Image, Inputs, Project};
 use ctk_push::PushDecl;
@@ -85,18 +86,19 @@ impl Session {
                 }
             };
             match address.kind {
-                Kind::Image => keep(ctk_build::decode(&self.project, resource).map(|decl| {
+                Kind::Image => keep(ctk_build::decode(resource, &self.project, &Platform::host()).map(|decl| {
                     self.images.insert(address, decl);
                 })),
                 Kind::Test => {
-                    let resolve = |name: &ctk_syntax::Spanned<String>, diagnostics: &mut Diagnostics| {
-                        match self.project.resolve_image(resource, name) {
-                            Ok(Image::Project(address)) => Some(ImageName::Project(address)),
-                            Ok(Image::Reference(reference)) => Some(ImageName::Reference(reference)),
-                            Err(diagnostic) => {
-                                diagnostics.push(diagnostic);
-                                None
-                            }
+                    let resolve = |name: &ctk_syntax::Spanned<String>, diagnostics: &mut Diagnostics| match self
+                        .project
+                        .resolve_image(resource, name)
+                    {
+                        Ok(Image::Project(address)) => Some(ImageName::Project(address)),
+                        Ok(Image::Reference(reference)) => Some(ImageName::Reference(reference)),
+                        Err(diagnostic) => {
+                            diagnostics.push(diagnostic);
+                            None
                         }
                     };
                     keep(ctk_check::decode_node(&address, &resource.node, &resolve).map(|decl| {

@@ -4,12 +4,11 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-use ctk_plan::{Address, Cancel, Reporter, Sink};
+use ctk_plan::{Address, Cancel, Input, Reporter, Sink};
 use ctk_project::LockKey;
 use serde_json::Value;
 
 use crate::ground::Ground;
-use crate::observe::test_references;
 use crate::{ApplyError, Session};
 
 /// An entry that moved.
@@ -43,8 +42,13 @@ impl Session {
         let images: BTreeSet<String> = chosen.iter().map(|address| address.to_string()).collect();
         let mut references: BTreeSet<String> = BTreeSet::new();
         for address in &chosen {
-            references.extend(self.images.get(address).into_iter().flat_map(ctk_build::references).map(|r| r.to_string()));
-            references.extend(self.tests.get(address).into_iter().flat_map(test_references).map(|r| r.to_string()));
+            let observed = self.unit(&ground, address, cancel);
+            let observed =
+                observed.map_err(|failure| ApplyError::Failed { failures: vec![failure], reports: Vec::new() })?;
+            references.extend(observed.unit.inputs.into_keys().filter_map(|input| match input {
+                Input::Base(name) => Some(name.split(' ').next().unwrap_or_default().to_owned()),
+                _ => None,
+            }));
         }
         let book = self.lock.without(|key| match key {
             LockKey::Packages { image, .. } => images.contains(image),
@@ -68,7 +72,10 @@ impl Session {
         if !dry_run {
             book.write()?;
         }
-        Ok(changes.into_iter().map(|change| describe(change.key.to_string(), change.from.as_ref(), change.to.as_ref())).collect())
+        Ok(changes
+            .into_iter()
+            .map(|change| describe(change.key.to_string(), change.from.as_ref(), change.to.as_ref()))
+            .collect())
     }
 }
 

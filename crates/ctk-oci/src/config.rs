@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::DiffId;
+use crate::{DiffId, Platform};
 
 /// The config blob of an image.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +36,13 @@ pub struct ImageConfig {
     /// Other fields, kept.
     #[serde(flatten)]
     pub extra: BTreeMap<String, serde_json::Value>,
+}
+
+impl ImageConfig {
+    /// What the image is made for.
+    pub fn platform(&self) -> Platform {
+        Platform { variant: self.variant.clone(), ..Platform::new(&self.os, &self.architecture) }
+    }
 }
 
 /// The `config` object: defaults of a container.

@@ -1,7 +1,6 @@
 //! Everything the binary takes from its environment, read once.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 
 /// The environment variables at start.
 pub struct Environment {
@@ -18,12 +17,6 @@ impl Environment {
     pub fn get(&self, name: &str) -> Option<String> {
         let found = self.variables.iter().find(|(key, _)| key == name);
         found.and_then(|(_, value)| value.to_str()).filter(|value| !value.is_empty()).map(str::to_owned)
-    }
-
-    /// The same as a path, which need not be UTF-8.
-    pub fn path(&self, name: &str) -> Option<PathBuf> {
-        let found = self.variables.iter().find(|(key, _)| key == name);
-        found.map(|(_, value)| PathBuf::from(value)).filter(|path| !path.as_os_str().is_empty())
     }
 
     /// Every pair that is UTF-8.

@@ -1,7 +1,6 @@
 //! How a command ends when it does not succeed, and how that is said.
 
 use std::error::Error;
-use std::fmt::Write as _;
 
 /// Exit codes; 0 is success.
 pub mod code {
@@ -13,6 +12,10 @@ pub mod code {
     pub const USAGE: u8 = 64;
     /// `run`: the container could not be started.
     pub const RUN_FAILED: u8 = 125;
+    /// `run`: the program cannot be executed.
+    pub const NOT_EXECUTABLE: u8 = 126;
+    /// `run`: there is no such program.
+    pub const NOT_FOUND: u8 = 127;
     /// Interrupted by the user.
     pub const INTERRUPTED: u8 = 130;
 }
@@ -72,44 +75,10 @@ impl Failure {
     /// What standard error gets; empty when nothing is to be said.
     pub fn text(&self) -> String {
         match self {
-            Failure::Error { code, error, hint } => explain(*code, &**error, hint.as_deref()),
+            Failure::Error { code, error, hint } => ctk_apply::explain(*code, &**error, hint.as_deref()),
             Failure::Explained(text) => text.clone(),
             Failure::Exit(_) => String::new(),
             Failure::Interrupted => "interrupted; run it again to go on\n".into(),
         }
-    }
-}
-
-/// The error, its causes one a line, and the hint.
-pub fn explain(code: Option<&str>, error: &dyn Error, hint: Option<&str>) -> String {
-    let mut text = match code {
-        Some(code) => format!("error[{code}]: {error}\n"),
-        None => format!("error: {error}\n"),
-    };
-    let mut last = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let sentence = error.to_string();
-        // A transparent wrapper repeats its cause word for word.
-        if sentence != last {
-            let _ = writeln!(text, "  caused by: {}", sentence.trim_end().replace('\n', "\n    "));
-        }
-        last = sentence;
-        cause = error.source();
-    }
-    if let Some(hint) = hint {
-        let _ = writeln!(text, "  hint: {hint}");
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn causes_follow_and_are_not_repeated() {
-        let error = std::io::Error::other("no space left");
-        assert_eq!(explain(Some("store::write"), &error, Some("run `ctk gc`")), "error[store::write]: no space left\n  hint: run `ctk gc`\n");
     }
 }

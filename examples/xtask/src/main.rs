@@ -17,7 +17,9 @@ struct Story;
 impl Sink for Story {
     fn emit(&self, event: Event) {
         match event {
-            Event::StepFinished { outcome, seconds, .. } => eprintln!("  a step ended: {outcome:?} after {seconds:.2} s"),
+            Event::StepFinished { outcome, seconds, .. } => {
+                eprintln!("  a step ended: {outcome:?} after {seconds:.2} s")
+            }
             Event::UnitFinished { address, outcome, .. } => eprintln!("{address}: {outcome:?}"),
             _ => {}
         }

@@ -33,7 +33,7 @@ fn apply_again(ground: &Ground) -> Result<Comparison, String> {
 /// A busybox image, the same for all: in our store, in podman's, and as a bundle for runc.
 fn run_true(ground: &Ground) -> Result<Comparison, String> {
     quiet(&mut ground.shell(
-        r#"
+        r##"
         mkdir -p $S/busybox/bin $S/bundle
         cp /usr/bin/busybox $S/busybox/bin/busybox
         for name in true sh ls; do ln -sf busybox $S/busybox/bin/$name; done
@@ -47,7 +47,7 @@ fn run_true(ground: &Ground) -> Result<Comparison, String> {
         cd $S/bundle
         runc spec
         sed -i 's/"terminal": true/"terminal": false/; s#"sh"#"/bin/true"#' config.json
-        "#,
+        "##,
     ))?;
     Ok(Comparison {
         name: "`run /bin/true` of a stored image",
@@ -67,7 +67,7 @@ fn run_true(ground: &Ground) -> Result<Comparison, String> {
 /// The C example with its toolchain image present; only the build itself is timed.
 fn build_c(ground: &Ground) -> Result<Comparison, String> {
     quiet(&mut ground.shell(
-        r#"
+        r##"
         cp -a $ROOT/examples/hello-c $S/hello-c
         cd $S/hello-c
         $CTK build image:toolchain
@@ -86,7 +86,7 @@ LABEL org.opencontainers.image.version=1.0.0
 ENTRYPOINT ["/hello"]
 CMD ["container"]
 EOF
-        "#,
+        "##,
     ))?;
     Ok(Comparison {
         name: "cold build of the C example, bases present",
@@ -106,13 +106,14 @@ EOF
 /// A Debian minbase from nothing: indexes and packages downloaded by both.
 fn minbase(ground: &Ground) -> Result<Comparison, String> {
     quiet(&mut ground.shell(
-        r#"
+        r##"
         mkdir -p $S/minbase
         printf 'image "minbase" {\n    packages distro="debian" suite="bookworm" { variant "minbase" }\n}\n' > $S/minbase/containers.kdl
-        "#,
+        "##,
     ))?;
     let ours = |name: &str, prepare: &str| {
-        let command = ground.shell("cd $S/minbase && CTK_ROOT=$S/minbase-store exec $CTK build --no-cache image:minbase");
+        let command =
+            ground.shell("cd $S/minbase && CTK_ROOT=$S/minbase-store exec $CTK build --no-cache image:minbase");
         Contender::new(name, command).after(ground.shell(prepare))
     };
     Ok(Comparison {

@@ -86,7 +86,7 @@ pub fn carry_out(context: &Context, session: &Session, ask: Ask, outputs: &Outpu
         Ok(applied) => report(session, &applied, started, outputs),
         Err(error) => {
             if let Some(path) = &outputs.junit {
-                write_junit(path, error.reports())?;
+                write_junit(path, session, error.reports())?;
             }
             context.explain(Err(error))
         }
@@ -95,7 +95,7 @@ pub fn carry_out(context: &Context, session: &Session, ask: Ask, outputs: &Outpu
 
 fn report(session: &Session, applied: &Applied, started: std::time::Instant, outputs: &Outputs) -> Result<(), Failure> {
     if let Some(path) = &outputs.junit {
-        write_junit(path, &applied.reports)?;
+        write_junit(path, session, &applied.reports)?;
     }
     if outputs.json {
         return output(&(serde_json::to_string_pretty(&applied.plan)? + "\n"));
@@ -110,7 +110,8 @@ fn report(session: &Session, applied: &Applied, started: std::time::Instant, out
     }
 }
 
-fn write_junit(path: &std::path::Path, reports: &[ctk_check::Report]) -> Result<(), Failure> {
-    let failed = |error: &dyn std::fmt::Display| Failure::sentence(format!("cannot write {}: {error}", path.display()), None);
-    std::fs::write(path, ctk_check::junit(reports)).map_err(|error| failed(&error))
+fn write_junit(path: &std::path::Path, session: &Session, reports: &[ctk_check::Report]) -> Result<(), Failure> {
+    let failed =
+        |error: &dyn std::fmt::Display| Failure::sentence(format!("cannot write {}: {error}", path.display()), None);
+    std::fs::write(path, ctk_check::junit(&session.project().name, reports)).map_err(|error| failed(&error))
 }

@@ -7,7 +7,8 @@ use clap::Args;
 use ctk_oci::{Descriptor, Platform, Reference};
 use ctk_plan::{Address, Cancel, Kind, Reporter};
 use ctk_store::{
-    Depth, Export, Ref, Store, export_docker_archive, export_layout, export_layout_archive, import_archive, import_layout,
+    Depth, Export, Ref, Store, export_docker_archive, export_layout, export_layout_archive, import_archive,
+    import_layout,
 };
 
 use super::output;
@@ -45,7 +46,9 @@ impl End {
             (PathBuf::from(path), name)
         };
         Ok(match text.split_once(':') {
-            Some(("docker", rest)) if rest.starts_with("//") => End::Registry(rest[2..].parse::<Reference>()?.or_latest()),
+            Some(("docker", rest)) if rest.starts_with("//") => {
+                End::Registry(rest[2..].parse::<Reference>()?.or_latest())
+            }
             Some(("store", name)) => End::Store(name.to_owned()),
             Some(("oci", rest)) => {
                 let (path, name) = place(rest);
@@ -107,12 +110,16 @@ impl Copy {
             });
             matching.next().map(|image| image.descriptor).ok_or_else(|| match name {
                 Some(name) => Failure::sentence(format!("{} has no image `{name}`", path.display()), None),
-                None => Failure::sentence(format!("{} has {count} images; say which", path.display()), Some("append `:NAME`")),
+                None => Failure::sentence(
+                    format!("{} has {count} images; say which", path.display()),
+                    Some("append `:NAME`"),
+                ),
             })
         };
         let archive = |path: &Path| {
-            let file = File::open(path).map_err(|e| Failure::sentence(format!("cannot open {}: {e}", path.display()), None))?;
-            Ok::<_, Failure>(import_archive(store, file, &path.display().to_string(), cancel)?)
+            let file = File::open(path)
+                .map_err(|e| Failure::sentence(format!("cannot open {}: {e}", path.display()), None))?;
+            Ok::<_, Failure>(import_archive(store, &path.display().to_string(), file, cancel)?)
         };
         match from {
             End::Registry(reference) => {
@@ -148,14 +155,18 @@ fn write(
         End::Registry(reference) => {
             client.push(reference, descriptor, store, &ctk_client::PushOptions::default(), Some(step), cancel)?;
         }
-        End::Store(name) => store.set_reference(&super::store_name(name)?.to_string(), &Ref::new(descriptor.clone()))?,
+        End::Store(name) => {
+            store.set_reference(&super::store_name(name)?.to_string(), &Ref::new(descriptor.clone()))?
+        }
         End::Layout(path, name) => export_layout(store, path, &export(name), cancel)?,
         End::OciArchive(path, name) => {
-            whole(path, &mut |file| Ok(export_layout_archive(store, &export(name), file, cancel).map(drop)?))?;
+            whole(path, &mut |file| Ok(export_layout_archive(store, file, &export(name), cancel).map(drop)?))?;
         }
         End::DockerArchive(path, name) => {
             let platform = platform.cloned().unwrap_or_else(Platform::host);
-            whole(path, &mut |file| Ok(export_docker_archive(store, &export(name), &platform, file, cancel).map(drop)?))?;
+            whole(path, &mut |file| {
+                Ok(export_docker_archive(store, file, &export(name), &platform, cancel).map(drop)?)
+            })?;
         }
     }
     Ok(())

@@ -35,7 +35,9 @@ impl Fmt {
         }
         let mut changed = Vec::new();
         for path in files {
-            let failed = |verb: &str, e: std::io::Error| Failure::sentence(format!("cannot {verb} {}: {e}", path.display()), None);
+            let failed = |verb: &str, e: std::io::Error| {
+                Failure::sentence(format!("cannot {verb} {}: {e}", path.display()), None)
+            };
             let text = fs::read_to_string(&path).map_err(|e| failed("read", e))?;
             let mut sources = Sources::new();
             let id = sources.add(path.display().to_string(), text.clone());

@@ -53,7 +53,8 @@ impl Images {
             let digest: String = row.digest.chars().take(19).collect();
             let created = row.created.unwrap_or_default();
             let platforms = row.platforms.join(", ");
-            text += &format!("{:width$}  {digest:19}  {:>10}  {created:20}  {platforms}\n", row.name, size(row.size_bytes));
+            text +=
+                &format!("{:width$}  {digest:19}  {:>10}  {created:20}  {platforms}\n", row.name, size(row.size_bytes));
         }
         output(&text)
     }
@@ -61,13 +62,8 @@ impl Images {
 
 /// What the name stands for, as far as it is in the store.
 fn row(store: &Store, name: String, found: &Ref) -> Result<Row, Failure> {
-    let mut row = Row {
-        name,
-        digest: found.descriptor.digest.to_string(),
-        platforms: Vec::new(),
-        created: None,
-        size_bytes: 0,
-    };
+    let mut row =
+        Row { name, digest: found.descriptor.digest.to_string(), platforms: Vec::new(), created: None, size_bytes: 0 };
     for manifest in manifests(store, &found.descriptor)? {
         let manifest = store.document::<Manifest>("image manifest", &manifest)?.into_value();
         row.size_bytes += manifest.config.size + manifest.layers.iter().map(|layer| layer.size).sum::<u64>();

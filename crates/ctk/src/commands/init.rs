@@ -1,7 +1,7 @@
 //! `ctk init`: a project file that fits what is here.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use ctk_project::Facts;
@@ -30,17 +30,21 @@ impl Init {
             return Err(Failure::sentence(text, Some("edit it, or replace it with --force")));
         }
         let folder = self.folder.canonicalize()?;
-        let facts = Facts::of(&names(&folder)?, folder.file_name().and_then(|name| name.to_str()));
-        fs::write(&path, ctk_project::starter(&facts))?;
+        fs::write(&path, ctk_project::starter(&facts(&folder)))?;
         output(&format!("wrote {}\n", path.display()))
     }
 }
 
-fn names(folder: &std::path::Path) -> Result<Vec<String>, Failure> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        names.extend(entry?.file_name().into_string());
-    }
-    names.sort();
-    Ok(names)
+/// What stands in the folder.
+fn facts(folder: &Path) -> Facts {
+    let has = |name: &str| folder.join(name).is_file();
+    let name = folder.file_name().map_or("project".into(), |name| name.to_string_lossy().into_owned());
+    // The package's name is the binary's, unless the manifest says otherwise; a virtual manifest has none.
+    let manifest = fs::read_to_string(folder.join("Cargo.toml")).unwrap_or_default();
+    let package = manifest.split("[package]").nth(1).unwrap_or_default();
+    let cargo = package.lines().find_map(|line| {
+        let value = line.trim().strip_prefix("name")?.trim_start().strip_prefix('=')?;
+        Some(value.trim().trim_matches('"').to_owned())
+    });
+    Facts { name, dockerfile: has("Dockerfile"), cargo, package_json: has("package.json"), go_mod: has("go.mod") }
 }

@@ -33,10 +33,11 @@ impl Load {
         let imported = match self.path.or(self.input) {
             Some(path) if path.is_dir() => import_layout(&store, &path, &cancel)?,
             Some(path) => {
-                let file = File::open(&path).map_err(|e| Failure::sentence(format!("cannot open {}: {e}", path.display()), None))?;
-                import_archive(&store, file, &path.display().to_string(), &cancel)?
+                let file = File::open(&path)
+                    .map_err(|e| Failure::sentence(format!("cannot open {}: {e}", path.display()), None))?;
+                import_archive(&store, &path.display().to_string(), file, &cancel)?
             }
-            None => import_archive(&store, io::stdin().lock(), "standard input", &cancel)?,
+            None => import_archive(&store, "standard input", io::stdin(), &cancel)?,
         };
         let mut changes = Vec::new();
         let mut text = String::new();
@@ -81,6 +82,7 @@ fn names(imported: &[Imported], tag: Option<&str>) -> Result<Named, Failure> {
 
 /// Layouts often name an image by its tag alone; that becomes `localhost/loaded:TAG`.
 fn archive_name(name: &str) -> Option<String> {
-    let reference: Reference = if name.contains(['/', ':']) { name.parse() } else { format!("localhost/loaded:{name}").parse() }.ok()?;
+    let reference: Reference =
+        if name.contains(['/', ':']) { name.parse() } else { format!("localhost/loaded:{name}").parse() }.ok()?;
     Some(reference.or_latest().to_string())
 }

@@ -27,7 +27,10 @@ impl Login {
         let cancel = context.cancel_on_interrupt();
         let terminal = std::io::stdin().is_terminal();
         if !terminal && !self.password_stdin {
-            return Err(Failure::sentence("there is no terminal to ask on", Some("use --username and --password-stdin")));
+            return Err(Failure::sentence(
+                "there is no terminal to ask on",
+                Some("use --username and --password-stdin"),
+            ));
         }
         let username = match self.username {
             Some(username) => username,
@@ -43,7 +46,7 @@ impl Login {
         } else {
             ask("Password: ", true)?
         };
-        let credentials = Credentials::Basic { username, password: Secret::new(password) };
+        let credentials = Credentials::Basic { user: username, password: Secret::new(password) };
         let place = match context.client().login(&self.host, &credentials, &cancel)? {
             LoginPlace::File(path) => path.display().to_string(),
             LoginPlace::Helper(name) => format!("the credential helper {name}"),

@@ -14,7 +14,7 @@ mod load;
 mod login;
 mod logout;
 mod plan;
-mod project;
+pub mod project;
 mod pull;
 mod push;
 mod registry;

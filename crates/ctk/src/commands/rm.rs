@@ -25,7 +25,12 @@ impl Rm {
             match context.find(&store, image)? {
                 Some((name, _)) => changes.push((name, None)),
                 None if self.force => {}
-                None => return Err(Failure::sentence(format!("the store has no image `{image}`"), Some("`ctk images` lists the names"))),
+                None => {
+                    return Err(Failure::sentence(
+                        format!("the store has no image `{image}`"),
+                        Some("`ctk images` lists the names"),
+                    ));
+                }
             }
         }
         store.update_references(&changes)?;

@@ -1,6 +1,7 @@
 //! `ctk run`: a command in a new container, from the process itself. Its exit code is ours.
 
 use std::io::IsTerminal;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -65,8 +66,8 @@ pub struct Run {
     #[arg(short, long, value_name = "SIZE", value_parser = bytes)]
     memory: Option<u64>,
     /// CPUs it may use, e.g. `1.5`
-    #[arg(long, value_name = "N", value_parser = cpus)]
-    cpus: Option<f64>,
+    #[arg(long, value_name = "N", value_parser = cpu_millis)]
+    cpus: Option<u64>,
     /// Processes it may have
     #[arg(long, value_name = "N")]
     pids_limit: Option<u64>,
@@ -134,17 +135,17 @@ impl Run {
         ctk_container::cleanup_stale(&context.state_directory())?;
         let (name, descriptor) = self.image(context, &store, &cancel)?;
         let (manifest, config) = documents(&store, &name, &descriptor, self.platform.as_ref())?;
-        let snapshots = Snapshots::open(store.clone())?;
-        let layers = snapshots.unpack_image(&manifest, &cancel)?;
+        let snapshots = Snapshots::open(&store);
+        let layers = snapshots.unpack_image(&manifest, None, &cancel)?;
         let view = snapshots.view(&layers)?;
 
-        let mut options = RunOptions::new(view.root_mount().clone(), &config.config, context.state_directory());
+        let mut options = RunOptions::new(view.root_mount()?, &config.config, context.state_directory());
         self.fill(context, &mut options)?;
         let terminal = self.tty;
         let container = match ctk_container::run(options) {
             Ok(container) => container,
             Err(error) => {
-                let exit = error.exit_code().unwrap_or(code::RUN_FAILED);
+                let exit = refusal_code(&error);
                 return Ok(Started::Refused(exit, error.into()));
             }
         };
@@ -155,7 +156,9 @@ impl Run {
             let _ = target.signal(signal);
         });
         let status = match terminal {
-            true => ctk_container::relay_terminal(&container, &cancel)?,
+            true => {
+                ctk_container::relay_terminal(&container, std::io::stdin().as_fd(), std::io::stdout().as_fd(), &cancel)?
+            }
             false => container.wait(&cancel)?,
         };
         Ok(Started::Ended(status))
@@ -200,7 +203,8 @@ impl Run {
                 .map_err(|e| Failure::sentence(format!("cannot read {}: {e}", file.display()), None))?;
             let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
             for line in lines {
-                let (name, value) = pair(line).map_err(|e| Failure::sentence(format!("{}: `{line}`: {e}", file.display()), None))?;
+                let (name, value) =
+                    pair(line).map_err(|e| Failure::sentence(format!("{}: `{line}`: {e}", file.display()), None))?;
                 options.env.push(format!("{name}={value}"));
             }
         }
@@ -217,12 +221,7 @@ impl Run {
         options.timeout = self.timeout;
         options.security.add_capabilities = self.cap_add.clone();
         options.security.drop_capabilities = self.cap_drop.clone();
-        options.limits = Limits {
-            memory_bytes: self.memory,
-            cpus: self.cpus,
-            pids: self.pids_limit,
-            ..Limits::default()
-        };
+        options.limits = Limits { memory_bytes: self.memory, cpu_millis: self.cpus, pids: self.pids_limit };
         options.network = match self.network {
             Net::None => Network::None,
             Net::Host => Network::Host,
@@ -251,6 +250,17 @@ enum Started {
     Refused(u8, Failure),
 }
 
+/// 127 if there is no such program, 126 if it cannot be executed, as shells say; 125 for everything else.
+fn refusal_code(error: &ctk_container::Error) -> u8 {
+    match error {
+        ctk_container::Error::Runtime(ctk_runtime::Error::Execute { source, .. }) => match source.kind() {
+            std::io::ErrorKind::NotFound => code::NOT_FOUND,
+            _ => code::NOT_EXECUTABLE,
+        },
+        _ => code::RUN_FAILED,
+    }
+}
+
 /// The manifest and config for `platform`.
 fn documents(
     store: &Store,
@@ -264,7 +274,10 @@ fn documents(
     let rank = |member: &Descriptor| member.platform.as_ref().map_or(Some(0), |offered| platform.rank(offered));
     let chosen = members.iter().filter(|member| rank(member).is_some()).min_by_key(|member| rank(member));
     let Some(chosen) = chosen else {
-        return Err(Failure::sentence(format!("`{name}` has no image for {platform}"), Some("`ctk inspect` shows its platforms")));
+        return Err(Failure::sentence(
+            format!("`{name}` has no image for {platform}"),
+            Some("`ctk inspect` shows its platforms"),
+        ));
     };
     let manifest = store.document::<Manifest>("image manifest", chosen)?.into_value();
     let config = store.document::<ImageConfig>("image config", &manifest.config)?.into_value();
@@ -283,7 +296,8 @@ fn volume_mount(text: &str) -> Result<Mount, Failure> {
     if !path.starts_with('/') {
         return Err(wrong());
     }
-    let source = Path::new(host).canonicalize().map_err(|e| Failure::sentence(format!("cannot mount {host}: {e}"), None))?;
+    let source =
+        Path::new(host).canonicalize().map_err(|e| Failure::sentence(format!("cannot mount {host}: {e}"), None))?;
     Ok(Mount::new("bind", &source.to_string_lossy(), path, &["rbind", mode]))
 }
 
@@ -291,8 +305,10 @@ fn bytes(text: &str) -> Result<u64, String> {
     ctk_syntax::parse_size(text).ok_or_else(|| "expected a size such as `512MiB`".into())
 }
 
-fn cpus(text: &str) -> Result<f64, String> {
-    text.parse().ok().filter(|cpus| *cpus > 0.0).ok_or_else(|| "expected a number above 0 such as `1.5`".into())
+/// Thousandths of a CPU.
+fn cpu_millis(text: &str) -> Result<u64, String> {
+    let cpus: Option<f64> = text.parse().ok().filter(|cpus| (0.001..=100_000.0).contains(cpus));
+    cpus.map(|cpus| (cpus * 1000.0) as u64).ok_or_else(|| "expected a number above 0 such as `1.5`".into())
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

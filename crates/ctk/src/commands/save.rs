@@ -55,8 +55,8 @@ impl Save {
             return Ok(export_layout(&store, &path, &exports, &cancel)?);
         }
         let write = |to: &mut dyn Write| match self.format {
-            Format::OciArchive => export_layout_archive(&store, &exports, to, &cancel).map(drop),
-            _ => export_docker_archive(&store, &exports, &platform, to, &cancel).map(drop),
+            Format::OciArchive => export_layout_archive(&store, to, &exports, &cancel).map(drop),
+            _ => export_docker_archive(&store, to, &exports, &platform, &cancel).map(drop),
         };
         match &self.output {
             Some(path) => {

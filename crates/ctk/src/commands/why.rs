@@ -27,7 +27,8 @@ impl Why {
         let (plan, units) = context.explain(session.explain(&request))?;
         let mut text = String::new();
         for address in &only {
-            let (Some(planned), Some(unit)) = (plan.unit(address), units.iter().find(|unit| unit.address == *address)) else {
+            let (Some(planned), Some(unit)) = (plan.unit(address), units.iter().find(|unit| unit.address == *address))
+            else {
                 continue;
             };
             if self.json {

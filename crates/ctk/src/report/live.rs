@@ -122,7 +122,8 @@ impl View {
                     let lines = running.log.iter().map(|line| format!("    │ {line}"));
                     self.finished.extend(lines);
                 }
-                let text = format!("  {} {} {}: {}", mark(&outcome), running.address, running.name, ended(&outcome, seconds));
+                let text =
+                    format!("  {} {} {}: {}", mark(&outcome), running.address, running.name, ended(&outcome, seconds));
                 self.finished.push(text);
             }
             Event::Warning { address, message } => {
@@ -167,7 +168,13 @@ impl Running {
         let progress = match self.progress {
             Some((done, Some(total), unit)) if total > 0 => {
                 let filled = (done.min(total) * 20 / total) as usize;
-                format!(" {}{} {}/{}", "━".repeat(filled), "╌".repeat(20 - filled), amount(done, unit), amount(total, unit))
+                format!(
+                    " {}{} {}/{}",
+                    "━".repeat(filled),
+                    "╌".repeat(20 - filled),
+                    amount(done, unit),
+                    amount(total, unit)
+                )
             }
             Some((done, _, unit)) => format!(" {}", amount(done, unit)),
             None => String::new(),
