@@ -55,7 +55,8 @@ pub(crate) fn lock(reference: &Reference, platform: &Platform, world: &World<'_>
         return Ok(digest);
     }
     let fetched = world.fetch.resolve(reference, world.cancel);
-    let descriptor = fetched.map_err(|source| BuildError::Fetch { image: reference.to_string(), source })?;
+    let descriptor =
+        fetched.map_err(|source| BuildError::Fetch { image: reference.to_string(), source: Box::new(source) })?;
     let noted = world.lock.set_image(reference, platform, &descriptor.digest);
     noted.map_err(|reason| BuildError::Locked { what: reference.to_string(), reason })?;
     Ok(descriptor.digest)
@@ -75,10 +76,16 @@ pub(crate) fn fetch_layers(base: &Base, world: &World<'_>) -> Result<(), BuildEr
     }
 }
 
-fn fetch(reference: &Reference, digest: &Digest, platform: &Platform, depth: Depth, world: &World<'_>) -> Result<Descriptor, BuildError> {
+fn fetch(
+    reference: &Reference,
+    digest: &Digest,
+    platform: &Platform,
+    depth: Depth,
+    world: &World<'_>,
+) -> Result<Descriptor, BuildError> {
     let exact = reference.with_digest(digest.clone());
     let fetched = world.fetch.fetch(&exact, Some(platform), depth, world.store, world.reporter, world.cancel);
-    fetched.map_err(|source| BuildError::Fetch { image: reference.to_string(), source })
+    fetched.map_err(|source| BuildError::Fetch { image: reference.to_string(), source: Box::new(source) })
 }
 
 /// The descriptor of a manifest or index in the store, of which only the digest is known.
@@ -126,7 +133,9 @@ pub(crate) fn load(store: &Store, name: &BaseName, platform: &Platform, top: &De
     let manifest = store.document::<Manifest>("image manifest", &descriptor)?.into_value();
     let config = store.document::<ImageConfig>("image config", &manifest.config)?.into_value();
     let own = Platform::new(&config.os, &config.architecture);
-    if !config.architecture.is_empty() && platform.rank(&Platform { variant: config.variant.clone(), ..own.clone() }).is_none() {
+    if !config.architecture.is_empty()
+        && platform.rank(&Platform { variant: config.variant.clone(), ..own.clone() }).is_none()
+    {
         return Err(none(own.to_string()));
     }
     Ok(Base { name: name.clone(), platform: platform.clone(), descriptor, manifest, config })

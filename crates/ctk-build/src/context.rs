@@ -68,7 +68,8 @@ impl Context {
     /// Opens a context; `ignore` are the patterns that count.
     pub fn open(path: &Path, ignore: Ignore) -> Result<Context, BuildError> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = rustix::fs::open(path, flags, Mode::empty()).map_err(|e| BuildError::read("open context", path)(e.into()))?;
+        let root = rustix::fs::open(path, flags, Mode::empty())
+            .map_err(|e| BuildError::read("open context", path)(e.into()))?;
         Ok(Context { path: path.to_owned(), root, ignore, name: "the context".into(), details_until: None })
     }
 
@@ -105,7 +106,8 @@ impl Context {
                 return Err(BuildError::SourceMissing { path: path.clone(), container, ignored });
             }
             for (named, source) in sources {
-                let mut walk = Walk { context: self, exclude: &exclude, index, entries: Vec::new(), unread: Vec::new(), count };
+                let mut walk =
+                    Walk { context: self, exclude: &exclude, index, entries: Vec::new(), unread: Vec::new(), count };
                 walk.source(&source)?;
                 count = walk.count;
                 unread.extend(walk.unread.into_iter().map(|(at, stat)| (found.len(), at, stat)));
@@ -133,7 +135,11 @@ impl Context {
         };
         let mut out = Vec::new();
         for candidate in candidates {
-            if !candidate.is_empty() && candidate != "." && self.ignore.matches(&candidate) && self.ignore.prunes(&candidate) {
+            if !candidate.is_empty()
+                && candidate != "."
+                && self.ignore.matches(&candidate)
+                && self.ignore.prunes(&candidate)
+            {
                 continue;
             }
             if let Some(real) = self.follow(&candidate)? {
@@ -143,7 +149,14 @@ impl Context {
         Ok(out)
     }
 
-    fn matching(&self, directory: &OwnedFd, prefix: &str, pattern: &PathPattern, depth: usize, out: &mut Vec<String>) -> Result<(), BuildError> {
+    fn matching(
+        &self,
+        directory: &OwnedFd,
+        prefix: &str,
+        pattern: &PathPattern,
+        depth: usize,
+        out: &mut Vec<String>,
+    ) -> Result<(), BuildError> {
         if depth > CONTEXT_DEPTH {
             return Ok(());
         }
@@ -152,7 +165,10 @@ impl Context {
             if pattern.matches(&path) && !self.ignore.matches(&path) {
                 out.push(path.clone());
             }
-            if kind == FileType::Directory && pattern.may_reach(&path) && !(self.ignore.matches(&path) && self.ignore.prunes(&path)) {
+            if kind == FileType::Directory
+                && pattern.may_reach(&path)
+                && !(self.ignore.matches(&path) && self.ignore.prunes(&path))
+            {
                 let below = self.open_below(directory.as_fd(), &name, &path)?;
                 self.matching(&below, &path, pattern, depth + 1, out)?;
             }
@@ -203,7 +219,13 @@ impl Context {
     /// The path itself, or where the link leads that it is; none if there is nothing.
     fn follow(&self, path: &str) -> Result<Option<String>, BuildError> {
         let at = if path.is_empty() { "." } else { path };
-        match openat2(&self.root, at, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS) {
+        match openat2(
+            &self.root,
+            at,
+            OFlags::PATH | OFlags::CLOEXEC,
+            Mode::empty(),
+            ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
+        ) {
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
             Err(e) => return Err(BuildError::read("open", self.path.join(path))(e.into())),
             Ok(_) => {}
@@ -212,7 +234,11 @@ impl Context {
         for _ in 0..CONTEXT_DEPTH {
             let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let at = if path.is_empty() { "." } else { &path };
-            let Ok(fd) = openat2(&self.root, at, flags, Mode::empty(), ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS) else { return Ok(None) };
+            let Ok(fd) =
+                openat2(&self.root, at, flags, Mode::empty(), ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
+            else {
+                return Ok(None);
+            };
             let Ok(target) = readlinkat(&fd, "", Vec::new()) else { break };
             let target = target.to_string_lossy().into_owned();
             let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
@@ -222,7 +248,13 @@ impl Context {
     }
 
     /// Reads the files whose digest the index does not know, several at once.
-    fn read_all(&self, found: &mut [Found], unread: Vec<(usize, usize, Stat)>, index: &StatIndex, now: i64) -> Result<(), BuildError> {
+    fn read_all(
+        &self,
+        found: &mut [Found],
+        unread: Vec<(usize, usize, Stat)>,
+        index: &StatIndex,
+        now: i64,
+    ) -> Result<(), BuildError> {
         if unread.is_empty() {
             return Ok(());
         }
@@ -323,13 +355,18 @@ impl Walk<'_> {
     fn directory(&mut self, directory: &OwnedFd, path: &str, inside: &str, depth: usize) -> Result<(), BuildError> {
         if depth > CONTEXT_DEPTH {
             let path = self.context.path.join(path);
-            return Err(BuildError::ContextTooLarge { path, limit: CONTEXT_DEPTH, unit: "directories below each other" });
+            return Err(BuildError::ContextTooLarge {
+                path,
+                limit: CONTEXT_DEPTH,
+                unit: "directories below each other",
+            });
         }
         for (name, kind) in self.context.names(directory.as_fd(), path)? {
             let (path, inside) = (join(path, &name), join(inside, &name));
             let ignored = self.context.ignore.matches(&path);
             let out = ignored || self.exclude.matches(&inside);
-            let pruned = (ignored && self.context.ignore.prunes(&path)) || (self.exclude.matches(&inside) && self.exclude.prunes(&inside));
+            let pruned = (ignored && self.context.ignore.prunes(&path))
+                || (self.exclude.matches(&inside) && self.exclude.prunes(&inside));
             if pruned || (out && kind != FileType::Directory) {
                 continue;
             }
@@ -386,7 +423,7 @@ impl Walk<'_> {
         }
         let detail = self.context.details_until.map(|epoch| {
             // A directory's own time changes with what is made in it; only files' times are content.
-            let time = if kind == EntryKind::Directory { epoch } else { (stat.st_mtime as i64).min(epoch) };
+            let time = if kind == EntryKind::Directory { epoch } else { stat.st_mtime.min(epoch) };
             format!(" {}:{} {time}", stat.st_uid, stat.st_gid)
         });
         self.entries.push(Entry { path, kind, mode: stat.st_mode & 0o7777, detail });
@@ -442,7 +479,9 @@ pub(crate) fn file_words(found: &[Found], into: &mut BTreeMap<String, String>) {
             continue;
         }
         let word = match &entry.kind {
-            EntryKind::File(digest) => format!("{:o}:{}", entry.mode, &blake3::Hash::from_bytes(*digest).to_hex()[..32]),
+            EntryKind::File(digest) => {
+                format!("{:o}:{}", entry.mode, &blake3::Hash::from_bytes(*digest).to_hex()[..32])
+            }
             _ => entry.describe(),
         };
         into.insert(entry.path.clone(), word);

@@ -43,7 +43,7 @@ pub enum BuildError {
         place: Option<String>,
         /// Why.
         #[source]
-        source: ctk_container::Error,
+        source: Box<ctk_container::Error>,
     },
     /// An instruction whose own work failed.
     #[error("`{step}` failed{}", at(.place))]
@@ -94,7 +94,7 @@ pub enum BuildError {
         image: String,
         /// Why.
         #[source]
-        source: FetchError,
+        source: Box<FetchError>,
     },
     /// An image of the project that should have been built before.
     #[error("{image} has no result to build on")]
@@ -156,7 +156,7 @@ pub enum BuildError {
         stage: String,
         /// Why.
         #[source]
-        source: PackagesError,
+        source: Box<PackagesError>,
     },
     /// Lowering asked the same questions again and again.
     #[error("cannot find out what base images need: still asking for {}", .0.iter().map(|b| b.name.to_string()).collect::<Vec<_>>().join(", "))]

@@ -8,9 +8,9 @@ use ctk_oci::{Descriptor, DiffId, Document, History, ImageConfig, Manifest, Root
 use ctk_plan::Outcome;
 use ctk_snapshot::LayerKey;
 
+use crate::BuildError;
 use crate::base::fetch_layers;
 use crate::solve::{Job, Tree};
-use crate::BuildError;
 
 /// zlib's default, what every other builder writes.
 const COMPRESSION: Compression = Compression::Gzip { level: 6 };
@@ -73,7 +73,13 @@ pub(crate) fn manifest(job: &Job<'_>, tree: &Tree) -> Result<Descriptor, BuildEr
 
 fn entry(created: &str, created_by: &str, empty_layer: bool) -> History {
     let comment = Some("ctk".to_owned());
-    History { created: Some(created.to_owned()), created_by: Some(created_by.to_owned()), comment, empty_layer, author: None }
+    History {
+        created: Some(created.to_owned()),
+        created_by: Some(created_by.to_owned()),
+        comment,
+        empty_layer,
+        author: None,
+    }
 }
 
 /// The bases' layers as OCI descriptors.
@@ -90,4 +96,3 @@ fn base_layers(job: &Job<'_>) -> BTreeMap<LayerKey, (Descriptor, DiffId)> {
     }
     all
 }
-

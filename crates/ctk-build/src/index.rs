@@ -55,7 +55,7 @@ impl StatIndex {
     /// The digest of the file with this stat, if it is known.
     pub fn get(&self, stat: &Stat) -> Option<ContentDigest> {
         let state = self.state.lock().expect("no panic while locked");
-        let known = state.entries.get(&(stat.st_dev as u64, stat.st_ino as u64))?;
+        let known = state.entries.get(&(stat.st_dev, stat.st_ino))?;
         let same = known.size == stat.st_size as u64 && known.mtime == mtime(stat) && known.ctime == ctime(stat);
         same.then_some(known.digest)
     }
@@ -68,7 +68,7 @@ impl StatIndex {
         }
         let mut state = self.state.lock().expect("no panic while locked");
         let known = Known { size: stat.st_size as u64, mtime: mtime(stat), ctime: ctime(stat), digest };
-        state.entries.insert((stat.st_dev as u64, stat.st_ino as u64), known);
+        state.entries.insert((stat.st_dev, stat.st_ino), known);
         state.dirty = true;
     }
 
@@ -94,11 +94,11 @@ impl StatIndex {
 }
 
 fn mtime(stat: &Stat) -> i64 {
-    (stat.st_mtime as i64).saturating_mul(1_000_000_000).saturating_add(stat.st_mtime_nsec as i64)
+    stat.st_mtime.saturating_mul(1_000_000_000).saturating_add(stat.st_mtime_nsec as i64)
 }
 
 fn ctime(stat: &Stat) -> i64 {
-    (stat.st_ctime as i64).saturating_mul(1_000_000_000).saturating_add(stat.st_ctime_nsec as i64)
+    stat.st_ctime.saturating_mul(1_000_000_000).saturating_add(stat.st_ctime_nsec as i64)
 }
 
 fn encode(entries: &HashMap<(u64, u64), Known>) -> Vec<u8> {

@@ -154,7 +154,7 @@ pub(crate) fn lock_packages(
     if let Some(locked) = world.lock.packages(&decl.address, stage, platform) {
         return Ok(locked);
     }
-    let failed = |source| BuildError::Packages { stage: stage.to_owned(), source };
+    let failed = |source| BuildError::Packages { stage: stage.to_owned(), source: Box::new(source) };
     let Some(architecture) = architecture_of(&platform.architecture, platform.variant.as_deref()) else {
         return Err(BuildError::NotSupported { what: format!("`packages` for {platform}") });
     };

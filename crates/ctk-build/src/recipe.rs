@@ -42,7 +42,12 @@ impl Loaded {
         if diagnostics.has_errors() {
             return Err(BuildError::Invalid { diagnostics, sources: Some(Box::new(sources)) });
         }
-        Ok(Loaded { recipes: BTreeMap::new(), any: Some(file.recipe), sources: Some(sources), dockerfile: Some((name, text)) })
+        Ok(Loaded {
+            recipes: BTreeMap::new(),
+            any: Some(file.recipe),
+            sources: Some(sources),
+            dockerfile: Some((name, text)),
+        })
     }
 
     pub fn recipe(&self, platform: &Platform) -> &Recipe {

@@ -93,8 +93,15 @@ pub(crate) fn solve(job: &Job<'_>) -> Result<Solved, BuildError> {
     let target = job.plan.lowered.image.vertex;
     let keys = graph.definition_keys(job.digests);
     let count = graph.len();
-    let mut state =
-        State { trees: vec![None; count], waiting: vec![0; count], ready: Vec::new(), left: 0, executed: 0, cached: 0, failed: None };
+    let mut state = State {
+        trees: vec![None; count],
+        waiting: vec![0; count],
+        ready: Vec::new(),
+        left: 0,
+        executed: 0,
+        cached: 0,
+        failed: None,
+    };
     let mut users: Vec<Vec<VertexId>> = vec![Vec::new(); count];
     // Back from the target: inputs have smaller numbers than their users.
     let mut wanted = vec![false; count];
@@ -137,7 +144,8 @@ pub(crate) fn solve(job: &Job<'_>) -> Result<Solved, BuildError> {
     state.ready.reverse();
     let threads = job.request.jobs.clamp(1, state.left.max(1));
     let work = state.left > 0;
-    let solver = Solver { job, graph, keys, users, state: Mutex::new(state), changed: Condvar::new(), stop: Cancel::new() };
+    let solver =
+        Solver { job, graph, keys, users, state: Mutex::new(state), changed: Condvar::new(), stop: Cancel::new() };
     if work {
         std::thread::scope(|scope| {
             for _ in 0..threads {
@@ -159,7 +167,8 @@ fn known(job: &Job<'_>, op: &Op, key: &Key) -> Result<Option<Tree>, BuildError> 
     match op {
         Op::Scratch | Op::Local { .. } => return Ok(Some(Tree::default())),
         Op::Image { manifest, .. } => {
-            let base = job.plan.bases.iter().find(|b| b.descriptor.digest == *manifest).expect("lowered with its config");
+            let base =
+                job.plan.bases.iter().find(|b| b.descriptor.digest == *manifest).expect("lowered with its config");
             let pieces = base.config.rootfs.diff_ids.iter().map(|d| Piece { layer: LayerKey::diff(d), by: None });
             return Ok(Some(Tree(pieces.collect())));
         }
@@ -212,7 +221,11 @@ impl Solver<'_> {
                 Ok((tree, hit)) => {
                     state.trees[id.index()] = Some(tree);
                     state.left -= 1;
-                    if hit { state.cached += 1 } else { state.executed += 1 }
+                    if hit {
+                        state.cached += 1
+                    } else {
+                        state.executed += 1
+                    }
                     for user in self.users[id.index()].iter().rev() {
                         state.waiting[user.index()] -= 1;
                         if state.waiting[user.index()] == 0 {
@@ -245,7 +258,10 @@ impl Solver<'_> {
             Err(error) => step.finish(Outcome::Failed(one_line(error))),
         }
         result.map_err(|error| match error {
-            error @ (BuildError::Command { .. } | BuildError::Start { .. } | BuildError::Cancelled | BuildError::Invalid { .. }) => error,
+            error @ (BuildError::Command { .. }
+            | BuildError::Start { .. }
+            | BuildError::Cancelled
+            | BuildError::Invalid { .. }) => error,
             source => {
                 let place = self.job.loaded.place(vertex.origin, world.sources);
                 BuildError::Step { step: vertex.name.clone(), place, source: Box::new(source) }

@@ -41,7 +41,8 @@ fn a_stage_rebuilt_to_the_same_rebuilds_nothing_after_it() {
         return;
     }
     let bench = Bench::new();
-    let text = "FROM busybox AS a\nCOPY x /x\nRUN head -c 1 /x > /y\nFROM busybox\nCOPY --from=a /y /y\nRUN cat /y > /z\n";
+    let text =
+        "FROM busybox AS a\nCOPY x /x\nRUN head -c 1 /x > /y\nFROM busybox\nCOPY --from=a /y /y\nRUN cat /y > /z\n";
     bench.write("x", "same");
     let first = bench.built(text);
     bench.write("x", "still");
@@ -57,7 +58,9 @@ fn unneeded_stages_do_not_run_and_needed_ones_run_side_by_side() {
     }
     let bench = Bench::new();
     let wait = |name: &str, other: &str| {
-        format!("FROM busybox AS {name}\nRUN --mount=type=cache,target=/c,id=meet touch /c/{name}; for i in $(seq 100); do [ -e /c/{other} ] && touch /{name} && exit 0; usleep 50000; done; exit 1\n")
+        format!(
+            "FROM busybox AS {name}\nRUN --mount=type=cache,target=/c,id=meet touch /c/{name}; for i in $(seq 100); do [ -e /c/{other} ] && touch /{name} && exit 0; usleep 50000; done; exit 1\n"
+        )
     };
     let text = format!(
         "{}{}FROM busybox AS never\nRUN exit 7\nFROM scratch\nCOPY --from=a /a /\nCOPY --from=b /b /\n",
@@ -74,7 +77,11 @@ fn ignored_files_do_not_exist() {
         return;
     }
     let bench = Bench::new();
-    bench.write(".dockerignore", "*.log\nsecret\nnode/**\n!node/keep\n").write("a.log", "").write("secret/x", "").write("node/keep", "k");
+    bench
+        .write(".dockerignore", "*.log\nsecret\nnode/**\n!node/keep\n")
+        .write("a.log", "")
+        .write("secret/x", "")
+        .write("node/keep", "k");
     bench.write("node/drop", "").write("b", "b");
     let text = "FROM busybox\nCOPY . /w/\nRUN cd /w && find . | sort > /list\n";
     let built = bench.built(text);
@@ -134,7 +141,8 @@ fn mounts_are_there_and_leave_nothing() {
         assert_eq!(bench.tree(&built).stat(path).unwrap(), None, "{path}");
     }
     // A secret is in no layer, no config, no record.
-    let found = std::process::Command::new("grep").args(["-rl", "s3cr3t-value"]).arg(bench.store.root()).output().unwrap();
+    let found =
+        std::process::Command::new("grep").args(["-rl", "s3cr3t-value"]).arg(bench.store.root()).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&found.stdout), "");
     // Another value is the same build.
     bench.secrets.0.insert("token".into(), "other".into());
@@ -151,7 +159,10 @@ fn a_failing_command_says_what_and_where() {
     }
     let bench = Bench::new();
     let error = bench.dockerfile("FROM busybox\nRUN echo before; echo sorry >&2; exit 3\n").unwrap_err();
-    assert_eq!(error.to_string(), "`[stage-0 2/2] RUN echo before; echo sorry >&2; exit 3` failed with exit code 3 at Dockerfile:2:1");
+    assert_eq!(
+        error.to_string(),
+        "`[stage-0 2/2] RUN echo before; echo sorry >&2; exit 3` failed with exit code 3 at Dockerfile:2:1"
+    );
     let ctk_build::BuildError::Command { last_lines, .. } = &error else { panic!("{}", chain(&error)) };
     let mut lines = last_lines.clone();
     lines.sort();
@@ -248,10 +259,13 @@ fn an_account_can_be_made() {
         return;
     }
     let mut bench = Bench::new();
-    let decl = bench.native("image \"x\" from=\"busybox\" {\n    user \"nonroot\" uid=65532\n    run \"id -u; whoami\"\n}\n", "x");
+    let decl = bench
+        .native("image \"x\" from=\"busybox\" {\n    user \"nonroot\" uid=65532\n    run \"id -u; whoami\"\n}\n", "x");
     let built = bench.run(&decl).unwrap_or_else(|e| panic!("{}", chain(&e)));
     assert_eq!(bench.log(), "65532\nnonroot");
-    assert!(bench.text(&built, "/etc/passwd").ends_with("nonroot:x:65532:65532:nonroot:/nonexistent:/usr/sbin/nologin\n"));
+    assert!(
+        bench.text(&built, "/etc/passwd").ends_with("nonroot:x:65532:65532:nonroot:/nonexistent:/usr/sbin/nologin\n")
+    );
     assert_eq!(bench.config(&built).config.user, "nonroot");
 }
 
@@ -261,7 +275,13 @@ fn copies_as_docker_makes_them() {
         return;
     }
     let bench = Bench::new();
-    bench.write("d/x", "x").write("d/sub/y", "y").write("e.txt", "e").write("f.txt", "f").write("skip/a.md", "").write("skip/b", "b");
+    bench
+        .write("d/x", "x")
+        .write("d/sub/y", "y")
+        .write("e.txt", "e")
+        .write("f.txt", "f")
+        .write("skip/a.md", "")
+        .write("skip/b", "b");
     std::os::unix::fs::symlink("d/x", bench.project().join("link")).unwrap();
     let text = "FROM busybox\nCOPY d /flat\nCOPY d/ /there/d/\nCOPY *.txt /txt/\nCOPY link /l/\nCOPY --exclude=*.md skip /kept\n\
         COPY --parents d/sub/y ./d/./x /p/\nCOPY --link e.txt /linked/\nRUN mkdir /dir\nCOPY e.txt /dir\nCOPY e.txt f.txt /dir/\n\
@@ -279,7 +299,8 @@ fn archives_are_added_unpacked() {
     }
     let bench = Bench::new();
     bench.write("in/a", "a");
-    let tar = std::process::Command::new("tar").args(["-czf", "in.tgz", "in"]).current_dir(bench.project()).status().unwrap();
+    let tar =
+        std::process::Command::new("tar").args(["-czf", "in.tgz", "in"]).current_dir(bench.project()).status().unwrap();
     assert!(tar.success());
     let built = bench.built("FROM busybox\nADD in.tgz /out/\nADD --unpack=false in.tgz /raw/\nADD Dockerfile /\n");
     assert_eq!(bench.text(&built, "/out/in/a"), "a");
@@ -297,7 +318,10 @@ fn triggers_of_a_base_run() {
     let base = bench.built("FROM busybox\nONBUILD COPY app /app\nONBUILD RUN cat /app > /copied\n");
     let name = ctk_buildgraph::BaseName::Project(ctk_plan::Address::new(ctk_plan::Kind::Image, "base"));
     bench.images.insert(name, base.descriptor);
-    let decl = bench.native("image \"base\" from=\"busybox\" {\n    run \"true\"\n}\nimage \"x\" from=\"base\" {\n    env A=\"1\"\n}\n", "x");
+    let decl = bench.native(
+        "image \"base\" from=\"busybox\" {\n    run \"true\"\n}\nimage \"x\" from=\"base\" {\n    env A=\"1\"\n}\n",
+        "x",
+    );
     let built = bench.run(&decl).unwrap_or_else(|e| panic!("{}", chain(&e)));
     assert_eq!(bench.text(&built, "/copied"), "app");
     assert!(bench.config(&built).config.on_build.is_empty());
@@ -342,7 +366,10 @@ fn what_an_image_reads_is_seen_without_building() {
         return;
     }
     let bench = Bench::new();
-    bench.write("Dockerfile", "FROM busybox AS first\nARG A\nCOPY src/*.c /\nFROM busybox AS other\nCOPY missing /\nFROM first\nRUN true\n");
+    bench.write(
+        "Dockerfile",
+        "FROM busybox AS first\nARG A\nCOPY src/*.c /\nFROM busybox AS other\nCOPY missing /\nFROM first\nRUN true\n",
+    );
     bench.write("src/a.c", "a").write("src/b.h", "b");
     let seen = bench.observe(&bench.decl()).unwrap_or_else(|e| panic!("{}", chain(&e)));
     let names: Vec<String> = seen.inputs.keys().map(|i| i.to_string()).collect();

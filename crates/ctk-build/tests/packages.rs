@@ -74,7 +74,8 @@ fn the_package_manager_works_inside() {
     // What the host lent is seen while it runs, and is not in the image.
     let tree = bench.tree(&built);
     let here = tree.list("/etc/apt/sources.list.d").unwrap();
-    let host = std::fs::read_dir("/etc/apt/sources.list.d").map(|d| d.flatten().map(|e| e.file_name()).collect::<Vec<_>>());
+    let host =
+        std::fs::read_dir("/etc/apt/sources.list.d").map(|d| d.flatten().map(|e| e.file_name()).collect::<Vec<_>>());
     for name in host.unwrap_or_default() {
         assert!(!here.contains(&name.as_encoded_bytes().to_vec()), "{name:?}");
     }

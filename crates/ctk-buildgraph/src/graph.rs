@@ -83,7 +83,8 @@ impl Graph {
 
     /// What the vertices `target` needs read of local contexts, sorted, each once.
     pub fn selections(&self, target: VertexId) -> Vec<Selection> {
-        let mut all: Vec<Selection> = self.reachable(target).into_iter().flat_map(|id| self.get(id).op.selections().cloned()).collect();
+        let mut all: Vec<Selection> =
+            self.reachable(target).into_iter().flat_map(|id| self.get(id).op.selections().cloned()).collect();
         all.sort();
         all.dedup();
         all

@@ -23,11 +23,15 @@ mod words;
 pub use codes::CODES;
 pub use graph::{Graph, Vertex, VertexId};
 pub use key::{Key, KeyHasher, Sources};
-pub use lower::{Bases, BaseImage, ContextKind, Image, ImageHistory, LowerRequest, Lowered, Lowering, Need, ParseTrigger, lower, selections};
+pub use lower::{
+    BaseImage, Bases, ContextKind, Image, ImageHistory, LowerRequest, Lowered, Lowering, Need, ParseTrigger, lower,
+    selections,
+};
 pub use op::{
-    Access, BaseName, BaseRequest, Exec, ExecMount, FileAction, Follow, MountKind, NetworkMode, Op, Owner, Selection, Sharing,
+    Access, BaseName, BaseRequest, Exec, ExecMount, FileAction, Follow, MountKind, NetworkMode, Op, Owner, Selection,
+    Sharing,
 };
 pub use recipe::{
-    Arg, Command, Copy, CopySource, Escape, Expansion, From, Health, Heredoc, Instruction, PackagesSpec, Recipe, RecipeStage, Run,
-    RunHeredoc, RunMount, RunMountKind, Statement, UserEntry,
+    Arg, Command, Copy, CopySource, Escape, Expansion, From, Health, Heredoc, Instruction, PackagesSpec, Recipe,
+    RecipeStage, Run, RunHeredoc, RunMount, RunMountKind, Statement, UserEntry,
 };

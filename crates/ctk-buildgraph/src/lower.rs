@@ -16,8 +16,8 @@ use ctk_syntax::{Diagnostic, Diagnostics, Span, nearest};
 use crate::stage::{DEFAULT_PATH, Stage};
 use crate::words::{Variables, is_required};
 use crate::{
-    BaseName, BaseRequest, Copy, Escape, Expansion, From, Graph, Instruction, Op, PackagesSpec, Recipe,
-    Selection, Statement, Vertex, VertexId, codes,
+    BaseName, BaseRequest, Copy, Escape, Expansion, From, Graph, Instruction, Op, PackagesSpec, Recipe, Selection,
+    Statement, Vertex, VertexId, codes,
 };
 
 /// Base images by what was asked for.
@@ -198,8 +198,15 @@ impl<'a> Walk<'a> {
     fn new(recipe: &'a Recipe, request: &'a LowerRequest<'a>) -> Walk<'a> {
         let slots = recipe.stages.iter().map(|_| Slot::New).collect();
         let diagnostics = Diagnostics::new();
-        let mut walk =
-            Walk { recipe, request, globals: Vec::new(), slots, graph: Graph::default(), needs: Vec::new(), diagnostics };
+        let mut walk = Walk {
+            recipe,
+            request,
+            globals: Vec::new(),
+            slots,
+            graph: Graph::default(),
+            needs: Vec::new(),
+            diagnostics,
+        };
         walk.read_globals();
         walk
     }
@@ -245,7 +252,13 @@ impl<'a> Walk<'a> {
 
     /// The expanded text and whether an unset variable was in it. A variable that only an unknown base could set is
     /// no mistake.
-    fn expand(&mut self, text: &str, lookup: &dyn Fn(&str) -> Option<String>, known: bool, origin: Option<Span>) -> (String, bool) {
+    fn expand(
+        &mut self,
+        text: &str,
+        lookup: &dyn Fn(&str) -> Option<String>,
+        known: bool,
+        origin: Option<Span>,
+    ) -> (String, bool) {
         let Some(escape) = self.escape() else { return (text.to_owned(), false) };
         let mut variables = Variables::new(lookup);
         match variables.word(text, escape) {
@@ -293,7 +306,12 @@ impl<'a> Walk<'a> {
             Slot::Done(stage) => return stage.as_deref().cloned(),
             Slot::Open => {
                 let label = self.label(index);
-                self.error(codes::STAGE_CYCLE, format!("stage `{label}` needs itself"), wanted_by, "this closes the circle");
+                self.error(
+                    codes::STAGE_CYCLE,
+                    format!("stage `{label}` needs itself"),
+                    wanted_by,
+                    "this closes the circle",
+                );
                 return None;
             }
             Slot::New => self.slots[index] = Slot::Open,
@@ -505,8 +523,11 @@ impl<'a> Walk<'a> {
                 let signal = self.text(stage, signal, origin);
                 let number = signal.parse::<u8>().is_ok_and(|n| (1..=64).contains(&n));
                 let word = signal.strip_prefix("SIG").unwrap_or(&signal);
-                if !number && !(!word.is_empty() && word.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b"+-".contains(&b))) {
-                    let message = format!("`{signal}` is no signal; expected a name such as `SIGTERM` or a number from 1 to 64");
+                let name = !word.is_empty()
+                    && word.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b"+-".contains(&b));
+                if !number && !name {
+                    let message =
+                        format!("`{signal}` is no signal; expected a name such as `SIGTERM` or a number from 1 to 64");
                     self.error(codes::BAD_SIGNAL, message, origin, "");
                 }
                 stage.stop_signal(&signal);
@@ -561,7 +582,12 @@ impl<'a> Walk<'a> {
         let empty = matches!(self.graph.get(stage.vertex).op, Op::Scratch);
         if !empty {
             let message = "`packages` needs an empty tree, and this stage has files already";
-            return self.error(codes::PACKAGES_ON_BASE, message, statement.origin, "put it first, in a stage without `from`");
+            return self.error(
+                codes::PACKAGES_ON_BASE,
+                message,
+                statement.origin,
+                "put it first, in a stage without `from`",
+            );
         }
         let name = stage.label.clone();
         let Some(locked) = self.request.packages.get(&name).cloned() else {
@@ -578,7 +604,13 @@ impl<'a> Walk<'a> {
     }
 
     /// A vertex to take files from, with the config-less rest.
-    fn tree(&mut self, from: &From, platform: &Platform, index: usize, origin: Option<Span>) -> Option<(VertexId, Option<String>)> {
+    fn tree(
+        &mut self,
+        from: &From,
+        platform: &Platform,
+        index: usize,
+        origin: Option<Span>,
+    ) -> Option<(VertexId, Option<String>)> {
         let resolved = match from {
             From::Text(name) => match name.parse::<usize>().ok() {
                 Some(number) if number < self.recipe.stages.len() => Origin::Stage(number),
@@ -625,4 +657,3 @@ fn port_range(word: &str) -> Option<Vec<String>> {
     let (first, last) = (first.parse::<u16>().ok()?, last.parse::<u16>().ok()?);
     (first <= last && first > 0).then(|| (first..=last).map(|port| format!("{port}/{protocol}")).collect())
 }
-

@@ -5,9 +5,7 @@
 use ctk_oci::{ContainerConfig, Empty, Healthcheck, Platform};
 use ctk_syntax::Span;
 
-use crate::{
-    Command, Exec, FileAction, Graph, Health, ImageHistory, Op, Owner, UserEntry, Vertex, VertexId,
-};
+use crate::{Command, Exec, FileAction, Graph, Health, ImageHistory, Op, Owner, UserEntry, Vertex, VertexId};
 
 /// `PATH` where the base says nothing, as BuildKit and Docker have it.
 pub(crate) const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -72,7 +70,15 @@ impl Stage {
         if directory && clean != "/" { clean + "/" } else { clean }
     }
 
-    fn push(&mut self, graph: &mut Graph, op: Op, more: Vec<VertexId>, text: &str, created_by: String, origin: Option<Span>) {
+    fn push(
+        &mut self,
+        graph: &mut Graph,
+        op: Op,
+        more: Vec<VertexId>,
+        text: &str,
+        created_by: String,
+        origin: Option<Span>,
+    ) {
         self.step += 1;
         let name = format!("[{} {}/{}] {}", self.label, self.step, self.steps.max(self.step), one_line(text));
         let mut inputs = vec![self.vertex];
@@ -85,7 +91,15 @@ impl Stage {
         self.history.push(ImageHistory::Empty { created_by });
     }
 
-    pub(crate) fn exec(&mut self, graph: &mut Graph, exec: Exec, inputs: Vec<VertexId>, shown: &str, text: &str, origin: Option<Span>) {
+    pub(crate) fn exec(
+        &mut self,
+        graph: &mut Graph,
+        exec: Exec,
+        inputs: Vec<VertexId>,
+        shown: &str,
+        text: &str,
+        origin: Option<Span>,
+    ) {
         let args: Vec<String> = self.run_args().map(|(n, v)| format!("{n}={v}")).collect();
         let created_by = match args.len() {
             0 => format!("RUN {shown}"),
@@ -104,7 +118,16 @@ impl Stage {
     }
 
     #[allow(clippy::too_many_arguments)]
-    pub(crate) fn files(&mut self, graph: &mut Graph, actions: Vec<FileAction>, link: bool, inputs: Vec<VertexId>, text: &str, created_by: String, origin: Option<Span>) {
+    pub(crate) fn files(
+        &mut self,
+        graph: &mut Graph,
+        actions: Vec<FileAction>,
+        link: bool,
+        inputs: Vec<VertexId>,
+        text: &str,
+        created_by: String,
+        origin: Option<Span>,
+    ) {
         self.push(graph, Op::File { actions, link }, inputs, text, created_by, origin);
     }
 
@@ -283,9 +306,13 @@ mod tests {
 
     #[test]
     fn paths_are_clean_and_absolute() {
-        for (base, path, expected) in
-            [("/", "a/./b//c", "/a/b/c"), ("/x", "../../a", "/a"), ("/x", "/y/..", "/"), ("/x", ".", "/x"), ("/", "", "/")]
-        {
+        for (base, path, expected) in [
+            ("/", "a/./b//c", "/a/b/c"),
+            ("/x", "../../a", "/a"),
+            ("/x", "/y/..", "/"),
+            ("/x", ".", "/x"),
+            ("/", "", "/"),
+        ] {
             assert_eq!(clean(base, path), expected, "{base} {path}");
         }
     }

@@ -36,7 +36,8 @@ pub(crate) fn read(id: SourceId, text: &str, diagnostics: &mut Diagnostics) -> (
                 "`" => directives.escape = Escape::Backtick,
                 _ => {
                     let message = format!("escape character `{value}` is not possible");
-                    diagnostics.push(Diagnostic::error(codes::BAD_DIRECTIVE, message).at(span, "expected `\\` or `` ` ``"));
+                    diagnostics
+                        .push(Diagnostic::error(codes::BAD_DIRECTIVE, message).at(span, "expected `\\` or `` ` ``"));
                 }
             },
             _ => break,

@@ -39,7 +39,8 @@ impl Ignore {
 
     /// These patterns.
     pub fn new<'a>(patterns: impl IntoIterator<Item = &'a str>) -> Ignore {
-        let patterns: Vec<Pattern> = patterns.into_iter().take(limits::IGNORE_PATTERNS).filter_map(Pattern::new).collect();
+        let patterns: Vec<Pattern> =
+            patterns.into_iter().take(limits::IGNORE_PATTERNS).filter_map(Pattern::new).collect();
         let negations = patterns.iter().any(|p| p.negated);
         Ignore { patterns, negations }
     }

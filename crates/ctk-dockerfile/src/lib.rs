@@ -64,14 +64,17 @@ pub fn parse(sources: &Sources, id: SourceId) -> (Dockerfile, Diagnostics) {
                 }
                 None => {
                     let message = format!("{keyword} before the first FROM");
-                    diagnostics.push(Diagnostic::error(codes::BEFORE_FROM, message).at(logical.span, "only ARG may stand here"));
+                    diagnostics.push(
+                        Diagnostic::error(codes::BEFORE_FROM, message).at(logical.span, "only ARG may stand here"),
+                    );
                 }
             },
         }
     }
     if recipe.stages.is_empty() && !diagnostics.has_errors() {
         let end = Span::new(id, text.len(), text.len());
-        diagnostics.push(Diagnostic::error(codes::NO_FROM, "this Dockerfile has no FROM").at(end, "expected `FROM image`"));
+        diagnostics
+            .push(Diagnostic::error(codes::NO_FROM, "this Dockerfile has no FROM").at(end, "expected `FROM image`"));
     }
     diagnostics.sort();
     (Dockerfile { recipe, directives }, diagnostics)
@@ -118,7 +121,8 @@ pub fn parse_trigger(text: &str) -> Result<Statement, String> {
 
 /// The nearest keyword to `word`, in upper case.
 fn nearest_keyword(word: &str) -> Option<&'static str> {
-    nearest(&word.to_ascii_uppercase(), KEYWORDS.iter().copied()).and_then(|n| KEYWORDS.iter().copied().find(|k| *k == n))
+    nearest(&word.to_ascii_uppercase(), KEYWORDS.iter().copied())
+        .and_then(|n| KEYWORDS.iter().copied().find(|k| *k == n))
 }
 
 /// Shared by instructions that make a value of a name.

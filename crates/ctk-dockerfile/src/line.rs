@@ -58,7 +58,11 @@ impl<'a> Line<'a> {
                 [] => "it has no flags".to_owned(),
                 known => format!("it has {}", known.iter().map(|k| format!("--{k}")).collect::<Vec<_>>().join(", ")),
             };
-            self.diagnostics.push(Diagnostic::error(codes::UNKNOWN_FLAG, message).at_or_nearest(span, near.as_deref(), otherwise));
+            self.diagnostics.push(Diagnostic::error(codes::UNKNOWN_FLAG, message).at_or_nearest(
+                span,
+                near.as_deref(),
+                otherwise,
+            ));
         }
     }
 
@@ -72,7 +76,12 @@ impl<'a> Line<'a> {
         match first.value {
             Some(value) => Some((value, first.range)),
             None => {
-                self.error(codes::BAD_FLAG, format!("flag `--{name}` needs a value"), first.range, format!("expected `--{name}=…`"));
+                self.error(
+                    codes::BAD_FLAG,
+                    format!("flag `--{name}` needs a value"),
+                    first.range,
+                    format!("expected `--{name}=…`"),
+                );
                 None
             }
         }
@@ -106,7 +115,12 @@ impl<'a> Line<'a> {
             None | Some("true" | "1") => Some(true),
             Some("false" | "0") => Some(false),
             Some(other) => {
-                self.error(codes::BAD_FLAG, format!("flag `--{name}` cannot be `{other}`"), flag.range, "expected `true` or `false`");
+                self.error(
+                    codes::BAD_FLAG,
+                    format!("flag `--{name}` cannot be `{other}`"),
+                    flag.range,
+                    "expected `true` or `false`",
+                );
                 None
             }
         }
@@ -184,7 +198,8 @@ impl<'a> Line<'a> {
         }
         let rest = self.some_rest(what)?;
         if rest.starts_with('[') && rest.ends_with(']') && !rest.starts_with("[ ") && !rest.starts_with("[[") {
-            let message = format!("{} has brackets but is no JSON array of strings, so a shell will run it", self.keyword());
+            let message =
+                format!("{} has brackets but is no JSON array of strings, so a shell will run it", self.keyword());
             let span = self.logical.span_of(self.rest_range());
             self.diagnostics.push(Diagnostic::warning(codes::BAD_JSON, message).at(span, "strings need double quotes"));
         }
@@ -203,7 +218,13 @@ impl<'a> Line<'a> {
         self.diagnostics.push(Diagnostic::error(codes::MISSING_ARGUMENT, message).at(span, format!("expected {what}")));
     }
 
-    pub fn error(&mut self, code: &'static str, message: impl Into<String>, range: Range<usize>, label: impl Into<String>) {
+    pub fn error(
+        &mut self,
+        code: &'static str,
+        message: impl Into<String>,
+        range: Range<usize>,
+        label: impl Into<String>,
+    ) {
         let span = self.logical.span_of(range);
         self.diagnostics.push(Diagnostic::error(code, message).at(span, label));
     }

@@ -25,7 +25,8 @@ impl Logical {
     /// The source's place of a range of `text`.
     pub fn span_of(&self, range: std::ops::Range<usize>) -> Span {
         let place = |at: usize| {
-            let (logical, source) = self.map.iter().rev().find(|(logical, _)| *logical <= at).copied().unwrap_or((0, self.span.start));
+            let (logical, source) =
+                self.map.iter().rev().find(|(logical, _)| *logical <= at).copied().unwrap_or((0, self.span.start));
             source + (at - logical)
         };
         let start = place(range.start);
@@ -41,7 +42,13 @@ impl Logical {
 }
 
 /// The logical lines of `text` from byte `start` on.
-pub(crate) fn split(id: SourceId, text: &str, start: usize, escape: Escape, diagnostics: &mut Diagnostics) -> Vec<Logical> {
+pub(crate) fn split(
+    id: SourceId,
+    text: &str,
+    start: usize,
+    escape: Escape,
+    diagnostics: &mut Diagnostics,
+) -> Vec<Logical> {
     let mut lines = Lines { text, at: start };
     let mut all = Vec::new();
     while let Some((at, line)) = lines.next() {
@@ -50,8 +57,12 @@ pub(crate) fn split(id: SourceId, text: &str, start: usize, escape: Escape, diag
             continue;
         }
         let begin = at + (line.len() - trimmed.len());
-        let mut logical =
-            Logical { text: String::new(), map: vec![(0, begin)], span: Span::new(id, begin, begin), heredocs: Vec::new() };
+        let mut logical = Logical {
+            text: String::new(),
+            map: vec![(0, begin)],
+            span: Span::new(id, begin, begin),
+            heredocs: Vec::new(),
+        };
         let (mut piece, mut more) = continued(trimmed, escape);
         logical.text.push_str(piece);
         logical.span.end = begin + piece.trim_end().len();
@@ -63,7 +74,11 @@ pub(crate) fn split(id: SourceId, text: &str, start: usize, escape: Escape, diag
             }
             if bare.is_empty() {
                 let diagnostic = Diagnostic::warning(codes::EMPTY_CONTINUATION, "an empty line inside an instruction");
-                diagnostics.push(diagnostic.at(Span::new(id, at, at), "").hint("remove it; later versions may end the instruction here"));
+                diagnostics.push(
+                    diagnostic
+                        .at(Span::new(id, at, at), "")
+                        .hint("remove it; later versions may end the instruction here"),
+                );
                 continue;
             }
             (piece, more) = continued(line, escape);
@@ -136,7 +151,8 @@ fn documents(logical: &mut Logical, lines: &mut Lines<'_>, escape: Escape, diagn
         if !closed {
             let message = format!("here-document `{name}` never ends");
             let span = logical.span_of(at..at + word.len());
-            diagnostics.push(Diagnostic::error(codes::BAD_HEREDOC, message).at(span, format!("expected a line `{name}`")));
+            diagnostics
+                .push(Diagnostic::error(codes::BAD_HEREDOC, message).at(span, format!("expected a line `{name}`")));
         }
         logical.heredocs.push(RunHeredoc { document: Heredoc { name, content, expand }, word, raw });
     }

@@ -48,7 +48,8 @@ fn explain(text: &str) -> String {
 
 fn mean(sources: &Sources, recipe: &ctk_buildgraph::Recipe, text: &str) -> String {
     let option = |word: &str| text.lines().filter_map(|l| l.strip_prefix(word)).map(str::trim).collect::<Vec<_>>();
-    let args = option("#@arg ").into_iter().filter_map(|a| a.split_once('=')).map(|(n, v)| (n.to_owned(), v.to_owned()));
+    let args =
+        option("#@arg ").into_iter().filter_map(|a| a.split_once('=')).map(|(n, v)| (n.to_owned(), v.to_owned()));
     let mut request = LowerRequest {
         platform: Platform::new("linux", "arm64"),
         build_platform: Platform::new("linux", "amd64"),

@@ -66,21 +66,27 @@ impl Image<'_> {
         let children = reader.children();
         reader.finish();
         if let Some(dockerfile) = &dockerfile {
-            decl.source = RecipeSource::Dockerfile { path: self.path(&dockerfile.value), origin: Some(dockerfile.span) };
+            decl.source =
+                RecipeSource::Dockerfile { path: self.path(&dockerfile.value), origin: Some(dockerfile.span) };
             if let Some(base) = base {
                 let message = "`from` and `dockerfile` exclude each other";
-                self.diagnostics.push(Diagnostic::error(codes::CONFLICT, message).at(base.span, "the Dockerfile says its own FROM"));
+                self.diagnostics.push(
+                    Diagnostic::error(codes::CONFLICT, message).at(base.span, "the Dockerfile says its own FROM"),
+                );
             }
         }
         if let Some(main) = main {
             let path = self.path(&main.value);
-            decl.contexts.insert(String::new(), ContextDecl::Directory { path, ignore: Vec::new(), origin: Some(main.span) });
+            decl.contexts
+                .insert(String::new(), ContextDecl::Directory { path, ignore: Vec::new(), origin: Some(main.span) });
         }
         decl.target = target.map(|t| t.value);
         for child in children {
             match child.name.value.as_str() {
                 "context" => self.context(child, &mut decl),
-                "arg" if dockerfile.is_some() || !ctk_project::stages(resource).is_empty() => self.arg(child, &mut decl),
+                "arg" if dockerfile.is_some() || !ctk_project::stages(resource).is_empty() => {
+                    self.arg(child, &mut decl)
+                }
                 "secret" => self.secret(child, &mut decl),
                 "platforms" | "description" => {}
                 "ssh" => self.not_supported(child),

@@ -32,7 +32,8 @@ impl Image<'_> {
         }
         if let Some(child) = reader.opt_child("scripts") {
             let mut inner = reader.child(child);
-            spec.scripts = inner.arg_one_of("`run` or `none`", &[("run", true), ("none", false)]).is_none_or(|s| s.value);
+            spec.scripts =
+                inner.arg_one_of("`run` or `none`", &[("run", true), ("none", false)]).is_none_or(|s| s.value);
             inner.finish();
         }
         if let Some(child) = reader.opt_child("recommends") {

@@ -101,7 +101,11 @@ impl Image<'_> {
         let target = reader.arg_str("a path");
         let size_bytes = reader.opt_prop_size("size").map(|s| s.value);
         reader.finish();
-        Some(RunMount { target: Some(target?.value), access: Access::ReadWrite, kind: RunMountKind::Tmpfs { size_bytes } })
+        Some(RunMount {
+            target: Some(target?.value),
+            access: Access::ReadWrite,
+            kind: RunMountKind::Tmpfs { size_bytes },
+        })
     }
 }
 

@@ -72,7 +72,8 @@ impl Image<'_> {
         reader.finish();
         if pairs.is_empty() {
             let message = format!("`{}` needs at least one name and value", node.name);
-            self.diagnostics.push(Diagnostic::error(codes::EMPTY, message).at(node.name.span, "expected `NAME=\"value\"`"));
+            self.diagnostics
+                .push(Diagnostic::error(codes::EMPTY, message).at(node.name.span, "expected `NAME=\"value\"`"));
             return None;
         }
         Some(pairs)
@@ -90,7 +91,10 @@ impl Image<'_> {
         let text = self.word(node, "an instruction as in a Dockerfile")?;
         if let Err(error) = ctk_dockerfile::parse_trigger(&text) {
             let message = format!("this trigger cannot be read: {error}");
-            self.diagnostics.push(Diagnostic::error(codes::BAD_TRIGGER, message).at(node.span, "expected an instruction as in a Dockerfile"));
+            self.diagnostics.push(
+                Diagnostic::error(codes::BAD_TRIGGER, message)
+                    .at(node.span, "expected an instruction as in a Dockerfile"),
+            );
             return None;
         }
         Some(Instruction::Onbuild(text))
@@ -110,18 +114,23 @@ impl Image<'_> {
         let Some(uid) = uid else {
             if gid.is_some() || home.is_some() || shell.is_some() {
                 let message = "`gid`, `home` and `shell` are for a new account, which needs a `uid`";
-                self.diagnostics.push(Diagnostic::error(codes::CONFLICT, message).at(node.name.span, "expected `uid=…`"));
+                self.diagnostics
+                    .push(Diagnostic::error(codes::CONFLICT, message).at(node.name.span, "expected `uid=…`"));
             }
             return Some(Instruction::User(name));
         };
         let plain = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b));
         if !plain {
             let message = format!("`{name}` cannot name an account");
-            self.diagnostics.push(Diagnostic::error(codes::BAD_NAME, message).at(node.span, "expected letters, digits, `_`, `-`, `.`"));
+            self.diagnostics.push(
+                Diagnostic::error(codes::BAD_NAME, message).at(node.span, "expected letters, digits, `_`, `-`, `.`"),
+            );
             return None;
         }
         let uid = uid.value as u32;
-        let text = |found: Option<ctk_syntax::Spanned<String>>, default: &str| found.map_or_else(|| default.to_owned(), |t| t.value);
+        let text = |found: Option<ctk_syntax::Spanned<String>>, default: &str| {
+            found.map_or_else(|| default.to_owned(), |t| t.value)
+        };
         Some(Instruction::UserEntry(UserEntry {
             uid,
             gid: gid.map_or(uid, |g| g.value as u32),

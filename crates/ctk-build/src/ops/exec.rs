@@ -63,7 +63,7 @@ impl Work<'_> {
         let start = |source| BuildError::Start {
             command: self.vertex.name.clone(),
             place: self.job.loaded.place(self.vertex.origin, self.job.request.world.sources),
-            source,
+            source: Box::new(source),
         };
         let last: Arc<Mutex<VecDeque<String>>> = Arc::default();
         let (sender, receiver) = std::sync::mpsc::channel::<(Stream, String)>();

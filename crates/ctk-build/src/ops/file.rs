@@ -24,7 +24,12 @@ struct Source<'a> {
 }
 
 impl Work<'_> {
-    pub(super) fn file(&self, actions: &[FileAction], link: bool, key: &LayerKey) -> Result<Option<LayerKey>, BuildError> {
+    pub(super) fn file(
+        &self,
+        actions: &[FileAction],
+        link: bool,
+        key: &LayerKey,
+    ) -> Result<Option<LayerKey>, BuildError> {
         let workspace = if link { self.job.request.world.snapshots.begin(&[])? } else { self.workspace()? };
         {
             let root = workspace.open_root()?;
@@ -100,20 +105,35 @@ impl Work<'_> {
             if *extract && !directory && self.extract(root, dest, source, found, given.then_some(owner))? {
                 continue;
             }
-            let allowed: HashSet<&[u8]> = found.entries.iter().map(|e| below(&found.path, &e.path).as_bytes()).collect();
+            let allowed: HashSet<&[u8]> =
+                found.entries.iter().map(|e| below(&found.path, &e.path).as_bytes()).collect();
             let filter = |path: &[u8], _: bool| if allowed.contains(path) { Verdict::Take } else { Verdict::Skip };
-            let options =
-                CopyOptions { owner: Some(owner), mode, mtime, follow: true, xattrs: !source.local, filter: Some(&filter) };
+            let options = CopyOptions {
+                owner: Some(owner),
+                mode,
+                mtime,
+                follow: true,
+                xattrs: !source.local,
+                filter: Some(&filter),
+            };
             copy::copy_into(root, path.as_bytes(), source.root, found.path.as_bytes(), &options, self.cancel)?;
         }
         Ok(())
     }
 
     /// Unpacks an archive, if it is one.
-    fn extract(&self, root: BorrowedFd<'_>, dest: &str, source: &Source<'_>, found: &Found, owner: Option<(u32, u32)>) -> Result<bool, BuildError> {
+    fn extract(
+        &self,
+        root: BorrowedFd<'_>,
+        dest: &str,
+        source: &Source<'_>,
+        found: &Found,
+        owner: Option<(u32, u32)>,
+    ) -> Result<bool, BuildError> {
         let open = || -> Result<std::fs::File, BuildError> {
             let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-            let fd = openat2(source.root, found.path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty(), resolve);
+            let fd =
+                openat2(source.root, found.path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty(), resolve);
             Ok(fd.map_err(|e| BuildError::read("open", &found.path)(e.into()))?.into())
         };
         if found.entries.is_empty() || !copy::is_archive(open()?) {
@@ -124,7 +144,15 @@ impl Work<'_> {
     }
 
     /// Adds an account where there is none of that name.
-    fn add_user(&self, root: BorrowedFd<'_>, name: &str, uid: u32, gid: u32, home: &str, shell: &str) -> Result<(), BuildError> {
+    fn add_user(
+        &self,
+        root: BorrowedFd<'_>,
+        name: &str,
+        uid: u32,
+        gid: u32,
+        home: &str,
+        shell: &str,
+    ) -> Result<(), BuildError> {
         let lines = [
             ("/etc/passwd", format!("{name}:x:{uid}:{gid}:{name}:{home}:{shell}\n"), 0o644, true),
             ("/etc/group", format!("{name}:x:{gid}:\n"), 0o644, true),
@@ -138,7 +166,9 @@ impl Work<'_> {
             let taken = text.lines().find(|l| l.split(':').next() == Some(name)).map(str::to_owned);
             if let Some(taken) = taken {
                 if path == "/etc/passwd" && taken.split(':').nth(2) != Some(uid.to_string().as_str()) {
-                    return Err(BuildError::BadOption(format!("user `{name}` exists already with another uid: `{taken}`")));
+                    return Err(BuildError::BadOption(format!(
+                        "user `{name}` exists already with another uid: `{taken}`"
+                    )));
                 }
                 continue;
             }
@@ -182,7 +212,9 @@ fn lookup(root: BorrowedFd<'_>, owner: &Option<Owner>) -> Result<(u32, u32), Bui
 fn parse_mode(text: &str) -> Result<u32, BuildError> {
     match u32::from_str_radix(text, 8) {
         Ok(mode) if mode <= 0o7777 => Ok(mode),
-        _ if text.contains(['+', '-', '=']) => Err(BuildError::NotSupported { what: format!("the symbolic mode `{text}`") }),
+        _ if text.contains(['+', '-', '=']) => {
+            Err(BuildError::NotSupported { what: format!("the symbolic mode `{text}`") })
+        }
         _ => Err(BuildError::BadOption(format!("`{text}` is no mode; expected octal digits, such as `755`"))),
     }
 }
@@ -196,7 +228,11 @@ fn is_directory(root: BorrowedFd<'_>, path: &str) -> bool {
 
 /// `dest`, or `name` in it if it is a directory or says so.
 fn into_directory(root: BorrowedFd<'_>, dest: &str, name: &str) -> String {
-    if dest.ends_with('/') || is_directory(root, dest) { format!("{}/{name}", dest.trim_end_matches('/')) } else { dest.to_owned() }
+    if dest.ends_with('/') || is_directory(root, dest) {
+        format!("{}/{name}", dest.trim_end_matches('/'))
+    } else {
+        dest.to_owned()
+    }
 }
 
 /// A path below a source, relative to it.
@@ -215,4 +251,3 @@ fn kept_path<'p>(path: &'p str, pattern: &str) -> &'p str {
     }
     path
 }
-

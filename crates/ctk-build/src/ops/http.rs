@@ -11,7 +11,13 @@ use crate::BuildError;
 use crate::limits::DOWNLOAD_BYTES;
 
 impl Work<'_> {
-    pub(super) fn http(&self, url: &str, file_name: &str, checksum: Option<&Digest>, key: &LayerKey) -> Result<Option<LayerKey>, BuildError> {
+    pub(super) fn http(
+        &self,
+        url: &str,
+        file_name: &str,
+        checksum: Option<&Digest>,
+        key: &LayerKey,
+    ) -> Result<Option<LayerKey>, BuildError> {
         let workspace = self.job.request.world.snapshots.begin(&[])?;
         let path = workspace.upper().join(file_name);
         let mut file = std::fs::File::create(&path).map_err(BuildError::read("create", &path))?;
@@ -23,7 +29,12 @@ impl Work<'_> {
         self.commit(workspace, key)
     }
 
-    async fn download(&self, url: &str, file: &mut std::fs::File, checksum: Option<&Digest>) -> Result<Digest, BuildError> {
+    async fn download(
+        &self,
+        url: &str,
+        file: &mut std::fs::File,
+        checksum: Option<&Digest>,
+    ) -> Result<Digest, BuildError> {
         let failed = |reason: String| BuildError::Download { url: url.to_owned(), reason };
         let client = ctk_http::client(self.job.request.world.http).map_err(|e| failed(e.to_string()))?;
         let mut response = client.get(url).send().await.map_err(|e| failed(chain(&e)))?;

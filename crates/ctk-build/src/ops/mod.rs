@@ -86,7 +86,9 @@ impl Work<'_> {
             if world.snapshots.has(key)? {
                 continue;
             }
-            let holds = |b: &&std::sync::Arc<crate::base::Base>| b.config.rootfs.diff_ids.iter().any(|d| LayerKey::diff(d) == *key);
+            let holds = |b: &&std::sync::Arc<crate::base::Base>| {
+                b.config.rootfs.diff_ids.iter().any(|d| LayerKey::diff(d) == *key)
+            };
             let Some(base) = self.job.plan.bases.iter().find(holds) else { continue };
             let _lock = world.store.lock(&format!("unpack {}", base.descriptor.digest), self.cancel)?;
             fetch_layers(base, world)?;

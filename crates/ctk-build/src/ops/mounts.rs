@@ -29,7 +29,8 @@ pub(super) struct Mounts {
 
 impl Mounts {
     pub fn prepare(work: &Work<'_>, exec: &Exec) -> Result<Mounts, BuildError> {
-        let mut mounts = Mounts { list: Vec::new(), env: Vec::new(), _scratch: Vec::new(), _locks: Vec::new(), _secrets: None };
+        let mut mounts =
+            Mounts { list: Vec::new(), env: Vec::new(), _scratch: Vec::new(), _locks: Vec::new(), _secrets: None };
         for mount in &exec.mounts {
             let target = mount.target.as_deref();
             let write = mount.access == Access::ReadWrite;
@@ -73,7 +74,9 @@ impl Mounts {
                         mounts.bind(&path, target, "ro");
                     }
                 }
-                MountKind::Bind { input, source, selection } => mounts.files(work, *input, source, selection.as_ref(), target, write)?,
+                MountKind::Bind { input, source, selection } => {
+                    mounts.files(work, *input, source, selection.as_ref(), target, write)?
+                }
             }
         }
         Ok(mounts)
@@ -116,17 +119,28 @@ impl Mounts {
                 (Some(tree), std::sync::Arc::new(context), std::sync::Arc::new(found))
             }
         };
-        let root = rustix::fs::open(scratch.path(), rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty());
+        let root = rustix::fs::open(
+            scratch.path(),
+            rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC,
+            rustix::fs::Mode::empty(),
+        );
         let root = root.map_err(|e| BuildError::read("open", scratch.path())(e.into()))?;
         for found in found.iter() {
             let inside = |path: &str| path.strip_prefix(&found.path).unwrap_or(path).trim_start_matches('/').to_owned();
-            let allowed: std::collections::HashSet<Vec<u8>> = found.entries.iter().map(|e| inside(&e.path).into_bytes()).collect();
+            let allowed: std::collections::HashSet<Vec<u8>> =
+                found.entries.iter().map(|e| inside(&e.path).into_bytes()).collect();
             let filter = |path: &[u8], _: bool| if allowed.contains(path) { Verdict::Take } else { Verdict::Skip };
             if found.entries.first().is_some_and(|e| e.kind == EntryKind::Directory) {
                 fs::create_dir_all(&place).map_err(BuildError::read("create", &place))?;
             }
-            let options =
-                CopyOptions { owner: None, mode: None, mtime: Mtime::Keep, follow: true, xattrs: true, filter: Some(&filter) };
+            let options = CopyOptions {
+                owner: None,
+                mode: None,
+                mtime: Mtime::Keep,
+                follow: true,
+                xattrs: true,
+                filter: Some(&filter),
+            };
             use std::os::fd::AsFd;
             copy_into(root.as_fd(), b"/files", context.root(), found.path.as_bytes(), &options, work.cancel)?;
         }
@@ -137,7 +151,13 @@ impl Mounts {
 }
 
 /// A cache directory and the lock that says who uses it.
-fn cache(work: &Work<'_>, id: &str, sharing: Sharing, mode: u32, owner: (u32, u32)) -> Result<(PathBuf, File), BuildError> {
+fn cache(
+    work: &Work<'_>,
+    id: &str,
+    sharing: Sharing,
+    mode: u32,
+    owner: (u32, u32),
+) -> Result<(PathBuf, File), BuildError> {
     /// Private caches of one name: as many as a machine would ever run side by side.
     const PRIVATE_MAX: usize = 1000;
     let root = work.job.request.world.store.root().join("cache");
@@ -184,7 +204,8 @@ fn cache(work: &Work<'_>, id: &str, sharing: Sharing, mode: u32, owner: (u32, u3
     match fs::create_dir(&directory) {
         Ok(()) => {
             chown(&directory, Some(owner.0), Some(owner.1)).map_err(BuildError::read("chown", &directory))?;
-            fs::set_permissions(&directory, Permissions::from_mode(mode)).map_err(BuildError::read("chmod", &directory))?;
+            fs::set_permissions(&directory, Permissions::from_mode(mode))
+                .map_err(BuildError::read("chmod", &directory))?;
         }
         Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
         Err(e) => return Err(BuildError::read("create", directory)(e)),
@@ -238,7 +259,12 @@ fn clear_dead(state: &Path) {
 }
 
 fn write_file(path: &Path, content: &[u8], mode: u32, owner: (u32, u32)) -> Result<(), BuildError> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(BuildError::read("create", path))?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(BuildError::read("create", path))?;
     file.write_all(content).map_err(BuildError::read("write", path))?;
     chown(path, Some(owner.0), Some(owner.1)).map_err(BuildError::read("chown", path))?;
     file.set_permissions(Permissions::from_mode(mode)).map_err(BuildError::read("chmod", path))

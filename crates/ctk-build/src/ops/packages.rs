@@ -14,7 +14,7 @@ use crate::BuildError;
 impl Work<'_> {
     pub(super) fn packages(&self, stage: &str, scripts: bool, key: &LayerKey) -> Result<Option<LayerKey>, BuildError> {
         let world = &self.job.request.world;
-        let failed = |source| BuildError::Packages { stage: stage.to_owned(), source };
+        let failed = |source| BuildError::Packages { stage: stage.to_owned(), source: Box::new(source) };
         let locked = self.job.plan.packages.get(stage).expect("lowered with its locked list");
         let host = (world.host_packages)().map_err(failed)?;
         let mirror = self.job.plan.mirrors.get(stage).and_then(|m| m.as_deref());

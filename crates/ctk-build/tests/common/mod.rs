@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use ctk_build::{BuildError, BuildRequest, Built, ImageDecl, LockView, SecretSource, Secrets, StatIndex, World, build, decode};
+use ctk_build::{
+    BuildError, BuildRequest, Built, ImageDecl, LockView, SecretSource, Secrets, StatIndex, World, build, decode,
+};
 use ctk_oci::{Descriptor, Digest, ImageConfig, Manifest, Platform, Reference};
 use ctk_packages::{HostSources, Locked, PackagesError};
 use ctk_plan::{Address, Cancel, Event, Kind, Reporter, Sink};
@@ -33,7 +35,15 @@ impl Fetch for StoreFetch {
         found.map(|r| r.descriptor).ok_or_else(|| FetchError::NotFound { reference: reference.clone() })
     }
 
-    fn fetch(&self, reference: &Reference, _: Option<&Platform>, _: Depth, _: &Store, _: &Reporter, _: &Cancel) -> Result<Descriptor, FetchError> {
+    fn fetch(
+        &self,
+        reference: &Reference,
+        _: Option<&Platform>,
+        _: Depth,
+        _: &Store,
+        _: &Reporter,
+        _: &Cancel,
+    ) -> Result<Descriptor, FetchError> {
         Err(FetchError::NotFound { reference: reference.clone() })
     }
 }
@@ -156,7 +166,10 @@ impl Bench {
 
     pub fn run(&self, decl: &ImageDecl) -> Result<Built, BuildError> {
         let fetch = StoreFetch(self.store.clone());
-        let host = || HostSources::read(Path::new("/etc/apt"), Path::new("/usr/share/keyrings")) as Result<HostSources, PackagesError>;
+        let host = || {
+            HostSources::read(Path::new("/etc/apt"), Path::new("/usr/share/keyrings"))
+                as Result<HostSources, PackagesError>
+        };
         let reporter = Reporter::new(decl.address.clone(), self.story.clone());
         let http = ctk_http::Options::default();
         let project = self.project();
@@ -236,8 +249,12 @@ impl Bench {
     /// Declares images natively and gives the one named `name`.
     pub fn native(&mut self, text: &str, name: &str) -> ImageDecl {
         let files = ctk_project::MemoryFiles::default();
-        let inputs =
-            ctk_project::Inputs { vars: BTreeMap::new(), env: &|_| None, git: &ctk_project::no_git, default_name: "test".into() };
+        let inputs = ctk_project::Inputs {
+            vars: BTreeMap::new(),
+            env: &|_| None,
+            git: &ctk_project::no_git,
+            default_name: "test".into(),
+        };
         let mut sources = Sources::new();
         let (project, diagnostics) = ctk_project::parse(&mut sources, "containers.kdl", text, &files, &inputs);
         assert!(!diagnostics.has_errors(), "{}", diagnostics.render(&sources, false));

@@ -107,12 +107,19 @@ impl Walk<'_> {
     }
 
     /// The operation for a URL or a repository, with the file's name for a URL.
-    fn remote_op(&mut self, remote: Remote, copy: &Copy, stage: &Stage, statement: &Statement) -> Option<(Op, Option<String>)> {
+    fn remote_op(
+        &mut self,
+        remote: Remote,
+        copy: &Copy,
+        stage: &Stage,
+        statement: &Statement,
+    ) -> Option<(Op, Option<String>)> {
         let checksum = copy.checksum.as_ref().map(|c| self.text(stage, c, statement.origin));
         match remote {
             Remote::Http(url) => {
                 let path = url.split(['?', '#']).next().unwrap_or_default();
-                let file_name = path.splitn(4, '/').nth(3).and_then(|p| p.rsplit('/').next()).unwrap_or_default().to_owned();
+                let file_name =
+                    path.splitn(4, '/').nth(3).and_then(|p| p.rsplit('/').next()).unwrap_or_default().to_owned();
                 if file_name.is_empty() && stage.absolute(&copy.dest).ends_with('/') {
                     let message = format!("cannot tell a file name from `{url}`; name the file in the destination");
                     self.error(codes::BAD_SOURCE, message, statement.origin, "");
@@ -145,7 +152,10 @@ enum Remote {
 fn remote(source: &str) -> Option<Remote> {
     let web = source.starts_with("http://") || source.starts_with("https://");
     let (url, fragment) = source.split_once('#').unwrap_or((source, ""));
-    let git = url.starts_with("git://") || url.starts_with("ssh://") || url.starts_with("git@") || (web && url.ends_with(".git"));
+    let git = url.starts_with("git://")
+        || url.starts_with("ssh://")
+        || url.starts_with("git@")
+        || (web && url.ends_with(".git"));
     if git {
         let (reference, subdir) = fragment.split_once(':').unwrap_or((fragment, ""));
         let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
@@ -154,7 +164,14 @@ fn remote(source: &str) -> Option<Remote> {
     web.then(|| Remote::Http(source.to_owned()))
 }
 
-fn created_by(word: &str, copy: &Copy, owner: &Option<Owner>, mode: &Option<String>, sources: &[String], dest: &str) -> String {
+fn created_by(
+    word: &str,
+    copy: &Copy,
+    owner: &Option<Owner>,
+    mode: &Option<String>,
+    sources: &[String],
+    dest: &str,
+) -> String {
     let mut parts = vec![word.to_owned()];
     parts.extend(owner.iter().map(|o| format!("--chown={}", o.0)));
     parts.extend(mode.iter().map(|m| format!("--chmod={m}")));

@@ -2,13 +2,19 @@
 
 use super::Walk;
 use crate::stage::{Stage, clean, json};
-use crate::{
-    Access, Command, Exec, ExecMount, MountKind, Run, RunMount, RunMountKind, Selection, Statement, VertexId,
-};
+use crate::{Access, Command, Exec, ExecMount, MountKind, Run, RunMount, RunMountKind, Selection, Statement, VertexId};
 
 /// Build arguments that every `RUN` sees when they are given, and that no key and no history holds.
 pub(crate) const PROXY_ARGS: [&str; 10] = [
-    "HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "FTP_PROXY", "ftp_proxy", "NO_PROXY", "no_proxy", "ALL_PROXY",
+    "HTTP_PROXY",
+    "http_proxy",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "FTP_PROXY",
+    "ftp_proxy",
+    "NO_PROXY",
+    "no_proxy",
+    "ALL_PROXY",
     "all_proxy",
 ];
 

@@ -12,7 +12,12 @@ pub(super) fn parse(line: &mut Line<'_>) -> Option<Parsed> {
         let span = line.logical.span_of(range.clone());
         let arg = name_and_default(&word, Some(span));
         if arg.name.is_empty() {
-            line.error(codes::BAD_ARGUMENT, format!("`{word}` has no name"), range, "expected `NAME` or `NAME=default`");
+            line.error(
+                codes::BAD_ARGUMENT,
+                format!("`{word}` has no name"),
+                range,
+                "expected `NAME` or `NAME=default`",
+            );
             continue;
         }
         args.push(arg);

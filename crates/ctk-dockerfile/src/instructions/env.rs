@@ -29,7 +29,12 @@ pub(super) fn pairs(line: &mut Line<'_>) -> Option<Vec<(String, String)>> {
     for (range, word) in words {
         match word.split_once('=') {
             Some((name, value)) if !name.is_empty() => pairs.push((name.to_owned(), value.to_owned())),
-            _ => line.error(codes::BAD_ARGUMENT, format!("`{word}` is no `NAME=value`"), range, "quote a value that holds blanks"),
+            _ => line.error(
+                codes::BAD_ARGUMENT,
+                format!("`{word}` is no `NAME=value`"),
+                range,
+                "quote a value that holds blanks",
+            ),
         }
     }
     Some(pairs)

@@ -32,7 +32,12 @@ pub(super) fn parse(line: &mut Line<'_>) -> Option<Parsed> {
         [(range, _), ..] => {
             let last = words.last().map_or(range.end, |(r, _)| r.end);
             let range = range.start..last;
-            line.error(codes::UNEXPECTED_ARGUMENT, "FROM takes an image and perhaps `AS name`", range, "expected `AS name`");
+            line.error(
+                codes::UNEXPECTED_ARGUMENT,
+                "FROM takes an image and perhaps `AS name`",
+                range,
+                "expected `AS name`",
+            );
         }
     }
     Some(Parsed::Stage(stage))

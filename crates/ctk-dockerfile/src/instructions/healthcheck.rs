@@ -27,7 +27,14 @@ pub(super) fn parse(line: &mut Line<'_>) -> Option<Parsed> {
             line.advance(&range);
             let command = line.command("a command after CMD")?;
             let [interval, timeout, start_period, start_interval] = times;
-            done(Instruction::Healthcheck(Health::Check { command, interval, timeout, start_period, start_interval, retries }))
+            done(Instruction::Healthcheck(Health::Check {
+                command,
+                interval,
+                timeout,
+                start_period,
+                start_interval,
+                retries,
+            }))
         }
         _ => {
             line.error(codes::BAD_ARGUMENT, format!("unknown health check `{word}`"), range, "expected CMD or NONE");
@@ -80,9 +87,13 @@ fn nanoseconds(text: &str) -> Option<i64> {
 mod tests {
     #[test]
     fn times_are_read_as_go_reads_them() {
-        for (text, expected) in
-            [("30s", Some(30_000_000_000)), ("1m30s", Some(90_000_000_000)), ("1.5s", Some(1_500_000_000)), ("5", None), ("", None)]
-        {
+        for (text, expected) in [
+            ("30s", Some(30_000_000_000)),
+            ("1m30s", Some(90_000_000_000)),
+            ("1.5s", Some(1_500_000_000)),
+            ("5", None),
+            ("", None),
+        ] {
             assert_eq!(super::nanoseconds(text), expected, "{text}");
         }
     }

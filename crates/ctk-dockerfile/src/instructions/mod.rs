@@ -76,7 +76,11 @@ pub(crate) fn parse(line: &mut Line<'_>) -> Option<Parsed> {
         let message = format!("unknown instruction `{keyword}`");
         let span = line.keyword_span();
         let diagnostic = Diagnostic::error(codes::UNKNOWN_INSTRUCTION, message);
-        line.diagnostics.push(diagnostic.at_or_nearest(span, nearest_keyword(&keyword), "expected an instruction such as FROM, RUN, COPY"));
+        line.diagnostics.push(diagnostic.at_or_nearest(
+            span,
+            nearest_keyword(&keyword),
+            "expected an instruction such as FROM, RUN, COPY",
+        ));
         return None;
     };
     line.read_flags(entry.flags);

@@ -14,8 +14,21 @@ const KEYS: [(&str, &[&str]); 5] = [
     (
         "cache",
         &[
-            "id", "target", "dst", "destination", "ro", "readonly", "rw", "readwrite", "sharing", "from", "source", "src", "mode",
-            "uid", "gid",
+            "id",
+            "target",
+            "dst",
+            "destination",
+            "ro",
+            "readonly",
+            "rw",
+            "readwrite",
+            "sharing",
+            "from",
+            "source",
+            "src",
+            "mode",
+            "uid",
+            "gid",
         ],
     ),
     ("tmpfs", &["target", "dst", "destination", "size"]),
@@ -92,7 +105,12 @@ pub(super) fn parse(line: &mut Line<'_>, text: &str, range: Range<usize>) -> Opt
         line.error(codes::NOT_SUPPORTED, "`--mount=type=ssh` is not supported yet", range, "use a secret for the key");
         return None;
     }
-    let unknown: Vec<String> = options.pairs.iter().map(|(key, _)| key.clone()).filter(|k| k != "type" && !keys.contains(&k.as_str())).collect();
+    let unknown: Vec<String> = options
+        .pairs
+        .iter()
+        .map(|(key, _)| key.clone())
+        .filter(|k| k != "type" && !keys.contains(&k.as_str()))
+        .collect();
     for key in unknown {
         let near = ctk_syntax::nearest(&key, keys.iter().copied());
         let label = near.map_or_else(|| format!("it has {}", keys.join(", ")), |n| format!("did you mean `{n}`?"));
@@ -116,7 +134,12 @@ pub(super) fn parse(line: &mut Line<'_>, text: &str, range: Range<usize>) -> Opt
             let target = options.target(true)?;
             if options.text(&["from"]).is_some() || options.text(&["source", "src"]).is_some() {
                 let (line, range) = (options.line, options.range);
-                line.error(codes::NOT_SUPPORTED, "`from` and `source` of a cache mount are not supported yet", range, "");
+                line.error(
+                    codes::NOT_SUPPORTED,
+                    "`from` and `source` of a cache mount are not supported yet",
+                    range,
+                    "",
+                );
                 return None;
             }
             let sharing = match options.text(&["sharing"]).as_deref() {
@@ -129,7 +152,8 @@ pub(super) fn parse(line: &mut Line<'_>, text: &str, range: Range<usize>) -> Opt
                     Sharing::Shared
                 }
             };
-            let (mode, uid, gid) = (options.number("mode", 8, 0o755), options.number("uid", 10, 0), options.number("gid", 10, 0));
+            let (mode, uid, gid) =
+                (options.number("mode", 8, 0o755), options.number("uid", 10, 0), options.number("gid", 10, 0));
             let writes = readonly != Some(true) && writable != Some(false);
             mount(Some(target), writes, RunMountKind::Cache { id: options.text(&["id"]), sharing, mode, uid, gid })
         }
@@ -140,7 +164,8 @@ pub(super) fn parse(line: &mut Line<'_>, text: &str, range: Range<usize>) -> Opt
                 Some(text) => {
                     let size = parse_size(&text);
                     if size.is_none() {
-                        options.error(format!("mount option `size` cannot be `{text}`"), "expected a size such as `64m`");
+                        options
+                            .error(format!("mount option `size` cannot be `{text}`"), "expected a size such as `64m`");
                     }
                     size
                 }
@@ -157,7 +182,8 @@ pub(super) fn parse(line: &mut Line<'_>, text: &str, range: Range<usize>) -> Opt
             };
             let target = target.or_else(|| env.is_none().then(|| format!("/run/secrets/{id}")));
             let required = options.truth(&["required"]).unwrap_or(false);
-            let (mode, uid, gid) = (options.number("mode", 8, 0o400), options.number("uid", 10, 0), options.number("gid", 10, 0));
+            let (mode, uid, gid) =
+                (options.number("mode", 8, 0o400), options.number("uid", 10, 0), options.number("gid", 10, 0));
             mount(target, false, RunMountKind::Secret { id, env, required, mode, uid, gid })
         }
     }

@@ -25,11 +25,22 @@ pub(super) fn parse(line: &mut Line<'_>) -> Option<Parsed> {
         },
     };
     if let Some((value, range)) = line.flag("security").filter(|(value, _)| value != "sandbox") {
-        line.error(codes::NOT_SUPPORTED, format!("`--security={value}` is not supported yet"), range, "only `sandbox` is");
+        line.error(
+            codes::NOT_SUPPORTED,
+            format!("`--security={value}` is not supported yet"),
+            range,
+            "only `sandbox` is",
+        );
     }
     if let Some((_, range)) = line.flag("device") {
         line.error(codes::NOT_SUPPORTED, "`--device` is not supported yet", range, "");
     }
     let command = line.command("a command")?;
-    done(Instruction::Run(Run { command, heredocs: line.logical.heredocs.clone(), mounts, network, timeout_seconds: None }))
+    done(Instruction::Run(Run {
+        command,
+        heredocs: line.logical.heredocs.clone(),
+        mounts,
+        network,
+        timeout_seconds: None,
+    }))
 }
