@@ -380,3 +380,87 @@ fn what_an_image_reads_is_seen_without_building() {
     bench.write("src/a.c", "changed");
     assert_ne!(bench.observe(&bench.decl()).unwrap().inputs, seen.inputs);
 }
+
+#[test]
+fn the_same_work_at_once_is_done_once() {
+    if !can_run() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.write("Dockerfile", "FROM busybox\nRUN sleep 0.2; echo x > /x\nRUN cat /x > /y\n");
+    let counts: Vec<(usize, String)> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..3).map(|_| scope.spawn(|| bench.run(&bench.decl()).unwrap())).collect();
+        threads.into_iter().map(|t| t.join().unwrap()).map(|b| (b.executed, b.descriptor.digest.to_string())).collect()
+    });
+    assert_eq!(counts.iter().map(|(executed, _)| executed).sum::<usize>(), 2, "{counts:?}");
+    assert!(counts.iter().all(|(_, digest)| *digest == counts[0].1));
+}
+
+#[test]
+fn several_platforms_make_an_index_and_foreign_commands_are_refused() {
+    if !can_run() {
+        return;
+    }
+    let mut bench = Bench::new();
+    bench.write("app", "app");
+    let text = "image \"x\" {\n    platforms \"linux/amd64\" \"linux/arm64\"\n    copy \"app\" to=\"/app\"\n    label arch=\"${platform.arch}\"\n}\n";
+    let decl = bench.native(text, "x");
+    let built = bench.run(&decl).unwrap_or_else(|e| panic!("{}", chain(&e)));
+    assert_eq!(built.manifests.len(), 2);
+    let index: ctk_oci::Index = bench.store.document("image index", &built.descriptor).unwrap().into_value();
+    let platforms: Vec<String> = index.manifests.iter().map(|m| m.platform.as_ref().unwrap().to_string()).collect();
+    assert_eq!(platforms, ["linux/amd64", "linux/arm64"]);
+    let one = |n: usize| ctk_build::Built { descriptor: built.manifests[n].1.clone(), ..built.clone() };
+    assert_eq!(bench.config(&one(1)).architecture, "arm64");
+    assert_eq!(bench.config(&one(1)).config.labels["arch"], "arm64");
+    assert_eq!(bench.manifest(&one(0)).layers, bench.manifest(&one(1)).layers);
+    let foreign = if cfg!(target_arch = "x86_64") { "linux/arm64" } else { "linux/amd64" };
+    let text = format!("image \"y\" {{\n    platforms \"{foreign}\"\n    copy \"app\" to=\"/app\"\n    run \"/app\"\n}}\n");
+    let decl = bench.native(&text, "y");
+    let error = chain(&bench.run(&decl).unwrap_err());
+    assert!(error.contains(&format!("cannot run commands of {foreign} on this machine")), "{error}");
+}
+
+#[test]
+fn urls_are_added() {
+    if !can_run() {
+        return;
+    }
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/dir/file.txt?x=1", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            use std::io::{Read, Write};
+            let mut stream = stream.unwrap();
+            let mut request = [0; 4096];
+            let _ = stream.read(&mut request);
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\nweb");
+        }
+    });
+    let bench = Bench::new();
+    let digest = ctk_oci::Digest::of(b"web");
+    let built = bench.built(&format!("FROM scratch\nADD --checksum={digest} {url} /got/\n"));
+    assert_eq!(bench.text(&built, "/got/file.txt"), "web");
+    assert_eq!(bench.tree(&built).stat("/got/file.txt").unwrap().unwrap().mode, 0o600);
+    let other = ctk_oci::Digest::of(b"other");
+    let error = bench.failure(&format!("FROM scratch\nADD --checksum={other} {url} /got/\n"));
+    assert!(error.contains(&format!("its digest is {digest}, not {other}")), "{error}");
+}
+
+#[test]
+fn symbolic_links_cannot_lead_out() {
+    if !can_run() {
+        return;
+    }
+    let bench = Bench::new();
+    std::os::unix::fs::symlink("/etc/passwd", bench.project().join("out")).unwrap();
+    std::os::unix::fs::symlink("../../../../../etc", bench.project().join("up")).unwrap();
+    let error = bench.failure("FROM scratch\nCOPY out /x\n");
+    assert!(error.contains("`out` does not exist"), "{error}");
+    let error = bench.failure("FROM scratch\nCOPY up/hostname /x\n");
+    assert!(error.contains("`up/hostname` does not exist"), "{error}");
+    // In a tree they lead where they would lead inside.
+    let built = bench.built("FROM busybox\nRUN ln -s /etc/passwd /l && ln -s /tmp /dest\nCOPY Dockerfile /dest/\nFROM scratch\nCOPY --from=0 /l /l\nCOPY --from=0 /tmp /tmp\n");
+    assert!(bench.text(&built, "/l").starts_with("root:"));
+    assert!(bench.tree(&built).stat("/tmp/Dockerfile").unwrap().is_some());
+}

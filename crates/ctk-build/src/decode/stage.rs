@@ -38,7 +38,7 @@ impl Image<'_> {
         let Some((_, decode)) = TABLE.iter().find(|(name, _)| *name == node.name.value) else {
             let mut known: Vec<&str> = TABLE.iter().map(|(name, _)| *name).collect();
             known.extend(["stage", "context", "secret", "platforms"]);
-            self.diagnostics.unknown_node(node, Some("a stage"), &known);
+            self.diagnostics.unknown_node(node, Some("stage"), &known);
             return None;
         };
         let instruction = decode(self, node, stages)?;
