@@ -102,7 +102,7 @@ pub(crate) fn by_digest(store: &Store, digest: &Digest) -> Result<Option<Descrip
     Ok(Some(Descriptor::new(said.unwrap_or(guessed), digest.clone(), size)))
 }
 
-fn has_config(store: &Store, top: &Descriptor, platform: &Platform) -> Result<bool, BuildError> {
+pub(crate) fn has_config(store: &Store, top: &Descriptor, platform: &Platform) -> Result<bool, BuildError> {
     let Some(descriptor) = select(store, top, platform)?.ok() else { return Ok(true) };
     if !store.contains(&descriptor.digest)? {
         return Ok(false);

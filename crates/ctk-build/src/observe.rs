@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use ctk_buildgraph::{BaseName, Need, PackagesSpec, selections};
+use ctk_buildgraph::{BaseName, BaseRequest, Need, PackagesSpec, selections};
 use ctk_oci::{Platform, Reference};
 use ctk_packages::{Request, Variant, architecture_of};
 use ctk_plan::{Input, hash_text};
@@ -46,8 +46,21 @@ pub fn observe(decl: &ImageDecl, world: &World<'_>, args: &BTreeMap<String, Stri
     for platform in &decl.platforms {
         let mut request = lower_request(decl, platform, None);
         request.args.extend(args.clone());
-        let (selections, needs) = selections(loaded.recipe(platform), &request).map_err(|d| loaded.invalid(d))?;
-        for selection in &selections {
+        let recipe = loaded.recipe(platform);
+        let (mut reads, mut needs) = selections(recipe, &request).map_err(|d| loaded.invalid(d))?;
+        // Triggers of a base read files too, as far as the base is here to tell.
+        for base in needs.iter().filter_map(|need| here(need, world)) {
+            let (wanted, base) = base?;
+            if !base.config.config.on_build.is_empty() {
+                request.bases.insert(wanted, base.image());
+            }
+        }
+        if !request.bases.is_empty() {
+            let pinned = needs;
+            (reads, needs) = selections(recipe, &request).map_err(|d| loaded.invalid(d))?;
+            needs.extend(pinned);
+        }
+        for selection in &reads {
             let mut words = BTreeMap::new();
             file_words(&contexts.find(selection)?, &mut words);
             let context = context_name(decl, &selection.context);
@@ -62,6 +75,23 @@ pub fn observe(decl: &ImageDecl, world: &World<'_>, args: &BTreeMap<String, Stri
     }
     world.index.save();
     Ok(seen)
+}
+
+/// The base that is wanted, if its name is pinned and its config is in the store.
+fn here(need: &Need, world: &World<'_>) -> Option<Result<(BaseRequest, base::Base), BuildError>> {
+    let Need::Base { request, .. } = need else { return None };
+    let BaseName::Reference(reference) = &request.name else { return None };
+    let platform: Platform = request.platform.parse().ok()?;
+    let digest = reference.digest().cloned().or_else(|| world.lock.image(reference, &platform))?;
+    let found = || -> Result<Option<base::Base>, BuildError> {
+        match base::by_digest(world.store, &digest)? {
+            Some(top) if base::has_config(world.store, &top, &platform)? => {
+                base::load(world.store, &request.name, &platform, &top).map(Some)
+            }
+            _ => Ok(None),
+        }
+    };
+    found().map(|base| base.map(|base| (request.clone(), base))).transpose()
 }
 
 impl Observed {

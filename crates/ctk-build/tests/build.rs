@@ -328,6 +328,22 @@ fn triggers_of_a_base_run() {
 }
 
 #[test]
+fn what_triggers_read_is_seen_once_the_base_is_here() {
+    if !can_run() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.write("app", "app");
+    let base = bench.built("FROM busybox\nONBUILD COPY app /app\n");
+    bench.store.set_reference("docker.io/library/trigger:latest", &ctk_store::Ref::new(base.descriptor)).unwrap();
+    bench.write("Dockerfile", "FROM trigger\nENV A=1\n");
+    assert_eq!(bench.observe(&bench.decl()).unwrap().unresolved.len(), 1);
+    bench.run(&bench.decl()).unwrap();
+    let seen = bench.observe(&bench.decl()).unwrap();
+    assert!(seen.unresolved.is_empty() && seen.inputs.keys().any(|i| i.to_string() == "file app"), "{seen:?}");
+}
+
+#[test]
 fn without_the_cache_all_runs_again() {
     if !can_run() {
         return;
