@@ -20,6 +20,7 @@ mod error;
 mod finish;
 mod index;
 pub mod limits;
+mod mounts;
 mod observe;
 mod ops;
 mod recipe;

@@ -431,7 +431,8 @@ fn several_platforms_make_an_index_and_foreign_commands_are_refused() {
     assert_eq!(bench.config(&one(1)).config.labels["arch"], "arm64");
     assert_eq!(bench.manifest(&one(0)).layers, bench.manifest(&one(1)).layers);
     let foreign = if cfg!(target_arch = "x86_64") { "linux/arm64" } else { "linux/amd64" };
-    let text = format!("image \"y\" {{\n    platforms \"{foreign}\"\n    copy \"app\" to=\"/app\"\n    run \"/app\"\n}}\n");
+    let text =
+        format!("image \"y\" {{\n    platforms \"{foreign}\"\n    copy \"app\" to=\"/app\"\n    run \"/app\"\n}}\n");
     let decl = bench.native(&text, "y");
     let error = chain(&bench.run(&decl).unwrap_err());
     assert!(error.contains(&format!("cannot run commands of {foreign} on this machine")), "{error}");

@@ -16,6 +16,7 @@ mod instructions;
 pub mod limits;
 mod line;
 mod logical;
+mod mount;
 
 use ctk_buildgraph::{Arg, Escape, Expansion, From, Instruction, Recipe, RecipeStage, Statement};
 use ctk_syntax::{Diagnostic, Diagnostics, SourceId, Sources, Span, nearest};

@@ -11,12 +11,17 @@ use ctk_plan::Stream;
 use ctk_snapshot::LayerKey;
 
 use super::Work;
-use super::mounts::Mounts;
 use crate::BuildError;
 use crate::limits::ERROR_LINES;
+use crate::mounts::Mounts;
+
+/// Runs the process.
+pub(super) fn run(work: &Work<'_>, exec: &Exec, key: &LayerKey) -> Result<Option<LayerKey>, BuildError> {
+    work.exec(exec, key)
+}
 
 impl Work<'_> {
-    pub(super) fn exec(&self, exec: &Exec, key: &LayerKey) -> Result<Option<LayerKey>, BuildError> {
+    fn exec(&self, exec: &Exec, key: &LayerKey) -> Result<Option<LayerKey>, BuildError> {
         let host = Platform::host();
         if host.rank(&exec.platform).is_none() {
             return Err(BuildError::ForeignPlatform { platform: exec.platform.clone() });

@@ -23,13 +23,18 @@ struct Source<'a> {
     local: bool,
 }
 
+/// Does the actions, in order.
+pub(super) fn run(
+    work: &Work<'_>,
+    actions: &[FileAction],
+    link: bool,
+    key: &LayerKey,
+) -> Result<Option<LayerKey>, BuildError> {
+    work.file(actions, link, key)
+}
+
 impl Work<'_> {
-    pub(super) fn file(
-        &self,
-        actions: &[FileAction],
-        link: bool,
-        key: &LayerKey,
-    ) -> Result<Option<LayerKey>, BuildError> {
+    fn file(&self, actions: &[FileAction], link: bool, key: &LayerKey) -> Result<Option<LayerKey>, BuildError> {
         let workspace = if link { self.job.request.world.snapshots.begin(&[])? } else { self.workspace()? };
         {
             let root = workspace.open_root()?;

@@ -10,8 +10,19 @@ use super::Work;
 use crate::BuildError;
 use crate::limits::DOWNLOAD_BYTES;
 
+/// Downloads the file.
+pub(super) fn run(
+    work: &Work<'_>,
+    url: &str,
+    file_name: &str,
+    checksum: Option<&Digest>,
+    key: &LayerKey,
+) -> Result<Option<LayerKey>, BuildError> {
+    work.http(url, file_name, checksum, key)
+}
+
 impl Work<'_> {
-    pub(super) fn http(
+    fn http(
         &self,
         url: &str,
         file_name: &str,

@@ -3,7 +3,6 @@
 mod exec;
 mod file;
 mod http;
-mod mounts;
 mod packages;
 
 use std::os::fd::AsFd;
@@ -51,10 +50,10 @@ impl Work<'_> {
             return Err(BuildError::Cancelled);
         }
         match &self.vertex.op {
-            Op::Exec(exec) => self.exec(exec, key),
-            Op::File { actions, link } => self.file(actions, *link, key),
-            Op::Packages { stage, scripts, .. } => self.packages(stage, *scripts, key),
-            Op::Http { url, file_name, checksum } => self.http(url, file_name, checksum.as_ref(), key),
+            Op::Exec(exec) => exec::run(self, exec, key),
+            Op::File { actions, link } => file::run(self, actions, *link, key),
+            Op::Packages { stage, scripts, .. } => packages::run(self, stage, *scripts, key),
+            Op::Http { url, file_name, checksum } => http::run(self, url, file_name, checksum.as_ref(), key),
             Op::Git { url, .. } => Err(BuildError::NotSupported { what: format!("ADD of the git repository {url}") }),
             Op::Scratch | Op::Image { .. } | Op::Local { .. } => Ok(None),
         }
@@ -105,7 +104,7 @@ impl Work<'_> {
     }
 
     /// The files of an input as a place to find sources in.
-    fn tree_context(&self, input: usize) -> Result<(TreeView, Context), BuildError> {
+    pub fn tree_context(&self, input: usize) -> Result<(TreeView, Context), BuildError> {
         let tree = self.tree(input)?;
         let root = rustix::io::fcntl_dupfd_cloexec(tree.root().as_fd(), 0);
         let root = root.map_err(|e| BuildError::read("open", "/")(e.into()))?;

@@ -11,8 +11,13 @@ use ctk_snapshot::LayerKey;
 use super::Work;
 use crate::BuildError;
 
+/// Installs the locked list.
+pub(super) fn run(work: &Work<'_>, stage: &str, scripts: bool, key: &LayerKey) -> Result<Option<LayerKey>, BuildError> {
+    work.packages(stage, scripts, key)
+}
+
 impl Work<'_> {
-    pub(super) fn packages(&self, stage: &str, scripts: bool, key: &LayerKey) -> Result<Option<LayerKey>, BuildError> {
+    fn packages(&self, stage: &str, scripts: bool, key: &LayerKey) -> Result<Option<LayerKey>, BuildError> {
         let world = &self.job.request.world;
         let failed = |source| BuildError::Packages { stage: stage.to_owned(), source: Box::new(source) };
         let locked = self.job.plan.packages.get(stage).expect("lowered with its locked list");

@@ -11,7 +11,6 @@ mod from;
 mod healthcheck;
 mod label;
 mod maintainer;
-mod mount;
 mod onbuild;
 mod run;
 mod shell;
@@ -41,32 +40,32 @@ struct Entry {
 }
 
 macro_rules! table {
-    ($($keyword:literal $module:ident [$($flag:literal)*];)*) => {
-        const TABLE: &[Entry] = &[$(Entry { keyword: $keyword, flags: &[$($flag),*], parse: $module::parse }),*];
+    ($($keyword:literal $parse:path [$($flag:literal)*];)*) => {
+        const TABLE: &[Entry] = &[$(Entry { keyword: $keyword, flags: &[$($flag),*], parse: $parse }),*];
         /// Every instruction's keyword.
         pub const KEYWORDS: &[&str] = &[$($keyword),*];
     };
 }
 
 table! {
-    "ADD" add ["chown" "chmod" "link" "keep-git-dir" "checksum" "unpack" "exclude"];
-    "ARG" arg [];
-    "CMD" cmd [];
-    "COPY" copy ["from" "chown" "chmod" "link" "parents" "exclude"];
-    "ENTRYPOINT" entrypoint [];
-    "ENV" env [];
-    "EXPOSE" expose [];
-    "FROM" from ["platform"];
-    "HEALTHCHECK" healthcheck ["interval" "timeout" "start-period" "start-interval" "retries"];
-    "LABEL" label [];
-    "MAINTAINER" maintainer [];
-    "ONBUILD" onbuild [];
-    "RUN" run ["mount" "network" "security" "device"];
-    "SHELL" shell [];
-    "STOPSIGNAL" stopsignal [];
-    "USER" user [];
-    "VOLUME" volume [];
-    "WORKDIR" workdir [];
+    "ADD" add::parse ["chown" "chmod" "link" "keep-git-dir" "checksum" "unpack" "exclude"];
+    "ARG" arg::parse [];
+    "CMD" cmd::parse [];
+    "COPY" copy::parse ["from" "chown" "chmod" "link" "parents" "exclude"];
+    "ENTRYPOINT" entrypoint::parse [];
+    "ENV" env::parse [];
+    "EXPOSE" expose::parse [];
+    "FROM" from::parse ["platform"];
+    "HEALTHCHECK" healthcheck::parse ["interval" "timeout" "start-period" "start-interval" "retries"];
+    "LABEL" label::parse [];
+    "MAINTAINER" maintainer::parse [];
+    "ONBUILD" onbuild::parse [];
+    "RUN" run::parse ["mount" "network" "security" "device"];
+    "SHELL" shell::parse [];
+    "STOPSIGNAL" stopsignal::parse [];
+    "USER" user::parse [];
+    "VOLUME" volume::parse [];
+    "WORKDIR" workdir::parse [];
 }
 
 /// Reads one line; none if a mistake was reported.

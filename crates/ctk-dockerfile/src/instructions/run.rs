@@ -2,9 +2,9 @@
 
 use ctk_buildgraph::{Instruction, NetworkMode, Run};
 
-use super::{Parsed, done, mount};
-use crate::codes;
+use super::{Parsed, done};
 use crate::line::Line;
+use crate::{codes, mount};
 
 pub(super) fn parse(line: &mut Line<'_>) -> Option<Parsed> {
     let mut mounts = Vec::new();

@@ -83,7 +83,7 @@ impl Options<'_, '_> {
     }
 }
 
-pub(super) fn parse(line: &mut Line<'_>, text: &str, range: Range<usize>) -> Option<RunMount> {
+pub(crate) fn parse(line: &mut Line<'_>, text: &str, range: Range<usize>) -> Option<RunMount> {
     let pairs: Vec<(String, Option<String>)> = fields(text)
         .into_iter()
         .filter(|field| !field.is_empty())

@@ -13,12 +13,12 @@ use ctk_snapshot::copy::{CopyOptions, Mtime, Verdict, copy_into};
 use ctk_store::Scratch;
 use rustix::fs::{FlockOperation, flock};
 
-use super::Work;
 use crate::context::EntryKind;
+use crate::ops::Work;
 use crate::{BuildError, StatIndex};
 
 /// Mounts ready for a container, and what must live as long.
-pub(super) struct Mounts {
+pub(crate) struct Mounts {
     pub list: Vec<Mount>,
     /// Variables of secrets.
     pub env: Vec<String>,
