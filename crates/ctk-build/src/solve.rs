@@ -4,6 +4,7 @@
 //! looked at. What remains runs as soon as its inputs are there, on as many threads as the request allows. A vertex
 //! about to run asks once more, by its content key: its inputs may have turned out as before.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
@@ -103,6 +104,11 @@ pub(crate) fn solve(job: &Job<'_>) -> Result<Solved, BuildError> {
         failed: None,
     };
     let mut users: Vec<Vec<VertexId>> = vec![Vec::new(); count];
+    // What comes from a URL without a checksum may be something else today, and so may all that is made of it.
+    let mut moving = vec![false; count];
+    for (id, vertex) in graph.vertices() {
+        moving[id.index()] = is_moving(&vertex.op) || vertex.inputs.iter().any(|i| moving[i.index()]);
+    }
     // Back from the target: inputs have smaller numbers than their users.
     let mut wanted = vec![false; count];
     wanted[target.index()] = true;
@@ -112,7 +118,8 @@ pub(crate) fn solve(job: &Job<'_>) -> Result<Solved, BuildError> {
             continue;
         }
         let vertex = graph.get(*id);
-        if let Some(tree) = known(job, &vertex.op, &keys[id.index()])? {
+        let known = if moving[id.index()] { None } else { known(job, &vertex.op, &keys[id.index()])? };
+        if let Some(tree) = known {
             if !vertex.inputs.is_empty() || matches!(vertex.op, Op::Packages { .. } | Op::Http { .. }) {
                 job.request.world.reporter.step(vertex.name.clone()).finish(Outcome::Cached);
                 state.cached += 1;
@@ -282,11 +289,13 @@ impl Solver<'_> {
             other => other.into(),
         })?;
         let mut hit = true;
-        let layer = match self.recorded(&key)? {
+        let moving = is_moving(&vertex.op);
+        let layer = match self.recorded(&key)?.filter(|_| !moving) {
             Some(content) => content.layer,
             None => {
                 hit = false;
-                let name = if self.job.request.no_cache { fresh(&key, world.now_seconds) } else { key.clone() };
+                let name =
+                    if self.job.request.no_cache || moving { fresh(&key, world.now_seconds) } else { key.clone() };
                 let layer = LayerKey::op(name.as_str()).expect("keys are hexadecimal");
                 let layer = work.run(&layer)?;
                 let links = Links { layers: layer.iter().map(LayerKey::to_string).collect(), ..Links::default() };
@@ -315,9 +324,16 @@ impl Solver<'_> {
     }
 }
 
+/// Whether its result may change without anything else changing.
+fn is_moving(op: &Op) -> bool {
+    matches!(op, Op::Http { checksum: None, .. })
+}
+
 /// A name that no earlier layer has: without the cache, an old result must not win over the new one.
 fn fresh(key: &Key, now_seconds: i64) -> Key {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
     let mut hasher = ctk_buildgraph::KeyHasher::new("fresh");
+    hasher.part(&NEXT.fetch_add(1, Ordering::Relaxed).to_le_bytes());
     hasher.part(key.as_str().as_bytes()).part(&now_seconds.to_le_bytes()).part(&std::process::id().to_le_bytes());
     hasher.finish()
 }
