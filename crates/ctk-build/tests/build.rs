@@ -285,9 +285,9 @@ fn copies_as_docker_makes_them() {
     std::os::unix::fs::symlink("d/x", bench.project().join("link")).unwrap();
     let text = "FROM busybox\nCOPY d /flat\nCOPY d/ /there/d/\nCOPY *.txt /txt/\nCOPY link /l/\nCOPY --exclude=*.md skip /kept\n\
         COPY --parents d/sub/y ./d/./x /p/\nCOPY --link e.txt /linked/\nRUN mkdir /dir\nCOPY e.txt /dir\nCOPY e.txt f.txt /dir/\n\
-        WORKDIR /work\nCOPY e.txt renamed\nRUN cd / && find flat there txt l kept p linked dir work -type f | sort > /list\n";
+        WORKDIR /into\nCOPY e.txt renamed\nRUN cd / && find flat there txt l kept p linked dir into -type f | sort > /list\n";
     let built = bench.built(text);
-    let expected = "dir/e.txt\ndir/f.txt\nflat/sub/y\nflat/x\nkept/b\nl/link\nlinked/e.txt\np/d/sub/y\np/x\nthere/d/sub/y\nthere/d/x\ntxt/e.txt\ntxt/f.txt\nwork/renamed\n";
+    let expected = "dir/e.txt\ndir/f.txt\nflat/sub/y\nflat/x\ninto/renamed\nkept/b\nl/link\nlinked/e.txt\np/d/sub/y\np/x\nthere/d/sub/y\nthere/d/x\ntxt/e.txt\ntxt/f.txt\n";
     assert_eq!(bench.text(&built, "/list"), expected);
     assert_eq!(bench.text(&built, "/l/link"), "x");
 }

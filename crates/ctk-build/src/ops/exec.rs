@@ -44,7 +44,7 @@ impl Work<'_> {
                 NetworkMode::None => Network::None,
                 NetworkMode::Default | NetworkMode::Host => Network::Host,
             };
-            options.hostname = Some("buildkitsandbox".into());
+            options.hostname = Some("localhost".into());
             // sudo and the like work in a build, as with every other builder.
             options.security.no_new_privileges = false;
             options.timeout = exec.timeout_seconds.map(Duration::from_secs);
