@@ -124,7 +124,7 @@ impl Session {
                 if book.image(&reference, &ground.platform).is_some() {
                     continue;
                 }
-                let failed = |error: &dyn std::error::Error| {
+                let failed = |error: &(dyn std::error::Error + 'static)| {
                     failure(address, codes::TEST_BROKEN, "cannot resolve an image of", error, None)
                 };
                 let found = ground.fetch.resolve(&reference, cancel).map_err(|error| failed(&error))?;
@@ -359,7 +359,7 @@ fn failure(
     address: &Address,
     code: &'static str,
     attempt: &str,
-    error: &dyn std::error::Error,
+    error: &(dyn std::error::Error + 'static),
     hint: Option<&str>,
 ) -> UnitFailure {
     let inner = explain(None, error, hint);
@@ -475,7 +475,7 @@ impl Work<'_> {
     fn test(&self, address: &Address) -> Result<Report, Failed> {
         let decl = &self.session.tests[address];
         let reporter = Reporter::new(address.clone(), self.sink.clone());
-        let broken = |error: &dyn std::error::Error| {
+        let broken = |error: &(dyn std::error::Error + 'static)| {
             Failed::Unit(failure(address, codes::TEST_BROKEN, "failed to run", error, None), None)
         };
         let image = match self.image_of(&decl.image) {

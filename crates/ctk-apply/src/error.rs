@@ -127,7 +127,7 @@ impl ApplyError {
 }
 
 /// The error, its causes one a line, and what to do.
-pub fn explain(code: Option<&str>, error: &dyn Error, hint: Option<&str>) -> String {
+pub fn explain(code: Option<&str>, error: &(dyn Error + 'static), hint: Option<&str>) -> String {
     let mut text = match code {
         Some(code) => format!("error[{code}]: {error}\n"),
         None => format!("error: {error}\n"),
@@ -143,10 +143,25 @@ pub fn explain(code: Option<&str>, error: &dyn Error, hint: Option<&str>) -> Str
         last = sentence;
         cause = error.source();
     }
-    if let Some(hint) = hint {
-        let _ = writeln!(text, "  hint: {hint}");
+    match hint {
+        Some(hint) => drop(writeln!(text, "  hint: {hint}")),
+        None if is_denied(error) => text += "  hint: building and running need root here: overlay mounts, file owners, namespaces\n",
+        None => {}
     }
     text
+}
+
+/// Whether the kernel refused for want of privileges.
+fn is_denied(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let kernel = error.downcast_ref::<io::Error>();
+        if kernel.is_some_and(|cause| cause.kind() == io::ErrorKind::PermissionDenied) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
 
 #[cfg(test)]

@@ -31,12 +31,12 @@ fn every_mistake_of_a_file_at_once() {
     let world = World::new();
     world.write(
         "containers.kdl",
-        "project \"größe\"\r\nimage \"größe\" {\r\n    buidl \"x\"\r\n    stage \"final\" from=\"scratch\" {\r\n        copi \"a\" to=\"/b\"\r\n    }\r\n}\r\ntest \"x\" image=\"grösse\" {\r\n    size max=\"many\"\r\n}\r\n",
+        "project \"größe\"\r\nimage \"größe\" {\r\n    buidl \"x\"\r\n    stage \"final\" from=\"scratch\" {\r\n        copi \"a\" to=\"/b\"\r\n    }\r\n}\r\ntest \"x\" image=\"gröse\" {\r\n    size max=\"many\"\r\n}\r\n",
     );
     for command in ["check", "plan", "apply"] {
         let said = world.ctk(&[command]).fails(1);
         contains(&said, &["`buidl`", "containers.kdl:3:5", "`copi`", "did you mean `copy`?", "containers.kdl:5:9"]);
-        contains(&said, &["grösse", "did you mean `größe`?", "many"]);
+        contains(&said, &["gröse", "did you mean `größe`?", "many"]);
     }
 }
 

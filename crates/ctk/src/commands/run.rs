@@ -3,10 +3,11 @@
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use ctk_container::{ExitStatus, Limits, Network, RunOptions, Stdin, Stdio};
+use ctk_container::{Container, ExitStatus, Limits, Network, RunOptions, Stdin, Stdio};
 use ctk_oci::{Descriptor, ImageConfig, Manifest, Mount, Platform};
 use ctk_plan::{Address, Cancel, Kind, Reporter};
 use ctk_snapshot::Snapshots;
@@ -142,6 +143,10 @@ impl Run {
         let mut options = RunOptions::new(view.root_mount()?, &config.config, context.state_directory());
         self.fill(context, &mut options)?;
         let terminal = self.tty;
+        // Before the container starts: a signal that comes between waits for it.
+        let target = Target::default();
+        let hears = target.clone();
+        signals::forward(move |signal| hears.signal(signal));
         let container = match ctk_container::run(options) {
             Ok(container) => container,
             Err(error) => {
@@ -149,12 +154,8 @@ impl Run {
                 return Ok(Started::Refused(exit, error.into()));
             }
         };
-        let container = std::sync::Arc::new(container);
-        let target = container.clone();
-        signals::forward(move |signal| {
-            // It may have ended a moment ago.
-            let _ = target.signal(signal);
-        });
+        let container = Arc::new(container);
+        target.start(container.clone());
         let status = match terminal {
             true => {
                 ctk_container::relay_terminal(&container, std::io::stdin().as_fd(), std::io::stdout().as_fd(), &cancel)?
@@ -242,6 +243,35 @@ impl Run {
             options.stdio = Stdio::Terminal;
         }
         Ok(())
+    }
+}
+
+/// Who signals go to: the container, once there is one.
+#[derive(Clone, Default)]
+struct Target(Arc<Mutex<Signalled>>);
+
+#[derive(Default)]
+struct Signalled {
+    container: Option<Arc<Container>>,
+    waiting: Vec<i32>,
+}
+
+impl Target {
+    fn signal(&self, signal: i32) {
+        let mut state = self.0.lock().expect("no holder panics");
+        match &state.container {
+            // It may have ended a moment ago.
+            Some(container) => drop(container.signal(signal)),
+            None => state.waiting.push(signal),
+        }
+    }
+
+    fn start(&self, container: Arc<Container>) {
+        let mut state = self.0.lock().expect("no holder panics");
+        for signal in std::mem::take(&mut state.waiting) {
+            drop(container.signal(signal));
+        }
+        state.container = Some(container);
     }
 }
 
