@@ -85,6 +85,8 @@ impl Ground {
         let mut command = Command::new("sh");
         command.args(["-ec", script]).env("S", &self.scratch).env("CTK", &self.ctk);
         command.env("CTK_ROOT", self.scratch.join("store")).env("ROOT", &self.root);
+        // podman asks for more than a machine may give even to root.
+        command.env("LIMITS", "--ulimit nofile=1024:1024 --ulimit nproc=4096:4096");
         command
     }
 }

@@ -40,7 +40,7 @@ fn run_true(ground: &Ground) -> Result<Comparison, String> {
         printf 'FROM scratch\nCOPY . /\nCMD ["/bin/true"]\n' > $S/busybox/Dockerfile
         printf 'image "true" dockerfile="Dockerfile"\n' > $S/busybox/containers.kdl
         (cd $S/busybox && $CTK build image:true)
-        $CTK save image:true -o $S/true.tar 2>/dev/null || (cd $S/busybox && $CTK save image:true -o $S/true.tar)
+        $CTK save localhost/busybox/true -o $S/true.tar
         podman --root $S/podman --runroot $S/podman-run load -i $S/true.tar
         podman --root $S/podman --runroot $S/podman-run images -q | head -n1 > $S/podman-image
         cp -a $S/busybox $S/bundle/rootfs
@@ -54,10 +54,10 @@ fn run_true(ground: &Ground) -> Result<Comparison, String> {
         bar: "at most 1/8 of podman, not above runc",
         rounds: 20,
         contenders: vec![
-            Contender::new("ctk", ground.shell("cd $S/busybox && exec $CTK run --network none image:true /bin/true")),
+            Contender::new("ctk", ground.shell("exec $CTK run --network none localhost/busybox/true /bin/true")),
             Contender::new(
                 "podman run --network=none",
-                ground.shell("exec podman --root $S/podman --runroot $S/podman-run run --rm --network=none $(cat $S/podman-image) /bin/true"),
+                ground.shell("exec podman --root $S/podman --runroot $S/podman-run run --runtime runc $LIMITS --rm --network=none $(cat $S/podman-image) /bin/true"),
             ),
             Contender::new("runc run, bundle unpacked", ground.shell("cd $S/bundle && exec runc --root $S/runc run b$$")),
         ],

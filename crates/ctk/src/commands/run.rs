@@ -182,10 +182,11 @@ impl Run {
             context.explain(applied)?;
             return context.require(store, &self.image);
         }
-        if self.pull == Pull::Never {
+        let reference = self.image.parse::<ctk_oci::Reference>()?.or_latest();
+        // `localhost` without a port names what only the store has.
+        if self.pull == Pull::Never || reference.registry() == "localhost" {
             return context.require(store, &self.image);
         }
-        let reference = self.image.parse::<ctk_oci::Reference>()?.or_latest();
         let platform = self.platform.clone().unwrap_or_else(Platform::host);
         let reporter = Reporter::new(Address::new(Kind::Image, reference.to_string()), context.sink());
         let fetch = ctk_client::RegistryFetch::new(context.client());
