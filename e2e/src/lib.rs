@@ -3,6 +3,8 @@
 //! A case makes a [`World`], writes or copies a project into it, runs `ctk` there and looks at what came out, best
 //! through somebody else's eyes ([`World::peer`]). Nothing leaves the machine except to its package mirrors.
 
+pub mod front;
+
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;

@@ -6,6 +6,8 @@ use std::io;
 use std::path::PathBuf;
 
 use ctk_check::Report;
+use ctk_client::ClientError;
+use ctk_packages::PackagesError;
 use ctk_plan::Address;
 use ctk_project::SelectError;
 use ctk_store::StoreError;
@@ -143,25 +145,36 @@ pub fn explain(code: Option<&str>, error: &(dyn Error + 'static), hint: Option<&
         last = sentence;
         cause = error.source();
     }
-    match hint {
-        Some(hint) => drop(writeln!(text, "  hint: {hint}")),
-        None if is_denied(error) => text += "  hint: building and running need root here: overlay mounts, file owners, namespaces\n",
-        None => {}
+    if let Some(hint) = hint.map(str::to_owned).or_else(|| chain(error).find_map(advice)) {
+        let _ = writeln!(text, "  hint: {hint}");
     }
     text
 }
 
-/// Whether the kernel refused for want of privileges.
-fn is_denied(error: &(dyn Error + 'static)) -> bool {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        let kernel = error.downcast_ref::<io::Error>();
-        if kernel.is_some_and(|cause| cause.kind() == io::ErrorKind::PermissionDenied) {
-            return true;
-        }
-        next = error.source();
+/// The error and its causes.
+fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| error.source())
+}
+
+/// What to do about an error that is known wherever it comes from.
+fn advice(error: &(dyn Error + 'static)) -> Option<String> {
+    if let Some(error) = find::<ClientError>(error) {
+        return error.hint();
     }
-    false
+    match find::<PackagesError>(error) {
+        Some(PackagesError::Status { url, status }) if url.ends_with(".deb") && status.starts_with("404") => {
+            return Some("the mirror no longer has what is locked; `ctk update` locks what it has now".into());
+        }
+        _ => {}
+    }
+    let kernel = error.downcast_ref::<io::Error>();
+    let denied = kernel.is_some_and(|cause| cause.kind() == io::ErrorKind::PermissionDenied);
+    denied.then(|| "building and running need root here: overlay mounts, file owners, namespaces".into())
+}
+
+/// The error as an `E`, also if it is in a box, which is an error of its own.
+fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
+    error.downcast_ref::<E>().or_else(|| error.downcast_ref::<Box<E>>().map(|boxed| &**boxed))
 }
 
 #[cfg(test)]

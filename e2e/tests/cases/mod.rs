@@ -2,5 +2,6 @@
 
 mod examples;
 mod failures;
+mod packages;
 mod registry;
 mod runs;

@@ -1,0 +1,215 @@
+//! A small HTTP server on loopback that does wrong what a case tells it to: in front of a folder, or in front of a
+//! real registry.
+
+use std::fs;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+/// What the server is asked.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// The method.
+    pub method: String,
+    /// The path with its query.
+    pub path: String,
+    /// How many requests of this method for this path came before.
+    pub earlier: usize,
+}
+
+/// What it does instead of answering well.
+#[derive(Clone, Debug)]
+pub enum Fault {
+    /// Answers with this status line, further header lines after `\r\n`, and no body.
+    Status(&'static str),
+    /// Answers 200 with these bytes.
+    Instead(Vec<u8>),
+    /// Sends the right answer, but hangs up after that many bytes of the body.
+    Short(usize),
+    /// Changes the last byte of the right body.
+    Flipped,
+}
+
+/// Says what goes wrong with a request, if anything does.
+type Decide = Box<dyn FnMut(&Asked) -> Option<Fault> + Send>;
+
+enum Behind {
+    Folder(PathBuf),
+    Server(String),
+}
+
+struct Shared {
+    behind: Behind,
+    decide: Mutex<Decide>,
+    log: Mutex<Vec<String>>,
+}
+
+/// The server; it lives as long as the process.
+pub struct Front {
+    /// `127.0.0.1:PORT`.
+    pub host: String,
+    shared: Arc<Shared>,
+}
+
+impl Front {
+    /// Serves the files of `folder`.
+    pub fn of_folder(folder: impl Into<PathBuf>) -> Front {
+        Front::start(Behind::Folder(folder.into()))
+    }
+
+    /// Passes everything on to the server at `host`.
+    pub fn before(host: &str) -> Front {
+        Front::start(Behind::Server(host.to_owned()))
+    }
+
+    fn start(behind: Behind) -> Front {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let host = listener.local_addr().expect("its address").to_string();
+        let shared = Shared { behind, decide: Mutex::new(Box::new(|_| None)), log: Mutex::default() };
+        let shared = Arc::new(shared);
+        let of_thread = shared.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let shared = of_thread.clone();
+                // A client that went away is no news.
+                std::thread::spawn(move || drop(answer(stream, &shared)));
+            }
+        });
+        Front { host, shared }
+    }
+
+    /// From now on `decide` says what goes wrong.
+    pub fn fault(&self, decide: impl FnMut(&Asked) -> Option<Fault> + Send + 'static) {
+        *self.shared.decide.lock().expect("no holder panics") = Box::new(decide);
+        self.requests();
+    }
+
+    /// From now on nothing goes wrong.
+    pub fn heal(&self) {
+        self.fault(|_| None);
+    }
+
+    /// `METHOD path` of every request since the last call.
+    pub fn requests(&self) -> Vec<String> {
+        std::mem::take(&mut self.shared.log.lock().expect("no holder panics"))
+    }
+}
+
+/// One request, one answer, and the connection ends.
+fn answer(stream: TcpStream, shared: &Shared) -> io::Result<()> {
+    let mut client = BufReader::new(stream.try_clone()?);
+    let mut head = Vec::new();
+    loop {
+        let mut line = String::new();
+        if client.read_line(&mut line)? == 0 {
+            return Ok(());
+        }
+        if line == "\r\n" {
+            break;
+        }
+        head.push(line);
+    }
+    let mut words = head[0].split_whitespace().map(str::to_owned);
+    let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let line = format!("{method} {path}");
+    let earlier = {
+        let mut log = shared.log.lock().expect("no holder panics");
+        log.push(line.clone());
+        log.iter().filter(|one| **one == line).count() - 1
+    };
+    let asked = Asked { method, path, earlier };
+    let fault = (shared.decide.lock().expect("no holder panics"))(&asked);
+    match (&fault, &shared.behind) {
+        (Some(Fault::Status(status)), _) => reply(stream, client, &head, status, b""),
+        (Some(Fault::Instead(body)), _) => reply(stream, client, &head, "200 OK", body),
+        (_, Behind::Folder(folder)) => serve(stream, client, &head, &folder.join(plain(&asked.path)), fault),
+        (_, Behind::Server(host)) => pass(stream, client, &head, host, fault),
+    }
+}
+
+/// A path without its leading slash and percent signs.
+fn plain(path: &str) -> String {
+    path.trim_start_matches('/').replace("%2B", "+").replace("%3A", ":").replace("%7E", "~")
+}
+
+fn reply(
+    mut stream: TcpStream,
+    mut client: BufReader<TcpStream>,
+    head: &[String],
+    status: &str,
+    body: &[u8],
+) -> io::Result<()> {
+    write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len())?;
+    if !head[0].starts_with("HEAD") {
+        stream.write_all(body)?;
+    }
+    stream.shutdown(Shutdown::Write)?;
+    // Closing with unread bytes would reset the connection and lose the answer.
+    io::copy(&mut client, &mut io::sink()).map(drop)
+}
+
+fn serve(
+    mut stream: TcpStream,
+    client: BufReader<TcpStream>,
+    head: &[String],
+    file: &std::path::Path,
+    fault: Option<Fault>,
+) -> io::Result<()> {
+    let Ok(mut body) = fs::read(file) else { return reply(stream, client, head, "404 Not Found", b"") };
+    match fault {
+        Some(Fault::Short(bytes)) => {
+            write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len())?;
+            stream.write_all(&body[..bytes.min(body.len())])?;
+            stream.shutdown(Shutdown::Both)
+        }
+        Some(_) => {
+            if let Some(last) = body.last_mut() {
+                *last ^= 1;
+            }
+            reply(stream, client, head, "200 OK", &body)
+        }
+        None => reply(stream, client, head, "200 OK", &body),
+    }
+}
+
+/// Both directions at once, as bytes; only the answer is looked at.
+fn pass(
+    mut stream: TcpStream,
+    mut client: BufReader<TcpStream>,
+    head: &[String],
+    host: &str,
+    fault: Option<Fault>,
+) -> io::Result<()> {
+    let mut server = TcpStream::connect(host)?;
+    for line in head.iter().filter(|line| !line.to_ascii_lowercase().starts_with("connection:")) {
+        server.write_all(line.as_bytes())?;
+    }
+    server.write_all(b"Connection: close\r\n\r\n")?;
+    let mut upward = server.try_clone()?;
+    std::thread::spawn(move || io::copy(&mut client, &mut upward));
+    let mut answer = BufReader::new(server);
+    let mut line = String::new();
+    while line != "\r\n" {
+        line.clear();
+        if answer.read_line(&mut line)? == 0 {
+            break;
+        }
+        stream.write_all(line.as_bytes())?;
+    }
+    match fault {
+        Some(Fault::Short(bytes)) => {
+            io::copy(&mut answer.take(bytes as u64), &mut stream)?;
+        }
+        Some(_) => {
+            let mut body = Vec::new();
+            answer.read_to_end(&mut body)?;
+            if let Some(last) = body.last_mut() {
+                *last ^= 1;
+            }
+            stream.write_all(&body)?;
+        }
+        None => drop(io::copy(&mut answer, &mut stream)?),
+    }
+    stream.shutdown(Shutdown::Both)
+}
