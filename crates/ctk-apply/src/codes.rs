@@ -16,7 +16,6 @@ codes! {
     LOCKED = "apply::locked", "The lock file lacks an entry, and `--locked` forbids adding it.";
     LOCK_FILE = "apply::lock-file", "The lock file cannot be read or written.";
     STORE = "apply::store", "The store cannot be used.";
-    OBSERVE = "apply::observe", "What the project reads cannot be looked at.";
     BUILD_FAILED = "build::failed", "An image could not be built.";
     TEST_FAILED = "test::failed", "Assertions of a test did not hold.";
     TEST_BROKEN = "test::broken", "A test could not be carried out.";

@@ -307,7 +307,9 @@ impl Context {
             file => file.map_err(BuildError::read("open", &path))?,
         };
         let mut text = Vec::new();
-        file.take(crate::limits::SMALL_FILE_BYTES).read_to_end(&mut text).map_err(BuildError::read("read", &path))?;
+        // One byte more than a Dockerfile may have, so that its parser sees that it is too large.
+        let beyond = crate::limits::SMALL_FILE_BYTES + 1;
+        file.take(beyond).read_to_end(&mut text).map_err(BuildError::read("read", &path))?;
         Ok(Some(String::from_utf8_lossy(&text).into_owned()))
     }
 }
