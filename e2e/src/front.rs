@@ -14,7 +14,7 @@ pub struct Asked {
     pub method: String,
     /// The path with its query.
     pub path: String,
-    /// How many requests of this method for this path came before.
+    /// How many requests of this method for this path came before; uploads in a repository count as one path.
     pub earlier: usize,
 }
 
@@ -116,7 +116,7 @@ fn answer(stream: TcpStream, shared: &Shared) -> io::Result<()> {
     let earlier = {
         let mut log = shared.log.lock().expect("no holder panics");
         log.push(line.clone());
-        log.iter().filter(|one| **one == line).count() - 1
+        log.iter().filter(|one| same(one) == same(&line)).count() - 1
     };
     let asked = Asked { method, path, earlier };
     let fault = (shared.decide.lock().expect("no holder panics"))(&asked);
@@ -126,6 +126,11 @@ fn answer(stream: TcpStream, shared: &Shared) -> io::Result<()> {
         (_, Behind::Folder(folder)) => serve(stream, client, &head, &folder.join(plain(&asked.path)), fault),
         (_, Behind::Server(host)) => pass(stream, client, &head, host, fault),
     }
+}
+
+/// The part of a request line that is the same when a client starts an upload anew.
+fn same(line: &str) -> &str {
+    line.find("/uploads/").map_or(line, |at| &line[..at])
 }
 
 /// A path without its leading slash and percent signs.

@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -82,17 +83,14 @@ impl<'a> Helper<'a> {
         let program = self.path.iter().map(|dir| dir.join(&self.program)).find(|file| file.is_file());
         let program = program.ok_or_else(|| failed("it is not in PATH".into()))?;
         let mut command = Command::new(&program);
-        command.arg(action).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        command.arg(action).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|error| failed(error.to_string()))?;
         let mut stdin = child.stdin.take().expect("piped");
-        let stdout = child.stdout.take().expect("piped");
+        let stdout = read(child.stdout.take().expect("piped"));
+        let stderr = read(child.stderr.take().expect("piped"));
         // A helper that does not read its input is no failure yet.
         let _ = stdin.write_all(input);
         drop(stdin);
-        let reader = std::thread::spawn(move || {
-            let mut output = Vec::new();
-            stdout.take(CREDENTIALS_LIMIT_BYTES).read_to_end(&mut output).map(|_| output)
-        });
         let deadline = Instant::now() + HELPER_TIMEOUT;
         let status = loop {
             match child.try_wait().map_err(|error| failed(error.to_string()))? {
@@ -105,13 +103,24 @@ impl<'a> Helper<'a> {
                 None => std::thread::sleep(Duration::from_millis(5)),
             }
         };
-        let output = reader.join().ok().and_then(Result::ok).unwrap_or_default();
+        let output = stdout.join().unwrap_or_default();
         if status.success() {
             return Ok(Ok(output));
         }
-        // Helpers report on standard output; only its first line, which is the message.
-        let said = String::from_utf8_lossy(&output);
-        let said = said.lines().next().unwrap_or_default().trim();
-        Ok(Err(if said.is_empty() { status.to_string() } else { said.to_owned() }))
+        // Helpers report on standard output, what they call on the other; only a first line, which is the message.
+        let complaint = stderr.join().unwrap_or_default();
+        let first = |bytes: &[u8]| String::from_utf8_lossy(bytes).lines().next().unwrap_or_default().trim().to_owned();
+        let said = [first(&output), first(&complaint)].into_iter().find(|line| !line.is_empty());
+        Ok(Err(said.unwrap_or_else(|| status.to_string())))
     }
+}
+
+/// Reads what the helper writes, beside waiting for it.
+fn read(pipe: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        // What came before an error still counts.
+        let _ = pipe.take(CREDENTIALS_LIMIT_BYTES).read_to_end(&mut bytes);
+        bytes
+    })
 }
