@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::{run, tidy};
+use crate::{codegen, run, tidy};
 
-/// Format, lints, tidy, tests, documentation, end-to-end cases; the cheap ones first.
+/// Format, lints, tidy, tests, documentation, generated pages, end-to-end cases; the cheap ones first.
 pub fn ci(root: &Path) -> Result<(), String> {
     run(cargo(root).args(["fmt", "--all", "--check"]))?;
     tidy::tidy(root)?;
@@ -15,6 +15,7 @@ pub fn ci(root: &Path) -> Result<(), String> {
     run(cargo(root)
         .args(["doc", "--workspace", "--no-deps", "--locked", "--quiet"])
         .env("RUSTDOCFLAGS", "-D warnings"))?;
+    codegen::codegen(root, &release_binary(root)?, true)?;
     e2e(root, None)
 }
 
@@ -27,8 +28,17 @@ pub fn e2e(root: &Path, filter: Option<&str>) -> Result<(), String> {
 /// Builds `ctk` for release and returns its path.
 pub fn release_binary(root: &Path) -> Result<PathBuf, String> {
     run(cargo(root).args(["build", "--release", "--locked", "--package", "ctk"]))?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    Ok(target.join("release/ctk"))
+    Ok(target(root).join("release/ctk"))
+}
+
+/// Builds `ctk` for development and returns its path.
+pub fn dev_binary(root: &Path) -> Result<PathBuf, String> {
+    run(cargo(root).args(["build", "--locked", "--package", "ctk"]))?;
+    Ok(target(root).join("debug/ctk"))
+}
+
+fn target(root: &Path) -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from)
 }
 
 fn cargo(root: &Path) -> Command {

@@ -2,6 +2,7 @@
 
 mod bench;
 mod ci;
+mod codegen;
 mod images;
 mod new;
 mod tidy;
@@ -24,6 +25,8 @@ enum Task {
     Ci,
     /// Check the rules that the compiler cannot: rings, leaf tables, file sizes, error pages.
     Tidy,
+    /// Write the pages that are made from the code: commands, error codes, outputs of examples.
+    Codegen(codegen::Codegen),
     /// Start a new leaf: one file and its line in the folder's table.
     New(new::New),
     /// Build the release binary and run the end-to-end cases with it.
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().task {
         Task::Ci => ci::ci(&root),
         Task::Tidy => tidy::tidy(&root),
+        Task::Codegen(codegen) => codegen.run(&root),
         Task::New(new) => new.create(&root),
         Task::E2e { filter } => ci::e2e(&root, filter.as_deref()),
         Task::Bench(bench) => bench.run(&root),

@@ -12,9 +12,6 @@ use crate::BuildError;
 use crate::base::fetch_layers;
 use crate::solve::{Job, Tree};
 
-/// zlib's default, what every other builder writes.
-const COMPRESSION: Compression = Compression::Gzip { level: 6 };
-
 /// Packs what was built and writes the image. Its layers are all in the store afterwards.
 pub(crate) fn manifest(job: &Job<'_>, tree: &Tree) -> Result<Descriptor, BuildError> {
     let world = &job.request.world;
@@ -36,7 +33,8 @@ pub(crate) fn manifest(job: &Job<'_>, tree: &Tree) -> Result<Descriptor, BuildEr
                 diff_ids.push(diff_id.clone());
             }
             _ => {
-                let packed = world.snapshots.pack(&piece.layer, COMPRESSION, Some(job.epoch_seconds), world.cancel)?;
+                let packed =
+                    world.snapshots.pack(&piece.layer, Compression::GZIP, Some(job.epoch_seconds), world.cancel)?;
                 packed_now = true;
                 layers.push(packed.descriptor);
                 diff_ids.push(packed.diff_id);

@@ -237,7 +237,7 @@ fn reasons(
         // A kept result stays right when what it needs only has to be made again with the same inputs.
         let rebuilt_alike = need.reasons.iter().all(|r| matches!(r, Reason::ResultMissing | Reason::Forced));
         let said = reasons.iter().any(|r| matches!(r, Reason::Upstream { address } if *address == need.address));
-        if !said && !(rebuilt_alike && result.is_some()) {
+        if !said && (result.is_none() || !rebuilt_alike) {
             reasons.push(Reason::Upstream { address: need.address.clone() });
         }
     }

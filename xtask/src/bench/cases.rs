@@ -96,7 +96,7 @@ EOF
             Contender::new("ctk build --no-cache", ground.shell("cd $S/hello-c && exec $CTK build --no-cache image:hello")),
             Contender::new(
                 "buildah bud --layers",
-                ground.shell("cd $S/hello-c && exec buildah --root $S/buildah --runroot $S/buildah-run bud --layers --network=host -t hello ."),
+                ground.shell("cd $S/hello-c && exec buildah --root $S/buildah --runroot $S/buildah-run bud --layers --isolation chroot -t hello ."),
             )
             .after(ground.shell("buildah --root $S/buildah --runroot $S/buildah-run rmi hello || true; buildah --root $S/buildah --runroot $S/buildah-run rmi -p || true")),
         ],
@@ -108,7 +108,7 @@ fn minbase(ground: &Ground) -> Result<Comparison, String> {
     quiet(&mut ground.shell(
         r##"
         mkdir -p $S/minbase
-        printf 'image "minbase" {\n    packages distro="debian" suite="bookworm" { variant "minbase" }\n}\n' > $S/minbase/containers.kdl
+        printf 'image "minbase" {\n    packages distro="debian" suite="bookworm" variant="minbase"\n}\n' > $S/minbase/containers.kdl
         "##,
     ))?;
     let ours = |name: &str, prepare: &str| {

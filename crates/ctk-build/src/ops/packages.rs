@@ -44,8 +44,18 @@ struct Runner<'a> {
     cancel: &'a Cancel,
 }
 
+impl Runner<'_> {
+    /// Starts writing the unpacked files to the disk while scripts keep the processor busy: what is there already, the
+    /// commit of the layer needs not wait for.
+    fn write_back(&self) {
+        let Some(Ok(upper)) = self.root.source.as_ref().map(std::fs::File::open) else { return };
+        std::thread::spawn(move || drop(rustix::fs::syncfs(upper)));
+    }
+}
+
 impl RunInRoot for Runner<'_> {
     fn run(&self, command: &ScriptCommand) -> Result<ScriptOutput, Box<dyn std::error::Error + Send + Sync>> {
+        self.write_back();
         let config = ContainerConfig::default();
         let output: Arc<Mutex<Vec<u8>>> = Arc::default();
         let into = output.clone();
