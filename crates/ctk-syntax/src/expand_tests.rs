@@ -1,3 +1,5 @@
+//! Expansions as tables: text in, text or mistake out.
+
 use super::*;
 
 fn known(name: &str) -> Found {
