@@ -6,6 +6,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// What the server is asked.
 #[derive(Clone, Debug)]
@@ -27,6 +28,8 @@ pub enum Fault {
     Instead(Vec<u8>),
     /// Sends the right answer, but hangs up after that many bytes of the body.
     Short(usize),
+    /// Sends that many bytes of the right answer's body, and then nothing for a minute.
+    Stall(usize),
     /// Changes the last byte of the right body.
     Flipped,
 }
@@ -205,6 +208,10 @@ fn pass(
     match fault {
         Some(Fault::Short(bytes)) => {
             io::copy(&mut answer.take(bytes as u64), &mut stream)?;
+        }
+        Some(Fault::Stall(bytes)) => {
+            io::copy(&mut answer.take(bytes as u64), &mut stream)?;
+            std::thread::sleep(Duration::from_secs(60));
         }
         Some(_) => {
             let mut body = Vec::new();

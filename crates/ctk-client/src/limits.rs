@@ -25,3 +25,5 @@ pub const PROGRESS_INTERVAL: Duration = Duration::from_millis(80);
 /// Tries to reach a host that has not answered yet: nobody listening is mostly a wrong name or port, and waiting long
 /// for it helps nobody.
 pub const REACH_ATTEMPTS: u32 = 3;
+/// Tries at looking what a push target shows: a plan is read by somebody who waits, and not knowing is no failure yet.
+pub const OBSERVE_ATTEMPTS: u32 = 3;

@@ -14,7 +14,7 @@ use crate::manifest::{Fetched, Shape, own_type};
 use crate::progress::Progress;
 use crate::registries::Place;
 use crate::retry::patiently;
-use crate::{Client, ClientError, MANIFESTS_LIMIT, Retry, block};
+use crate::{Client, ClientError, MANIFESTS_LIMIT, OBSERVE_ATTEMPTS, Retry, block};
 
 /// The places that may serve a reference, mirrors first, and the one that did last.
 pub(crate) struct Sources {
@@ -49,6 +49,7 @@ impl Client {
         block(cancel, async {
             let place = self.registries()?.push_place(reference)?;
             let retry = self.options().retry;
+            let retry = Retry { attempts: retry.attempts.min(OBSERVE_ATTEMPTS), ..retry };
             let repository = self.repository(&place, &reference.to_string(), retry).await?;
             patiently(retry, async || self.head_manifest(&repository, &reference.target()).await).await
         })

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use ctk_layer::LayerError;
 use ctk_oci::{Digest, DocumentError};
 
 /// Why the store could not do what was asked. Nothing half-done is ever visible.
@@ -96,7 +97,7 @@ pub enum StoreError {
     },
     /// The tar stream of an archive or a layer is malformed.
     #[error("malformed tar stream")]
-    Layer(#[from] ctk_layer::LayerError),
+    Layer(#[source] LayerError),
     /// Reading the caller's stream failed.
     #[error("cannot read {what}")]
     Input {
@@ -118,6 +119,15 @@ pub enum StoreError {
     /// The user stopped it.
     #[error("cancelled")]
     Cancelled,
+}
+
+impl From<LayerError> for StoreError {
+    fn from(error: LayerError) -> StoreError {
+        match error {
+            LayerError::Write(source) => StoreError::Output { what: "the tar stream".into(), source },
+            error => StoreError::Layer(error),
+        }
+    }
 }
 
 /// Puts what was tried and on which path around an I/O error.

@@ -2,6 +2,9 @@
 
 use std::error::Error;
 
+use ctk_client::ClientError;
+use ctk_store::{FetchError, StoreError};
+
 /// Exit codes; 0 is success.
 pub mod code {
     /// Something failed and was explained on standard error.
@@ -41,7 +44,35 @@ pub enum Failure {
 
 impl<E: Error + 'static> From<E> for Failure {
     fn from(error: E) -> Failure {
+        if is_cancelled(&error) {
+            return Failure::Interrupted;
+        }
         Failure::Error { code: None, error: Box::new(error), hint: None }
+    }
+}
+
+/// Whether somewhere below it was the user who stopped it.
+fn is_cancelled(error: &(dyn Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |&error| error.source()).any(|error| {
+        matches!(error.downcast_ref(), Some(ClientError::Cancelled))
+            || matches!(error.downcast_ref(), Some(StoreError::Cancelled))
+            || matches!(error.downcast_ref(), Some(FetchError::Cancelled))
+    })
+}
+
+/// What was tried, and why it failed.
+#[derive(Debug)]
+struct Attempt(String, Box<dyn Error>);
+
+impl std::fmt::Display for Attempt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Error for Attempt {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&*self.1)
     }
 }
 
@@ -61,6 +92,12 @@ impl Failure {
     /// A failure in one sentence, with what to do.
     pub fn sentence(text: impl Into<String>, hint: Option<&str>) -> Failure {
         Failure::Error { code: None, error: Box::new(Sentence(text.into())), hint: hint.map(str::to_owned) }
+    }
+
+    /// An error with what was tried before it, e.g. with the name that only the caller knows.
+    pub fn during<E: Error + 'static>(attempt: impl Into<String>) -> impl FnOnce(E) -> Failure {
+        let attempt = attempt.into();
+        move |error| Attempt(attempt, Box::new(error)).into()
     }
 
     /// The exit code.

@@ -1,9 +1,10 @@
 //! Each example is applied twice; others read what came out.
 
 use std::fs;
+use std::process::Command;
 use std::time::Duration;
 
-use ctk_e2e::{World, contains, has_programs, is_root};
+use ctk_e2e::{World, binary, contains, free_port, has_programs, is_root, run, workspace};
 use serde_json::{Value, json};
 
 /// The `config` object of an image's config, as skopeo reads it.
@@ -75,4 +76,88 @@ fn monorepo() {
     let story = apply_twice(&world);
     contains(&story, &["test:services/clock:clock"]);
     world.peer("skopeo", &["inspect", "oci:dist/images:greeter"]).ok();
+}
+
+/// The project's own file, with a port of its own and the binary under test as what it ships.
+#[test]
+fn this_project() {
+    if !is_root() || !has_programs(&["skopeo", "umoci", "podman"]) {
+        return;
+    }
+    let world = World::shared();
+    let file = fs::read_to_string(workspace().join("containers.kdl")).unwrap();
+    let port = free_port();
+    world.write("containers.kdl", file.replace("127.0.0.1:5050", &format!("127.0.0.1:{port}")));
+    world.write("target/release/ctk", fs::read(binary()).unwrap());
+    // A binary with debug information is larger than what is shipped.
+    world.write("containers.kdl", world.read("containers.kdl").replace("160MiB", "900MiB"));
+    apply_twice(&world);
+
+    let config = config(&world, "oci:dist/images:0.1.0");
+    assert_eq!(config["Entrypoint"], json!(["/usr/bin/ctk"]));
+    assert_eq!(world.ctk(&["run", "image:ctk", "--version"]).ok(), format!("ctk {}\n", env!("CARGO_PKG_VERSION")));
+    world.peer("umoci", &["unpack", "--image", "dist/images:0.1.0", "bundle"]).ok();
+    let package = world.peer("dpkg-query", &["--admindir=bundle/rootfs/var/lib/dpkg", "-W", "ca-certificates"]).ok();
+    contains(&package, &["ca-certificates"]);
+
+    let server = world.spawn(&["registry", "serve", "local"]);
+    let name = format!("127.0.0.1:{port}/ctk");
+    ctk_e2e::eventually(Duration::from_secs(10), "the registry answers", || {
+        world.ctk(&["tags", &name]).status.success()
+    });
+    let id = world.podman(&["pull", "-q", "--tls-verify=false", &format!("{name}:latest")]);
+    run(kill(server.id()));
+    assert_eq!(id.ok().trim().len(), 64);
+}
+
+/// A later `apt-get` works inside, behind whatever mirror the host has, and leaves nothing of it.
+#[test]
+fn packages_work_inside() {
+    if !is_root() {
+        return;
+    }
+    let world = World::shared();
+    world.write(
+        "containers.kdl",
+        r#"project "inside"
+image "base" {
+    packages distro="debian" suite="bookworm"
+}
+image "more" {
+    stage "final" from="base" {
+        run "apt-get update && apt-get install -y --no-install-recommends hello && rm -rf /var/lib/apt/lists/*"
+    }
+}
+test "more" image="more" {
+    command "hello" "hello" { stdout contains="Hello" }
+    command "verify" "dpkg" "--verify" { stdout equals="" }
+    command "list" "dpkg" "-l" { stdout contains="base-files" }
+    packages { present "hello" "apt"; absent "gcc" }
+    absent "/etc/apt/sources.list.d/*"
+}
+"#,
+    );
+    world.ctk(&["apply"]).ok();
+}
+
+/// The library, as somebody's own program uses it.
+#[test]
+fn library() {
+    if !is_root() {
+        return;
+    }
+    let world = World::shared();
+    world.copy("examples/hello-c");
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(workspace()).args(["run", "--quiet", "--locked", "--package", "example-xtask", "--"]);
+    command.arg(world.project().join("containers.kdl")).env("CTK_ROOT", world.store()).env("USER", "root");
+    let said = run(command).ok();
+    contains(&said, &["image:hello", "push:hello"]);
+    contains(&world.ctk(&["apply"]).ok(), &["nothing to do"]);
+}
+
+fn kill(process: u32) -> Command {
+    let mut command = Command::new("kill");
+    command.args(["-TERM", &process.to_string()]);
+    command
 }

@@ -2,6 +2,7 @@
 
 mod examples;
 mod failures;
+mod interrupt;
 mod network;
 mod packages;
 mod registry;

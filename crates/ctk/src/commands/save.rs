@@ -52,7 +52,8 @@ impl Save {
             let Some(path) = self.output else {
                 return Err(Failure::sentence("an OCI layout's folder needs a path", Some("add `--output PATH`")));
             };
-            return Ok(export_layout(&store, &path, &exports, &cancel)?);
+            let failed = Failure::during(format!("cannot write {}", path.display()));
+            return export_layout(&store, &path, &exports, &cancel).map_err(failed);
         }
         let write = |to: &mut dyn Write| match self.format {
             Format::OciArchive => export_layout_archive(&store, to, &exports, &cancel).map(drop),
@@ -64,9 +65,11 @@ impl Save {
                 let mut part = path.as_os_str().to_owned();
                 part.push(format!(".part-{}", std::process::id()));
                 let part = PathBuf::from(part);
-                let failed = |e: io::Error| Failure::sentence(format!("cannot write {}: {e}", path.display()), None);
+                let attempt = format!("cannot write {}", path.display());
+                let failed = |error: io::Error| Failure::during(&attempt)(error);
                 let mut file = File::create(&part).map_err(failed)?;
-                let written = write(&mut file).map_err(Failure::from).and_then(|()| file.sync_all().map_err(failed));
+                let written = write(&mut file).map_err(Failure::during(&attempt));
+                let written = written.and_then(|()| file.sync_all().map_err(failed));
                 match written.and_then(|()| std::fs::rename(&part, path).map_err(failed)) {
                     Ok(()) => Ok(()),
                     Err(failure) => {
