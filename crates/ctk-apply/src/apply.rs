@@ -47,7 +47,7 @@ impl Applied {
 
 /// What a finished unit leaves to the others and to the end.
 enum Finished {
-    Image(Descriptor),
+    Image(Box<Descriptor>),
     Test(Report),
     Push(Box<Staged>),
 }
@@ -73,6 +73,15 @@ impl Session {
             server.shutdown(SERVE_GRACE);
         }
         applied
+    }
+
+    /// What the tests said that `plan` keeps because they passed before; those whose words are not kept are missing.
+    pub fn kept_reports(&self, plan: &Plan) -> Result<Vec<Report>, ApplyError> {
+        let store = ctk_store::Store::open(&self.options.store)?;
+        let records = Records::new(&store, &self.directory);
+        let kept = |unit: &&PlannedUnit| unit.action == Action::Keep && unit.address.kind == Kind::Test;
+        let reports = plan.units.iter().filter(kept).map(|unit| records.report(&unit.fingerprint));
+        Ok(reports.filter_map(Result::transpose).collect::<Result<_, _>>()?)
     }
 
     /// Fills the lock file with what the plan still lacks, and looks again.
@@ -250,10 +259,12 @@ impl Session {
                 }
                 let produced = match result {
                     Ok(Finished::Image(image)) => {
+                        let image = *image;
                         results.lock().expect("no holder panics").insert(address.clone(), image.clone());
                         Produced { image: Some(image), ..Produced::default() }
                     }
                     Ok(Finished::Test(report)) => {
+                        records.set_report(&planned.fingerprint, &report)?;
                         reports.push(report);
                         Produced::default()
                     }
@@ -266,8 +277,8 @@ impl Session {
                         continue;
                     }
                     Err(Failed::Unit(failure, report)) => {
-                        failures.push(failure);
-                        reports.extend(report);
+                        failures.push(*failure);
+                        reports.extend(report.map(|report| *report));
                         continue;
                     }
                 };
@@ -295,7 +306,7 @@ impl Session {
                         published.extend(produced.published);
                     }
                     Err(Failed::Cancelled) => cancel.cancel(),
-                    Err(Failed::Unit(failure, _)) => failures.push(failure),
+                    Err(Failed::Unit(failure, _)) => failures.push(*failure),
                 }
             }
         } else {
@@ -382,7 +393,7 @@ fn remember(planned: &PlannedUnit, units: &[Unit], plan: &Plan, produced: &Produ
 
 enum Failed {
     Cancelled,
-    Unit(UnitFailure, Option<Report>),
+    Unit(Box<UnitFailure>, Option<Box<Report>>),
 }
 
 /// What every running unit is given.
@@ -402,7 +413,7 @@ impl Work<'_> {
         self.sink.emit(Event::UnitStarted { address: address.clone() });
         let started = Instant::now();
         let result = match address.kind {
-            Kind::Image => self.build(address).map(Finished::Image),
+            Kind::Image => self.build(address).map(|image| Finished::Image(Box::new(image))),
             Kind::Test => self.test(address).map(Finished::Test),
             Kind::Push => self.upload(address).map(|staged| Finished::Push(Box::new(staged))),
             Kind::Registry => unreachable!("registries are served, not run"),
@@ -432,7 +443,7 @@ impl Work<'_> {
         match self.build_target(address, None, &reporter) {
             Ok(descriptor) => Ok(descriptor),
             Err(error) if error.is_cancelled() || self.cancel.is_cancelled() => Err(Failed::Cancelled),
-            Err(error) => Err(Failed::Unit(self.session.build_failure(address, &error), None)),
+            Err(error) => Err(Failed::Unit(Box::new(self.session.build_failure(address, &error)), None)),
         }
     }
 
@@ -476,7 +487,7 @@ impl Work<'_> {
         let decl = &self.session.tests[address];
         let reporter = Reporter::new(address.clone(), self.sink.clone());
         let broken = |error: &(dyn std::error::Error + 'static)| {
-            Failed::Unit(failure(address, codes::TEST_BROKEN, "failed to run", error, None), None)
+            Failed::Unit(Box::new(failure(address, codes::TEST_BROKEN, "failed to run", error, None)), None)
         };
         let image = match self.image_of(&decl.image) {
             ServiceImage::Stored(image) => image,
@@ -509,7 +520,10 @@ impl Work<'_> {
                     self.session.project.get(address).map(|r| self.session.sources.place(r.span)).unwrap_or_default();
                 let details: String = report.failures().lines().map(|line| format!("  {line}\n")).collect();
                 let text = format!("error[{code}]: `{address}`: {} ({place})\n{details}", report.summary());
-                Err(Failed::Unit(UnitFailure { address: address.clone(), code, text }, Some(report)))
+                Err(Failed::Unit(
+                    Box::new(UnitFailure { address: address.clone(), code, text }),
+                    Some(Box::new(report)),
+                ))
             }
             Err(CheckError::Cancelled) => Err(Failed::Cancelled),
             Err(_) if self.cancel.is_cancelled() => Err(Failed::Cancelled),
@@ -568,7 +582,7 @@ impl Work<'_> {
             PushError::Cancelled => Failed::Cancelled,
             _ if self.cancel.is_cancelled() => Failed::Cancelled,
             error => Failed::Unit(
-                failure(address, codes::PUSH_FAILED, "failed to push", error, error.hint().as_deref()),
+                Box::new(failure(address, codes::PUSH_FAILED, "failed to push", error, error.hint().as_deref())),
                 None,
             ),
         }
