@@ -17,7 +17,7 @@ use crate::{ci, describe};
 const REPEATABLE: &[&str] = &["check", "plan", "graph", "fmt"];
 
 /// Pages whose `kdl` blocks together are one project without mistakes.
-const PROJECTS: &[&str] = &["README.md", "docs/reference/project-file.md"];
+const PROJECTS: &[&str] = &["README.md", "docs/reference/project-file.md", "docs/guide.md"];
 
 /// What to do.
 #[derive(Args)]
@@ -142,6 +142,7 @@ Results go to standard output, the story to standard error. An address is `kind:
 | 1 | something failed; standard error says what, with its causes |
 | 2 | `plan --detailed-exitcode`: there is something to do |
 | 64 | the command line itself is wrong |
+| 124 | `run --timeout`: the program ran longer |
 | 125 | `run`: the container could not be started |
 | 126 | `run`: the program cannot be executed |
 | 127 | `run`: there is no such program |

@@ -80,7 +80,9 @@ pub fn tidy(root: &Path) -> Result<(), String> {
         source_file(&name, &text, &mut complaints);
     }
     crates_have_code(root, &mut complaints);
-    no_path_of_this_checkout(root, &mut complaints)?;
+    let files = kept_files(root)?;
+    no_path_of_this_checkout(root, &files, &mut complaints);
+    links(root, &files, &mut complaints);
     for folder in LEAF_FOLDERS {
         leaf_table(root, folder, &mut complaints);
     }
@@ -173,22 +175,59 @@ fn crates_have_code(root: &Path, complaints: &mut Vec<String>) {
     }
 }
 
-/// Nobody else's checkout stands where ours does.
-fn no_path_of_this_checkout(root: &Path, complaints: &mut Vec<String>) -> Result<(), String> {
-    if root.components().count() < 3 {
-        // `/src` and the like: people write that.
-        return Ok(());
-    }
+/// What git keeps, or would keep.
+fn kept_files(root: &Path) -> Result<Vec<String>, String> {
     let mut git = Command::new("git");
     git.current_dir(root).args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
     let files = git.output().map_err(|e| format!("cannot run git: {e}"))?.stdout;
+    let names = String::from_utf8_lossy(&files);
+    Ok(names.split('\0').filter(|name| !name.is_empty()).map(str::to_owned).collect())
+}
+
+/// Nobody else's checkout stands where ours does.
+fn no_path_of_this_checkout(root: &Path, files: &[String], complaints: &mut Vec<String>) {
+    if root.components().count() < 3 {
+        // `/src` and the like: people write that.
+        return;
+    }
     let here = root.display().to_string();
-    for name in String::from_utf8_lossy(&files).split('\0').filter(|name| !name.is_empty()) {
+    for name in files {
         if fs::read_to_string(root.join(name)).is_ok_and(|text| text.contains(&here)) {
             complaints.push(format!("{name} names {here}, which is elsewhere on other machines"));
         }
     }
-    Ok(())
+}
+
+/// Links of Markdown pages that stay in the tree lead to files, and to headings of them.
+fn links(root: &Path, files: &[String], complaints: &mut Vec<String>) {
+    let link = Regex::new(r"\]\(([^)\s]+)\)").expect("a valid pattern");
+    for name in files.iter().filter(|name| name.ends_with(".md")) {
+        let Ok(text) = fs::read_to_string(root.join(name)) else { continue };
+        let folder = Path::new(name).parent().unwrap_or(Path::new(""));
+        for target in link.captures_iter(&text).map(|found| found[1].to_owned()) {
+            if target.contains("://") || target.starts_with("mailto:") {
+                continue;
+            }
+            let (path, heading) = target.split_once('#').map_or((target.as_str(), None), |(p, h)| (p, Some(h)));
+            let path = if path.is_empty() { root.join(name) } else { root.join(folder).join(path) };
+            let exists = match heading {
+                None => path.exists(),
+                Some(heading) => fs::read_to_string(&path).is_ok_and(|text| headings(&text).any(|h| h == heading)),
+            };
+            if !exists {
+                complaints.push(format!("{name}: the link to {target} leads nowhere"));
+            }
+        }
+    }
+}
+
+/// The anchors that GitHub gives a page's headings.
+fn headings(text: &str) -> impl Iterator<Item = String> + '_ {
+    text.lines().filter_map(|line| line.strip_prefix('#')).map(|line| {
+        let words = line.trim_start_matches('#').trim().to_lowercase();
+        let kept = words.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+        kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+    })
 }
 
 fn leaf_table(root: &Path, folder: &str, complaints: &mut Vec<String>) {
