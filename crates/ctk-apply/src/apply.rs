@@ -64,6 +64,7 @@ impl Session {
         let outlook = self.resolved(&ground, outlook, request, &sink, cancel)?;
         if !outlook.plan.has_changes() {
             ground.index.save();
+            self.restore_names(&outlook.plan)?;
             return Ok(Applied::nothing(outlook.plan));
         }
         let servers = self.serve(&ground, &outlook.plan)?;
@@ -73,6 +74,24 @@ impl Session {
             server.shutdown(SERVE_GRACE);
         }
         applied
+    }
+
+    /// Images that `plan` keeps get their names in the store again, should somebody have taken them, or should the
+    /// process that built them have been killed just before it gave them.
+    pub fn restore_names(&self, plan: &Plan) -> Result<(), ApplyError> {
+        let store = ctk_store::Store::open(&self.options.store)?;
+        let mut changes = Vec::new();
+        for unit in plan.units.iter().filter(|unit| unit.action == Action::Keep) {
+            let Some(Produced { image: Some(image), .. }) = &unit.result else { continue };
+            let name = local_name(&self.project.name, &unit.address);
+            if store.reference(&name)?.is_none_or(|found| found.descriptor != *image) {
+                changes.push((name, Some(Ref::new(image.clone()))));
+            }
+        }
+        if !changes.is_empty() {
+            store.update_references(&changes)?;
+        }
+        Ok(())
     }
 
     /// What the tests said that `plan` keeps because they passed before; those whose words are not kept are missing.

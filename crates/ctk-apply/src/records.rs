@@ -6,11 +6,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use ctk_check::Report;
 use ctk_plan::{Address, Fingerprint, Last, Produced};
 use ctk_store::{Links, Store, StoreError};
 
 /// Results by fingerprint.
 const RESULTS: &str = "results";
+/// What tests said that passed, by fingerprint, for those who want to read it again.
+const REPORTS: &str = "reports";
 /// The last apply of an address of a project, for reasons.
 const LAST: &str = "last";
 
@@ -42,6 +45,16 @@ impl<'a> Records<'a> {
         let blobs = result.image.iter().map(|image| image.digest.clone()).collect();
         let links = Links { blobs, ..Links::default() };
         self.store.put_record(RESULTS, fingerprint.as_str(), result, &links)
+    }
+
+    /// What the test with this fingerprint said when it passed.
+    pub fn report(&self, fingerprint: &Fingerprint) -> Result<Option<Report>, StoreError> {
+        self.store.record(REPORTS, fingerprint.as_str())
+    }
+
+    /// Notes what a test that passed said.
+    pub fn set_report(&self, fingerprint: &Fingerprint, report: &Report) -> Result<(), StoreError> {
+        self.store.put_record(REPORTS, fingerprint.as_str(), report, &Links::default())
     }
 
     /// The last apply of every address of this project.

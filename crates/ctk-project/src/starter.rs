@@ -39,11 +39,17 @@ pub fn starter(facts: &Facts) -> String {
         if let Some(binary) = &binary {
             let _ = write!(
                 out,
-                "\n// Dependencies get a layer of their own: a changed source file never rebuilds them.\n\
-                 image \"{name}\" {{\n    \
-                 cargo bin=\"{binary}\" profile=\"release\" from=\"rust:1.95-bookworm\"\n    \
+                "\nimage \"{name}\" {{\n    \
+                 context \".\" {{ ignore \"target\" }}\n    \
+                 stage \"build\" from=\"rust:1.95-bookworm\" {{\n        \
+                 workdir \"/src\"\n        \
+                 copy \".\" to=\"./\"\n        \
+                 run \"cargo build --release --bin {binary} && cp target/release/{binary} /{binary}\" {{\n            \
+                 // Kept between builds, beside the image.\n            \
+                 cache \"/usr/local/cargo/registry\"\n            \
+                 cache \"/src/target\" sharing=\"locked\"\n        }}\n    }}\n    \
                  stage \"final\" from=\"image:base\" {{\n        \
-                 copy \"/out/{binary}\" to=\"/usr/bin/\" from=\"cargo\"\n        \
+                 copy \"/{binary}\" to=\"/usr/bin/\" from=\"build\"\n        \
                  entrypoint \"/usr/bin/{binary}\"\n    }}\n}}\n\n\
                  test \"{name}\" image=\"{name}\" {{\n    file \"/usr/bin/{binary}\" type=\"file\"\n}}\n"
             );

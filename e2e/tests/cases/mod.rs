@@ -5,5 +5,6 @@ mod failures;
 mod interrupt;
 mod network;
 mod packages;
+mod plan;
 mod registry;
 mod runs;

@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 
 use clap::Args;
-use ctk_apply::{Applied, Request, Session};
-use ctk_plan::{Action, Address, Kind};
+use ctk_apply::{Applied, ApplyError, Request, Session, UnitFailure};
+use ctk_check::Report;
+use ctk_plan::{Action, Address, Kind, Plan};
+use serde_json::{Value, json};
 
 use super::output;
 use super::project::WorkArgs;
@@ -76,6 +78,7 @@ pub fn carry_out(context: &Context, session: &Session, ask: Ask, outputs: &Outpu
     }
     let plan = context.explain(session.plan(&request))?;
     if !plan.has_changes() {
+        context.explain(session.restore_names(&plan))?;
         return report(session, &Applied::nothing(plan), started, outputs);
     }
     let cancel = context.cancel_on_interrupt();
@@ -85,20 +88,16 @@ pub fn carry_out(context: &Context, session: &Session, ask: Ask, outputs: &Outpu
     match applied {
         Ok(applied) => report(session, &applied, started, outputs),
         Err(error) => {
-            if let Some(path) = &outputs.junit {
-                write_junit(path, session, error.reports())?;
-            }
+            tell(session, &plan, error.reports(), outputs, json!({ "failures": failures(&error) }))?;
             context.explain(Err(error))
         }
     }
 }
 
 fn report(session: &Session, applied: &Applied, started: std::time::Instant, outputs: &Outputs) -> Result<(), Failure> {
-    if let Some(path) = &outputs.junit {
-        write_junit(path, session, &applied.reports)?;
-    }
+    tell(session, &applied.plan, &applied.reports, outputs, json!({ "published": applied.published }))?;
     if outputs.json {
-        return output(&(serde_json::to_string_pretty(&applied.plan)? + "\n"));
+        return Ok(());
     }
     let ran = applied.plan.units.iter().filter(|unit| unit.action == Action::Run).count();
     let kept = applied.plan.units.len() - ran;
@@ -110,8 +109,30 @@ fn report(session: &Session, applied: &Applied, started: std::time::Instant, out
     }
 }
 
-fn write_junit(path: &std::path::Path, session: &Session, reports: &[ctk_check::Report]) -> Result<(), Failure> {
-    let failed =
-        |error: &dyn std::fmt::Display| Failure::sentence(format!("cannot write {}: {error}", path.display()), None);
-    std::fs::write(path, ctk_check::junit(&session.project().name, reports)).map_err(|error| failed(&error))
+/// Writes what programs read: every test's report, also of those that passed earlier, and the plan with `more`.
+fn tell(session: &Session, plan: &Plan, ran: &[Report], outputs: &Outputs, more: Value) -> Result<(), Failure> {
+    if outputs.junit.is_none() && !outputs.json {
+        return Ok(());
+    }
+    let mut reports = session.kept_reports(plan).map_err(|error| Failure::Explained(error.explain(false)))?;
+    reports.extend(ran.iter().cloned());
+    if let Some(path) = &outputs.junit {
+        let attempt = format!("cannot write {}", path.display());
+        std::fs::write(path, ctk_check::junit(&session.project().name, &reports)).map_err(Failure::during(attempt))?;
+    }
+    if outputs.json {
+        let mut told = json!({ "units": plan.units, "tests": reports });
+        if let (Some(told), Value::Object(more)) = (told.as_object_mut(), more) {
+            told.extend(more);
+        }
+        output(&(serde_json::to_string_pretty(&told)? + "\n"))?;
+    }
+    Ok(())
+}
+
+/// What failed, as data.
+fn failures(error: &ApplyError) -> Vec<Value> {
+    let ApplyError::Failed { failures, .. } = error else { return Vec::new() };
+    let one = |failure: &UnitFailure| json!({ "address": failure.address, "code": failure.code, "text": failure.text });
+    failures.iter().map(one).collect()
 }
