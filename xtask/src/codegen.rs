@@ -327,3 +327,28 @@ fn project(ctk: &Ctk<'_>, path: &Path) -> Result<(), String> {
 fn read(path: &Path) -> Result<String, String> {
     fs::read_to_string(path).map_err(|e| format!("cannot read {}: {e}", path.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_found_in_help() {
+        let help = "About\n\nCommands:\n  init  Write\n  serve\n          Serve\n  help  Print\n\nOptions:\n  -h";
+        assert_eq!(subcommands(help), ["init", "serve"]);
+        assert_eq!(subcommands("About\n\nOptions:\n  -h"), [""; 0]);
+    }
+
+    #[test]
+    fn options_of_every_command_are_said_once() {
+        assert_eq!(split_global("a\n\nGlobal options:\n  -C"), ("a", "  -C"));
+        assert_eq!(split_global("a"), ("a", ""));
+    }
+
+    #[test]
+    fn blocks_have_words_and_text() {
+        let page = "a\n```kdl\nx\n```\n```text b.txt\ny\nz\n```\n";
+        let found: Vec<_> = blocks(page).into_iter().map(|block| (block.info, block.text, block.start)).collect();
+        assert_eq!(found, [(vec!["kdl"], "x\n", 9), (vec!["text", "b.txt"], "y\nz\n", 29)]);
+    }
+}

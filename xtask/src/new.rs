@@ -78,9 +78,13 @@ fn source(name: &str) -> String {
     format!("//! `{name}`: what it gives, in one sentence; then its shape, decoding, behaviour and tests.\n")
 }
 
+/// `cargo xtask codegen` fills in what `ctk` prints.
 fn error_page(name: &str) -> String {
     let code = name.replace('/', "::");
-    format!("# {code}\n\nWhat went wrong, in one sentence.\n\n## Example\n\n## What to do\n")
+    format!(
+        "# {code}\n\nWhat went wrong, in one sentence.\n\n## Example\n\n```kdl\nimage \"app\"\n```\n\n\
+         ```console\n$ ctk check\n```\n\n## What to do\n"
+    )
 }
 
 /// Adds `mod name;` in sorted place; the table line beneath it is the author's.

@@ -304,3 +304,39 @@ pub fn walk(folder: &Path, extension: &str) -> Vec<PathBuf> {
     found.sort();
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headings_become_anchors() {
+        let found: Vec<String> = headings("# The `lock` file\ntext\n## 401, or 403?\n").collect();
+        assert_eq!(found, ["the-lock-file", "401-or-403"]);
+    }
+
+    #[track_caller]
+    fn check(name: &str, text: &str, expected: &[&str]) {
+        let mut complaints = Vec::new();
+        source_file(name, text, &mut complaints);
+        assert_eq!(complaints, expected);
+    }
+
+    #[test]
+    fn sources_keep_the_rules() {
+        let print = format!("//! A.\nfn f() {{ print{}\"\") }}\n", "ln!(");
+        check("crates/ctk-oci/src/lib.rs", &print, &["crates/ctk-oci/src/lib.rs: only the binary may println!(…)"]);
+        check("crates/ctk/src/main.rs", &print, &[]);
+        check(
+            "crates/ctk/src/main.rs",
+            "fn f() {}\n",
+            &["crates/ctk/src/main.rs does not begin with what it is for (`//!`)"],
+        );
+        let unfinished = format!("//! A.\nfn f() {{ to{}) }}\n", "do!(");
+        check(
+            "crates/ctk/src/main.rs",
+            &unfinished,
+            &[format!("crates/ctk/src/main.rs has a `to{}`", "do!(").as_str()],
+        );
+    }
+}
