@@ -8,3 +8,4 @@ mod packages;
 mod plan;
 mod registry;
 mod runs;
+mod store;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use ctk_oci::Reference;
-use ctk_store::{Imported, Ref, import_archive, import_layout};
+use ctk_store::{Imported, Ref, StoreError, import_archive, import_layout};
 
 use super::output;
 use crate::context::Context;
@@ -33,11 +33,14 @@ impl Load {
         let imported = match self.path.or(self.input) {
             Some(path) if path.is_dir() => import_layout(&store, &path, &cancel)?,
             Some(path) => {
-                let file = File::open(&path)
-                    .map_err(|e| Failure::sentence(format!("cannot open {}: {e}", path.display()), None))?;
-                import_archive(&store, &path.display().to_string(), file, &cancel)?
+                let name = path.display().to_string();
+                let file = File::open(&path).map_err(Failure::during(format!("cannot open {name}")))?;
+                import_archive(&store, &name, file, &cancel).map_err(|error| malformed(&name, error))?
             }
-            None => import_archive(&store, "standard input", io::stdin(), &cancel)?,
+            None => {
+                let name = "standard input";
+                import_archive(&store, name, io::stdin(), &cancel).map_err(|error| malformed(name, error))?
+            }
         };
         let mut changes = Vec::new();
         let mut text = String::new();
@@ -53,6 +56,14 @@ impl Load {
         }
         store.update_references(&changes)?;
         output(&text)
+    }
+}
+
+/// What is wrong with the stream alone does not say which stream.
+fn malformed(name: &str, error: StoreError) -> Failure {
+    match error {
+        StoreError::Layer(_) => Failure::during(format!("cannot load {name}"))(error),
+        error => error.into(),
     }
 }
 
