@@ -60,6 +60,7 @@ impl Session {
         ctk_container::cleanup_stale(&self.options.state).map_err(ApplyError::CleanUp)?;
         // Two applies of one project take turns; everything else in the store is shared.
         let _turn = ground.store.lock(&Records::new(&ground.store, &self.directory).lock_name(), cancel)?;
+        let _caches = ground.store.use_caches()?;
         let outlook = self.look(&ground, request, cancel)?;
         let outlook = self.resolved(&ground, outlook, request, &sink, cancel)?;
         if !outlook.plan.has_changes() {
@@ -152,6 +153,7 @@ impl Session {
                 if book.image(&reference, &ground.platform).is_some() {
                     continue;
                 }
+                book.may_add().map_err(|reason| locked(address, &reason))?;
                 let failed = |error: &(dyn std::error::Error + 'static)| {
                     failure(address, codes::TEST_BROKEN, "cannot resolve an image of", error, None)
                 };

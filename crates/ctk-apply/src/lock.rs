@@ -63,15 +63,20 @@ impl LockBook {
     }
 
     fn add(&self, add: impl FnOnce(&mut Lock)) -> Result<(), String> {
-        if self.frozen {
-            return Err(format!("{LOCK_FILE} has no entry for it, and --locked forbids adding one"));
-        }
+        self.may_add()?;
         self.with(add);
         Ok(())
     }
 }
 
 impl LockView for LockBook {
+    fn may_add(&self) -> Result<(), String> {
+        match self.frozen {
+            true => Err(format!("{LOCK_FILE} has no entry for it, and --locked forbids adding one")),
+            false => Ok(()),
+        }
+    }
+
     fn image(&self, reference: &Reference, platform: &Platform) -> Option<Digest> {
         self.with(|lock| lock.image(reference, platform))
     }

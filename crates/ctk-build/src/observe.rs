@@ -14,7 +14,7 @@ use crate::recipe::{Contexts, Loaded, lower_request};
 use crate::{BuildError, ContextDecl, ImageDecl, World};
 
 /// Raised when the same declaration means something else.
-const SEMANTICS: &str = "1";
+const SEMANTICS: &str = "2";
 
 /// What an image depends on.
 #[derive(Clone, Debug, Default)]
@@ -169,6 +169,10 @@ fn lock_reference(reference: &Reference, platform: &Platform, world: &World<'_>)
     if reference.digest().is_some() || world.lock.image(reference, platform).is_some() {
         return Ok(());
     }
+    world
+        .lock
+        .may_add()
+        .map_err(|reason| BuildError::Locked { what: format!("{reference} for {platform}"), reason })?;
     let step = world.reporter.step(format!("resolve {reference}"));
     step.conclude(base::lock(reference, platform, world)).map(|_| ())
 }
@@ -204,6 +208,8 @@ pub(crate) fn lock_packages(
         recommends: spec.recommends,
         now_seconds: world.now_seconds,
     };
+    let what = format!("packages of {}/{stage} for {platform}", decl.address);
+    world.lock.may_add().map_err(|reason| BuildError::Locked { what, reason })?;
     let step = world.reporter.step(format!("[{stage}] resolve packages of {} {}", spec.distro, spec.suite));
     let host = (world.host_packages)().map_err(failed)?;
     let cache = world.store.root().join("packages");

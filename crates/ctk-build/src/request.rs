@@ -15,6 +15,10 @@ use crate::{ImageDecl, SecretSource, StatIndex};
 
 /// What moving names meant: the lock file, as the builder sees it. Called from several threads.
 pub trait LockView: Sync {
+    /// Whether entries may be added; the error is a sentence that says why not. Asked before anything is resolved.
+    fn may_add(&self) -> Result<(), String> {
+        Ok(())
+    }
     /// The manifest or index that `reference` meant for `platform`.
     fn image(&self, reference: &Reference, platform: &Platform) -> Option<Digest>;
     /// Notes what it means now. An error is a sentence that says why it may not be noted, e.g. `--locked`.

@@ -40,6 +40,8 @@ pub struct GcReport {
     pub records: usize,
     /// Downloads that nobody goes on with.
     pub partials: usize,
+    /// Package files and cache mounts.
+    pub caches: usize,
     /// Bytes freed.
     pub bytes: u64,
 }
@@ -136,6 +138,9 @@ impl Store {
                 }
             }
         }
+        let (caches, cached_bytes) = self.trim_caches(options)?;
+        report.caches = caches;
+        report.bytes += cached_bytes;
         if options.dry_run {
             return Ok(report);
         }

@@ -13,11 +13,14 @@
 //! leases/<id>                  what a process needs, a line each; locked while it lives
 //! layers/<key>/                unpacked layers (ctk-snapshot)
 //! locks/<name>                 named locks
+//! packages/, cache/            package files and cache mounts (ctk-packages, ctk-build); `caches.lock` is shared by who
+//!                              uses them
 //! tmp/<id>/                    scratch of a process; `tmp/<id>.lock` is locked while it lives
 //! ```
 
 mod archive;
 mod blobs;
+mod caches;
 pub mod conformance;
 mod disk;
 mod error;
@@ -35,6 +38,7 @@ mod store;
 
 pub use archive::{Imported, import_archive, import_layout};
 pub use blobs::{BlobReader, BlobWriter, Blobs, Sink};
+pub use caches::CacheUse;
 pub use disk::Ingest;
 pub use error::StoreError;
 pub use export::{Export, export_docker_archive, export_layout, export_layout_archive};

@@ -65,8 +65,8 @@ impl Work<'_> {
                 self.copy(root, action, &Source { root: context.root(), found: &found, local: false })
             }
             FileAction::Mkdir { path, mode, owner } => {
-                let new = Attributes { owner: lookup(root, owner)?, mode: *mode, mtime: Some(self.time()) };
                 if !is_directory(root, path) {
+                    let new = Attributes { owner: lookup(root, owner)?, mode: *mode, mtime: Some(self.time()) };
                     copy::mkdir(root, path.as_bytes(), &new, true)?;
                 }
                 Ok(())
@@ -114,7 +114,8 @@ impl Work<'_> {
                 found.entries.iter().map(|e| below(&found.path, &e.path).as_bytes()).collect();
             let filter = |path: &[u8], _: bool| if allowed.contains(path) { Verdict::Take } else { Verdict::Skip };
             let options = CopyOptions {
-                owner: Some(owner),
+                // A local file's owner is an accident of this machine; another tree's was chosen.
+                owner: (given || source.local).then_some(owner),
                 mode,
                 mtime,
                 follow: true,

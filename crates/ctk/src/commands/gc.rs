@@ -40,12 +40,13 @@ impl Gc {
         let report = store.gc(&options, &cancel)?;
         let verb = if self.dry_run { "would free" } else { "freed" };
         output(&format!(
-            "{verb} {}: {} blobs, {} layers, {} records, {} partial downloads\n",
+            "{verb} {}: {} blobs, {} layers, {} records, {} partial downloads, {} package files and cache mounts\n",
             size(report.bytes),
             report.blobs,
             report.layers,
             report.records,
-            report.partials
+            report.partials,
+            report.caches
         ))
     }
 }
