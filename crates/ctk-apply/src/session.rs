@@ -32,6 +32,8 @@ pub struct Session {
     pub(crate) registries: BTreeMap<Address, RegistryDecl>,
     /// Every address, needs before those that need them.
     pub(crate) order: Vec<Address>,
+    /// What the files' authors should know that keeps nothing from being done.
+    warnings: Diagnostics,
 }
 
 impl Session {
@@ -67,12 +69,16 @@ impl Session {
             pushes: BTreeMap::new(),
             registries: BTreeMap::new(),
             order: Vec::new(),
+            warnings: Diagnostics::new(),
         };
         session.decode(&mut diagnostics);
         if diagnostics.has_errors() {
             return Err(invalid(diagnostics, &session.sources));
         }
-        session.order = session.project.dag().order().map_err(|_| invalid(diagnostics, &session.sources))?;
+        diagnostics.sort();
+        session.warnings = diagnostics;
+        let order = session.project.dag().order();
+        session.order = order.map_err(|_| invalid(session.warnings.clone(), &session.sources))?;
         Ok(session)
     }
 
@@ -115,6 +121,28 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// Reads what the project file only points at: Dockerfiles. All mistakes at once; the warnings about them, rendered,
+    /// if there are no mistakes.
+    pub fn check(&self) -> Result<String, ApplyError> {
+        let mut warnings = String::new();
+        let mut failures = Vec::new();
+        for (address, decl) in &self.images {
+            match ctk_build::check(decl, &self.directory) {
+                Ok(text) => warnings.push_str(&text),
+                Err(error) => failures.push(self.build_failure(address, &error)),
+            }
+        }
+        match failures.is_empty() {
+            true => Ok(warnings),
+            false => Err(ApplyError::Failed { failures, reports: Vec::new() }),
+        }
+    }
+
+    /// Warnings about the project's files, rendered for people; empty if there are none.
+    pub fn warnings(&self, color: bool) -> String {
+        if self.warnings.is_empty() { String::new() } else { self.warnings.render(&self.sources, color) }
     }
 
     /// What the files declare.

@@ -34,4 +34,5 @@ pub use decode::decode;
 pub use error::BuildError;
 pub use index::{ContentDigest, StatIndex};
 pub use observe::{Observed, observe, resolve};
+pub use recipe::check;
 pub use request::{BuildRequest, Built, LockView, Secrets, World};

@@ -21,13 +21,26 @@ pub(crate) struct Loaded {
     pub sources: Option<Sources>,
     /// The Dockerfile's path and content.
     pub dockerfile: Option<(String, String)>,
+    /// What the Dockerfile's author should know that keeps nothing from being built.
+    warnings: Diagnostics,
+}
+
+/// Reads the image's Dockerfile, if it has one: its mistakes are the error, its warnings come rendered (empty if there
+/// are none). Builds and fetches nothing.
+pub fn check(decl: &ImageDecl, project_directory: &Path) -> Result<String, BuildError> {
+    let loaded = Loaded::new(decl, project_directory)?;
+    Ok(match &loaded.sources {
+        Some(sources) if !loaded.warnings.is_empty() => loaded.warnings.render(sources, false),
+        _ => String::new(),
+    })
 }
 
 impl Loaded {
     pub fn new(decl: &ImageDecl, project: &Path) -> Result<Loaded, BuildError> {
         let (path, origin) = match &decl.source {
             RecipeSource::Native(recipes) => {
-                return Ok(Loaded { recipes: recipes.clone(), any: None, sources: None, dockerfile: None });
+                let warnings = Diagnostics::new();
+                return Ok(Loaded { recipes: recipes.clone(), any: None, sources: None, dockerfile: None, warnings });
             }
             RecipeSource::Dockerfile { path, origin } => (path, origin),
         };
@@ -47,6 +60,7 @@ impl Loaded {
             any: Some(file.recipe),
             sources: Some(sources),
             dockerfile: Some((name, text)),
+            warnings: diagnostics,
         })
     }
 
@@ -58,6 +72,11 @@ impl Loaded {
     /// `file:line:column`.
     pub fn place(&self, span: Option<Span>, project: &Sources) -> Option<String> {
         span.map(|span| self.sources.as_ref().unwrap_or(project).place(span))
+    }
+
+    /// `source` with the step and the place where it happened.
+    pub fn at(&self, step: String, origin: Option<Span>, project: &Sources, source: BuildError) -> BuildError {
+        BuildError::Step { step, place: self.place(origin, project), source: Box::new(source) }
     }
 
     pub fn invalid(&self, diagnostics: Diagnostics) -> BuildError {

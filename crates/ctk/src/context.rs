@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ctk_apply::{ApplyError, Options};
+use ctk_apply::{ApplyError, Options, Session};
 use ctk_client::Client;
 use ctk_oci::Descriptor;
 use ctk_plan::{Address, Cancel, Kind, Sink};
@@ -85,6 +85,13 @@ impl Context {
     pub fn color(&self) -> bool {
         use std::io::IsTerminal;
         std::io::stderr().is_terminal() && self.environment.get("NO_COLOR").is_none()
+    }
+
+    /// An opened session, after what its author should know; or what a user reads.
+    pub fn opened(&self, result: Result<Session, ApplyError>) -> Result<Session, Failure> {
+        let session = self.explain(result)?;
+        eprint!("{}", session.warnings(self.color()));
+        Ok(session)
     }
 
     /// Turns what a session says into what a user reads.

@@ -76,6 +76,12 @@ impl Error for Attempt {
     }
 }
 
+/// What a registry answered, with what the user can do about it.
+pub fn of_client(error: ctk_client::ClientError) -> Failure {
+    let hint = error.hint();
+    Failure::Error { code: None, error: Box::new(error), hint }
+}
+
 /// A failure that is only a sentence.
 #[derive(Debug)]
 struct Sentence(String);

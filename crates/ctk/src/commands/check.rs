@@ -17,6 +17,7 @@ pub struct Check {
 impl Check {
     pub fn run(self, context: &Context) -> Result<(), Failure> {
         let session = self.project.open(context)?;
+        eprint!("{}", context.explain(session.check())?);
         let project = session.project();
         let (files, resources) = (project.files.len(), project.resources.len());
         let plural = |count: usize| if count == 1 { "" } else { "s" };

@@ -13,7 +13,7 @@ use ctk_store::{
 
 use super::output;
 use crate::context::Context;
-use crate::failure::Failure;
+use crate::failure::{Failure, of_client};
 
 /// Copy an image between registries, the store, layouts and archives
 #[derive(Args)]
@@ -78,7 +78,7 @@ impl Copy {
             let copied = client.copy(from, to, self.platform.as_ref(), Some(&step), &cancel);
             let copied = step.conclude(copied);
             context.end_story();
-            return output(&format!("{to} {}\n", copied?.digest));
+            return output(&format!("{to} {}\n", copied.map_err(of_client)?.digest));
         }
         // Everything else goes through the store, which verifies what it takes.
         let store = context.store()?;
@@ -124,7 +124,8 @@ impl Copy {
         match from {
             End::Registry(reference) => {
                 let client = context.client();
-                Ok(client.pull(reference, self.platform.as_ref(), Depth::Layers, store, Some(step), cancel)?)
+                let pulled = client.pull(reference, self.platform.as_ref(), Depth::Layers, store, Some(step), cancel);
+                pulled.map_err(of_client)
             }
             End::Store(name) => Ok(context.require(store, name)?.1),
             End::Layout(path, name) => named(import_layout(store, path, cancel)?, name, path),
@@ -153,7 +154,9 @@ fn write(
     };
     match to {
         End::Registry(reference) => {
-            client.push(reference, descriptor, store, &ctk_client::PushOptions::default(), Some(step), cancel)?;
+            let pushed =
+                client.push(reference, descriptor, store, &ctk_client::PushOptions::default(), Some(step), cancel);
+            pushed.map_err(of_client)?;
         }
         End::Store(name) => {
             store.set_reference(&super::store_name(name)?.to_string(), &Ref::new(descriptor.clone()))?

@@ -7,7 +7,7 @@ use ctk_client::{Credentials, LoginPlace, Secret};
 
 use super::output;
 use crate::context::Context;
-use crate::failure::Failure;
+use crate::failure::{Failure, of_client};
 
 /// Remember credentials for a registry
 #[derive(Args)]
@@ -47,7 +47,7 @@ impl Login {
             ask("Password: ", true)?
         };
         let credentials = Credentials::Basic { user: username, password: Secret::new(password) };
-        let place = match context.client().login(&self.host, &credentials, &cancel)? {
+        let place = match context.client().login(&self.host, &credentials, &cancel).map_err(of_client)? {
             LoginPlace::File(path) => path.display().to_string(),
             LoginPlace::Helper(name) => format!("the credential helper {name}"),
         };

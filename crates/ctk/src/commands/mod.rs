@@ -101,7 +101,7 @@ commands! {
     /// Push an image from the store, or push resources of the project
     Push(push::Push);
     /// Run a command in a new container
-    Run(run::Run);
+    Run(Box<run::Run>);
     /// Fetch an image into the store
     Pull(pull::Pull);
     /// Copy an image between registries, the store, layouts and archives

@@ -56,7 +56,7 @@ impl ProjectArgs {
     /// Opens the project.
     pub fn open(&self, context: &Context) -> Result<Session, Failure> {
         let options = Options { variables: self.variables(), ..context.options() };
-        context.explain(Session::open(&self.find()?, options))
+        context.opened(Session::open(&self.find()?, options))
     }
 
     /// The variables given; the last value of a name counts.
@@ -72,7 +72,7 @@ impl WorkArgs {
         if let Some(jobs) = self.jobs {
             options.jobs = jobs.into();
         }
-        context.explain(Session::open(&self.project.find()?, options))
+        context.opened(Session::open(&self.project.find()?, options))
     }
 }
 

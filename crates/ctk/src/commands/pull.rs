@@ -7,7 +7,7 @@ use ctk_store::{Depth, Ref};
 
 use super::output;
 use crate::context::Context;
-use crate::failure::Failure;
+use crate::failure::{Failure, of_client};
 
 /// Fetch an image into the store
 #[derive(Args)]
@@ -37,7 +37,7 @@ impl Pull {
             let step = reporter.step("pull");
             let pulled = client.pull(&reference, platform.as_ref(), Depth::Layers, &store, Some(&step), &cancel);
             let pulled = step.conclude(pulled);
-            let descriptor = pulled.inspect_err(|_| context.end_story())?;
+            let descriptor = pulled.inspect_err(|_| context.end_story()).map_err(of_client)?;
             text += &format!("{name} {}\n", descriptor.digest);
             store.set_reference(&name, &Ref::new(descriptor))?;
         }

@@ -9,7 +9,7 @@ use super::apply::{Ask, Outputs, carry_out};
 use super::output;
 use super::project::WorkArgs;
 use crate::context::Context;
-use crate::failure::Failure;
+use crate::failure::{Failure, of_client};
 
 /// Push an image from the store, or push resources of the project
 #[derive(Args)]
@@ -50,7 +50,7 @@ impl Push {
         let pushed = context.client().push(&to, &descriptor, &store, &PushOptions::default(), Some(&step), &cancel);
         let pushed = step.conclude(pushed);
         context.end_story();
-        pushed?;
+        pushed.map_err(of_client)?;
         output(&format!("{to} {}\n", descriptor.digest))
     }
 }

@@ -192,7 +192,11 @@ impl Run {
         let fetch = ctk_client::RegistryFetch::new(context.client());
         let fetched = fetch.fetch(&reference, Some(&platform), Depth::Layers, store, &reporter, cancel);
         context.end_story();
-        let descriptor = fetched?;
+        let descriptor = fetched.map_err(|error| {
+            let denied = matches!(error, ctk_store::FetchError::Denied { .. });
+            let hint = denied.then(|| format!("`ctk login {}`", reference.registry()));
+            Failure::Error { code: None, error: Box::new(error), hint }
+        })?;
         store.set_reference(&reference.to_string(), &ctk_store::Ref::new(descriptor.clone()))?;
         Ok((reference.to_string(), descriptor))
     }
