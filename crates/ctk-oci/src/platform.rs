@@ -32,7 +32,13 @@ pub struct PlatformError(String);
 impl Platform {
     /// `os/architecture` without a variant.
     pub fn new(os: &str, architecture: &str) -> Platform {
-        Platform { architecture: architecture.into(), os: os.into(), os_version: None, os_features: Vec::new(), variant: None }
+        Platform {
+            architecture: architecture.into(),
+            os: os.into(),
+            os_version: None,
+            os_features: Vec::new(),
+            variant: None,
+        }
     }
 
     /// The platform that this binary was compiled for.
@@ -99,7 +105,8 @@ impl FromStr for Platform {
 
     fn from_str(text: &str) -> Result<Platform, PlatformError> {
         let parts: Vec<&str> = text.split('/').collect();
-        let plain = |part: &&str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+        let plain =
+            |part: &&str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
         if !(2..=3).contains(&parts.len()) || !parts.iter().all(plain) {
             return Err(PlatformError(text.into()));
         }

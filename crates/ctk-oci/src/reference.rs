@@ -30,13 +30,17 @@ pub enum ReferenceError {
     #[error("image reference is empty")]
     Empty,
     /// A repository that the grammar refuses.
-    #[error("repository `{0}` in image reference is malformed; expected lower-case letters, digits, and single `.`, `_`, `__` or `-` between them, parts separated by `/`")]
+    #[error(
+        "repository `{0}` in image reference is malformed; expected lower-case letters, digits, and single `.`, `_`, `__` or `-` between them, parts separated by `/`"
+    )]
     Repository(String),
     /// A registry that is no `host[:port]`.
     #[error("registry `{0}` in image reference is malformed; expected `host` or `host:port`")]
     Registry(String),
     /// A tag that the grammar refuses.
-    #[error("tag `{0}` in image reference is malformed; expected up to 128 letters, digits, `_`, `.` and `-`, not starting with `.` or `-`")]
+    #[error(
+        "tag `{0}` in image reference is malformed; expected up to 128 letters, digits, `_`, `.` and `-`, not starting with `.` or `-`"
+    )]
     Tag(String),
     /// A bad digest.
     #[error("image reference has a bad digest: {0}")]
@@ -48,7 +52,12 @@ pub enum ReferenceError {
 
 impl Reference {
     /// A reference from its parts; the tag and digest may both be absent.
-    pub fn new(registry: &str, repository: &str, tag: Option<&str>, digest: Option<Digest>) -> Result<Reference, ReferenceError> {
+    pub fn new(
+        registry: &str,
+        repository: &str,
+        tag: Option<&str>,
+        digest: Option<Digest>,
+    ) -> Result<Reference, ReferenceError> {
         check_registry(registry)?;
         check_repository(repository)?;
         if let Some(tag) = tag {
@@ -245,7 +254,21 @@ mod tests {
 
     #[test]
     fn malformed_references_are_refused() {
-        for text in ["", "a//b", "a/B", "-a", "a___b", "a.-b", "a:", "a:.x", "a@sha256:00", "[::1/x", "host:99999/x", "a/b/", "é"] {
+        for text in [
+            "",
+            "a//b",
+            "a/B",
+            "-a",
+            "a___b",
+            "a.-b",
+            "a:",
+            "a:.x",
+            "a@sha256:00",
+            "[::1/x",
+            "host:99999/x",
+            "a/b/",
+            "é",
+        ] {
             refuse(text);
         }
     }
