@@ -63,6 +63,9 @@ impl Snapshots {
                         };
                         let stopped = || cancel.is_cancelled() || stop.is_cancelled();
                         if let Err(error) = self.unpack_layer(layer, diff_id, &mut progress, &stopped, cancel) {
+                            // Bytes that make no sense may be the disk's fault: a damaged blob goes, and is named.
+                            let damaged = (!stopped()).then(|| self.store().examine(&layer.digest));
+                            let error = damaged.and_then(Result::err).map_or(error, SnapshotError::Store);
                             let mut failure = failure.lock().expect("no panic while locked");
                             if failure.is_none() {
                                 *failure = Some(error);

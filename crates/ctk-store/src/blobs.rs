@@ -1,10 +1,13 @@
 //! The blob trait: what the disk, the memory and other homes of content have in common.
 
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
 
 use ctk_oci::{Algorithm, Descriptor, Digest, Digester};
 
 use crate::StoreError;
+use crate::error::Context;
 
 /// A home of blobs. Implementations pass [`crate::conformance`].
 pub trait Blobs: Send + Sync {
@@ -32,14 +35,50 @@ pub struct BlobReader<R> {
     expected_size: u64,
     size: u64,
     digester: Option<Digester>,
+    /// The blob's own file, to be removed if it is damaged.
+    file: Option<PathBuf>,
 }
 
 impl<R: Read> BlobReader<R> {
     /// Reads `inner`, which should give the bytes that `descriptor` names.
     pub fn new(inner: R, descriptor: &Descriptor) -> BlobReader<R> {
         let digester = Some(descriptor.digest.algorithm().digester());
-        BlobReader { inner, expected: descriptor.digest.clone(), expected_size: descriptor.size, size: 0, digester }
+        BlobReader {
+            inner,
+            expected: descriptor.digest.clone(),
+            expected_size: descriptor.size,
+            size: 0,
+            digester,
+            file: None,
+        }
     }
+
+    /// The bytes come from `file`, which goes if it turns out to be damaged.
+    pub(crate) fn removing(self, file: PathBuf) -> BlobReader<R> {
+        BlobReader { file: Some(file), ..self }
+    }
+}
+
+/// Removes the file of a blob if its bytes are not those of its digest. It is read once more and as a whole: what
+/// somebody else just put there anew is left alone, and so is a blob of which only the size was said wrongly.
+pub(crate) fn remove_damaged(path: &Path, digest: &Digest) -> Result<bool, StoreError> {
+    let mut file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        file => file.context("open", path)?,
+    };
+    let mut digester = digest.algorithm().digester();
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        match file.read(&mut buffer).context("read", path)? {
+            0 => break,
+            n => digester.update(&buffer[..n]),
+        }
+    }
+    if digester.finish() == *digest {
+        return Ok(false);
+    }
+    fs::remove_file(path).context("remove", path)?;
+    Ok(true)
 }
 
 impl<R: Read> Read for BlobReader<R> {
@@ -58,6 +97,11 @@ impl<R: Read> Read for BlobReader<R> {
         let found = digester.finish();
         if found == self.expected && self.size == self.expected_size {
             return Ok(0);
+        }
+        if let Some(file) = self.file.take()
+            && remove_damaged(&file, &self.expected).map_err(StoreError::into_io)?
+        {
+            return Err(StoreError::Damaged { digest: self.expected.clone() }.into_io());
         }
         let (expected, expected_size, found_size) = (self.expected.clone(), self.expected_size, self.size);
         let error = StoreError::Mismatch { expected, expected_size, found, found_size };

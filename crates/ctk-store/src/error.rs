@@ -55,6 +55,12 @@ pub enum StoreError {
         /// The size found.
         found_size: u64,
     },
+    /// A blob of the store that is no longer what was put there. It has been removed.
+    #[error("blob {digest} was damaged on this disk and has been removed; the next time it is fetched or made again")]
+    Damaged {
+        /// Which.
+        digest: Digest,
+    },
     /// A blob too large for what it should be.
     #[error("blob {digest} has {size} bytes; at most {limit} are read")]
     TooLarge {

@@ -10,6 +10,7 @@ use ctk_oci::{Descriptor, Digest, Document, media_type};
 use ctk_plan::Cancel;
 use serde::de::DeserializeOwned;
 
+use crate::blobs::remove_damaged;
 use crate::error::Context;
 use crate::fsutil::{file_name, make_directory, read_if_there, replace, take_named};
 use crate::lease::{Held, Session, clear_dead};
@@ -112,9 +113,20 @@ impl Store {
         }
     }
 
-    /// Reads a blob, verified: its end is only reached when digest and size agree.
+    /// Reads a blob, verified: its end is only reached when digest and size agree. A blob whose bytes are not those of
+    /// its digest is removed then, so that it is made or fetched again: [`StoreError::Damaged`].
     pub fn open_blob(&self, descriptor: &Descriptor) -> Result<BlobReader<File>, StoreError> {
-        Ok(BlobReader::new(self.open_raw(&descriptor.digest)?, descriptor))
+        let file = self.open_raw(&descriptor.digest)?;
+        Ok(BlobReader::new(file, descriptor).removing(self.blob_path(&descriptor.digest)))
+    }
+
+    /// Reads a blob that could not be understood as a whole, and removes it if it is damaged: then the fault was here,
+    /// and [`StoreError::Damaged`] says so.
+    pub fn examine(&self, digest: &Digest) -> Result<(), StoreError> {
+        match remove_damaged(&self.blob_path(digest), digest)? {
+            true => Err(StoreError::Damaged { digest: digest.clone() }),
+            false => Ok(()),
+        }
     }
 
     /// A whole blob, verified; [`StoreError::TooLarge`] above `limit` bytes.

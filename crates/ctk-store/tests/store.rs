@@ -51,18 +51,45 @@ fn opening_is_fast_and_repeatable() {
 }
 
 #[test]
-fn a_damaged_blob_is_an_error_at_its_end() {
+fn a_damaged_blob_is_an_error_at_its_end_and_goes() {
     let directory = tempfile::tempdir().unwrap();
     let store = Store::open(directory.path()).unwrap();
-    let descriptor = store.put("x/y", &[7; 100_000]).unwrap();
-    let path = store.blob_path(&descriptor.digest);
-    std::fs::remove_file(&path).unwrap();
+    let check = |bytes: &[u8]| {
+        let descriptor = store.put("x/y", &[7; 100_000]).unwrap();
+        let path = store.blob_path(&descriptor.digest);
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, bytes).unwrap();
+        assert!(matches!(store.read(&descriptor, 10), Err(StoreError::TooLarge { .. })));
+        assert!(matches!(store.read(&descriptor, 1 << 20), Err(StoreError::Damaged { .. })));
+        assert!(!store.contains(&descriptor.digest).unwrap());
+        std::fs::write(&path, bytes).unwrap();
+        assert!(store.open_blob(&descriptor).unwrap().read_to_end(&mut Vec::new()).is_err());
+        assert!(!path.exists());
+        std::fs::write(&path, bytes).unwrap();
+        assert!(matches!(store.examine(&descriptor.digest), Err(StoreError::Damaged { .. })));
+        assert!(!path.exists());
+    };
     let mut damaged = vec![7; 100_000];
+    check(&damaged[1..]);
+    damaged.push(7);
+    check(&damaged);
+    damaged.pop();
     damaged[50_000] = 8;
-    std::fs::write(&path, damaged).unwrap();
-    assert!(store.open_blob(&descriptor).unwrap().read_to_end(&mut Vec::new()).is_err());
-    assert!(matches!(store.read(&descriptor, 1 << 20), Err(StoreError::Mismatch { .. })));
-    assert!(matches!(store.read(&descriptor, 10), Err(StoreError::TooLarge { .. })));
+    check(&damaged);
+    check(&[]);
+}
+
+#[test]
+fn a_blob_whose_size_is_said_wrongly_stays() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path()).unwrap();
+    let descriptor = store.put("x/y", b"content").unwrap();
+    store.examine(&descriptor.digest).unwrap();
+    for size in [0, 6, 8] {
+        let lie = ctk_oci::Descriptor { size, ..descriptor.clone() };
+        assert!(matches!(store.read(&lie, 1 << 20), Err(StoreError::Mismatch { .. })));
+        assert_eq!(store.read(&descriptor, 1 << 20).unwrap(), b"content");
+    }
 }
 
 #[test]
