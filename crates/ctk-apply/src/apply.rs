@@ -68,7 +68,7 @@ impl Session {
             self.restore_names(&outlook.plan)?;
             return Ok(Applied::nothing(outlook.plan));
         }
-        let servers = self.serve(&ground, &outlook.plan)?;
+        let servers = self.serve(&outlook.plan)?;
         let applied = self.carry_out(&ground, outlook, request, &sink, cancel);
         ground.index.save();
         for server in servers {
@@ -191,8 +191,7 @@ impl Session {
     }
 
     /// Serves the registries that pushes of the plan go to, unless somebody serves them already.
-    fn serve(&self, ground: &Ground, plan: &Plan) -> Result<Vec<Server>, ApplyError> {
-        let _ = ground;
+    fn serve(&self, plan: &Plan) -> Result<Vec<Server>, ApplyError> {
         let pushes = plan.units.iter().filter(|unit| unit.action == Action::Run && unit.address.kind == Kind::Push);
         let locations: Vec<&str> = pushes
             .filter_map(|unit| self.pushes.get(&unit.address))

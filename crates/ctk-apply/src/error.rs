@@ -156,6 +156,9 @@ fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn 
     std::iter::successors(Some(error), |&error| error.source())
 }
 
+/// The kernel's number for "operation not permitted".
+const EPERM: i32 = 1;
+
 /// What to do about an error that is known wherever it comes from.
 fn advice(error: &(dyn Error + 'static)) -> Option<String> {
     if let Some(error) = find::<ClientError>(error) {
@@ -167,8 +170,8 @@ fn advice(error: &(dyn Error + 'static)) -> Option<String> {
         }
         _ => {}
     }
-    let kernel = error.downcast_ref::<io::Error>();
-    let denied = kernel.is_some_and(|cause| cause.kind() == io::ErrorKind::PermissionDenied);
+    // What the kernel forbids, not a file that may not be read or executed: that is no matter of privileges.
+    let denied = error.downcast_ref::<io::Error>().is_some_and(|cause| cause.raw_os_error() == Some(EPERM));
     denied.then(|| "building and running need root here: overlay mounts, file owners, namespaces".into())
 }
 

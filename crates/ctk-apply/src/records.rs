@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use ctk_check::Report;
+use ctk_oci::{Descriptor, Index, Manifest, media_type};
 use ctk_plan::{Address, Fingerprint, Last, Produced};
 use ctk_store::{Links, Store, StoreError};
 
@@ -35,7 +36,7 @@ impl<'a> Records<'a> {
     pub fn result(&self, fingerprint: &Fingerprint) -> Result<Option<Produced>, StoreError> {
         let found: Option<Produced> = self.store.record(RESULTS, fingerprint.as_str())?;
         match found {
-            Some(Produced { image: Some(image), .. }) if !self.store.contains(&image.digest)? => Ok(None),
+            Some(Produced { image: Some(image), .. }) if !whole(self.store, &image)? => Ok(None),
             found => Ok(found),
         }
     }
@@ -73,4 +74,32 @@ impl<'a> Records<'a> {
     pub fn lock_name(&self) -> String {
         format!("project-{}", self.project)
     }
+}
+
+/// Whether all of an image is in the store. One that is damaged is not, and is made again.
+fn whole(store: &Store, image: &Descriptor) -> Result<bool, StoreError> {
+    if !store.contains(&image.digest)? {
+        return Ok(false);
+    }
+    let parts = if media_type::is_index(&image.media_type) {
+        store.document::<Index>("image index", image).map(|index| index.into_value().manifests)
+    } else if media_type::is_manifest(&image.media_type) {
+        let manifest = store.document::<Manifest>("image manifest", image);
+        manifest.map(|manifest| manifest.into_value()).map(|Manifest { config, mut layers, .. }| {
+            layers.push(config);
+            layers
+        })
+    } else {
+        return Ok(store.size(&image.digest)? == Some(image.size));
+    };
+    let parts = match parts {
+        Err(StoreError::Damaged { .. } | StoreError::Missing { .. }) => return Ok(false),
+        parts => parts?,
+    };
+    for part in &parts {
+        if !whole(store, part)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }

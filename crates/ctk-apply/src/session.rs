@@ -11,12 +11,12 @@ use ctk_oci::Platform;
 use ctk_plan::{Address, Kind};
 use ctk_project::{Image, Inputs, Project};
 use ctk_push::PushDecl;
-use ctk_syntax::{Diagnostics, Sources};
+use ctk_syntax::{Diagnostic, Diagnostics, Sources};
 
 use crate::files::DiskFiles;
 use crate::lock::LockBook;
 use crate::registries::RegistryDecl;
-use crate::{ApplyError, Options, git};
+use crate::{ApplyError, Options, codes, git};
 
 /// An opened project. Opening reads; nothing is changed before [`Session::apply`].
 pub struct Session {
@@ -84,6 +84,7 @@ impl Session {
 
     /// Each stage reads its own leaves.
     fn decode(&mut self, diagnostics: &mut Diagnostics) {
+        self.name_images(diagnostics);
         for resource in &self.project.resources {
             let address = resource.address.clone();
             let mut keep = |result: Result<(), Diagnostics>| {
@@ -143,6 +144,23 @@ impl Session {
     /// Warnings about the project's files, rendered for people; empty if there are none.
     pub fn warnings(&self, color: bool) -> String {
         if self.warnings.is_empty() { String::new() } else { self.warnings.render(&self.sources, color) }
+    }
+
+    /// Two images with one name in the store would take it from each other.
+    fn name_images(&self, diagnostics: &mut Diagnostics) {
+        let mut first = BTreeMap::new();
+        for image in self.project.of_kind(Kind::Image) {
+            let name = local_name(&self.project.name, &image.address);
+            let Some(other) = first.insert(name.clone(), image) else { continue };
+            let (here, there) = (&image.address, &other.address);
+            let message = format!("the store would call both `{there}` and `{here}` `{name}`");
+            diagnostics.push(
+                Diagnostic::error(codes::STORE_NAME, message)
+                    .at(image.span, "the same name again")
+                    .at(other.span, "first here")
+                    .hint("letters are made small, and what names there cannot hold a hyphen; rename one of them"),
+            );
+        }
     }
 
     /// What the files declare.
