@@ -112,7 +112,11 @@ enum Pull {
 
 impl Run {
     pub fn run(self, context: &Context) -> Result<(), Failure> {
-        let status = self.start(context).map_err(|failure| Failure::Explained(failure.text()))?;
+        let status = match self.start(context) {
+            Err(Failure::Interrupted) => return Err(Failure::Interrupted),
+            Err(failure) => Started::Refused(code::RUN_FAILED, failure),
+            Ok(status) => status,
+        };
         match status {
             Started::Ended(ExitStatus::Code(0)) => Ok(()),
             Started::Ended(status) => {
@@ -304,18 +308,22 @@ fn documents(
     platform: Option<&Platform>,
 ) -> Result<(Manifest, ImageConfig), Failure> {
     let host = Platform::host();
+    let asked = platform;
     let platform = platform.unwrap_or(&host);
     let members = manifests(store, descriptor)?;
     let rank = |member: &Descriptor| member.platform.as_ref().map_or(Some(0), |offered| platform.rank(offered));
     let chosen = members.iter().filter(|member| rank(member).is_some()).min_by_key(|member| rank(member));
-    let Some(chosen) = chosen else {
-        return Err(Failure::sentence(
-            format!("`{name}` has no image for {platform}"),
-            Some("`ctk inspect` shows its platforms"),
-        ));
+    let none = || {
+        let hint = "`ctk inspect` shows its platforms here; `--pull always` asks the registry";
+        Failure::sentence(format!("`{name}` has no image for {platform}"), Some(hint))
     };
+    let chosen = chosen.ok_or_else(none)?;
     let manifest = store.document::<Manifest>("image manifest", chosen)?.into_value();
     let config = store.document::<ImageConfig>("image config", &manifest.config)?.into_value();
+    // An image alone says in its config what it is for.
+    if asked.is_some_and(|platform| platform.rank(&config.platform()).is_none()) {
+        return Err(none());
+    }
     Ok((manifest, config))
 }
 
