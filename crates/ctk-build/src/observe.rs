@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use ctk_buildgraph::{BaseName, BaseRequest, Need, PackagesSpec, selections};
+use ctk_buildgraph::{BaseName, BaseRequest, Need, PackagesSpec, reads};
 use ctk_oci::{Platform, Reference};
 use ctk_packages::{Request, Variant, architecture_of};
 use ctk_plan::{Input, hash_text};
@@ -47,7 +47,7 @@ pub fn observe(decl: &ImageDecl, world: &World<'_>, args: &BTreeMap<String, Stri
         let mut request = lower_request(decl, platform, None);
         request.args.extend(args.clone());
         let recipe = loaded.recipe(platform);
-        let (mut reads, mut needs) = selections(recipe, &request).map_err(|d| loaded.invalid(d))?;
+        let (mut read, mut needs) = reads(recipe, &request).map_err(|d| loaded.invalid(d))?;
         // Triggers of a base read files too, as far as the base is here to tell.
         for base in needs.iter().filter_map(|need| here(need, world)) {
             let (wanted, base) = base?;
@@ -57,13 +57,15 @@ pub fn observe(decl: &ImageDecl, world: &World<'_>, args: &BTreeMap<String, Stri
         }
         if !request.bases.is_empty() {
             let pinned = needs;
-            (reads, needs) = selections(recipe, &request).map_err(|d| loaded.invalid(d))?;
+            (read, needs) = reads(recipe, &request).map_err(|d| loaded.invalid(d))?;
             needs.extend(pinned);
         }
-        for selection in &reads {
+        for read in read {
             let mut words = BTreeMap::new();
-            file_words(&contexts.find(selection)?, &mut words);
-            let context = context_name(decl, &selection.context);
+            let found = contexts.find(&read.selection);
+            let found = found.map_err(|source| loaded.at(read.step, read.origin, world.sources, source))?;
+            file_words(&found, &mut words);
+            let context = context_name(decl, &read.selection.context);
             for (path, word) in words {
                 let name = if context.is_empty() { path } else { format!("{context}:{path}") };
                 seen.inputs.insert(Input::File(name), word);
@@ -147,17 +149,19 @@ pub fn resolve(decl: &ImageDecl, world: &World<'_>, args: &BTreeMap<String, Stri
     for platform in &decl.platforms {
         let mut request = lower_request(decl, platform, None);
         request.args.extend(args.clone());
-        let (_, needs) = selections(loaded.recipe(platform), &request).map_err(|d| loaded.invalid(d))?;
+        let (_, needs) = reads(loaded.recipe(platform), &request).map_err(|d| loaded.invalid(d))?;
         for need in needs {
             match need {
-                Need::Base { request, .. } => {
+                Need::Base { request, origin } => {
                     if let BaseName::Reference(reference) = &request.name {
                         let for_platform = request.platform.parse().unwrap_or_else(|_| platform.clone());
-                        lock_reference(reference, &for_platform, world)?;
+                        lock_reference(reference, &for_platform, world)
+                            .map_err(|source| loaded.at(format!("FROM {reference}"), origin, world.sources, source))?;
                     }
                 }
-                Need::Packages { stage, spec, .. } => {
-                    lock_packages(decl, &stage, &spec, platform, world)?;
+                Need::Packages { stage, spec, origin } => {
+                    lock_packages(decl, &stage, &spec, platform, world)
+                        .map_err(|source| loaded.at(format!("PACKAGES of {stage}"), origin, world.sources, source))?;
                 }
             }
         }

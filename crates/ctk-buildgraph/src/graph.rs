@@ -81,6 +81,15 @@ impl Graph {
         (0..self.vertices.len()).filter(|i| needed[*i]).map(VertexId).collect()
     }
 
+    /// What the vertices `target` needs read of local contexts, each with the vertex that reads it.
+    pub fn reads(&self, target: VertexId) -> Vec<Read> {
+        let of = |id: VertexId| {
+            let Vertex { op, name, origin, .. } = self.get(id);
+            op.selections().map(|selection| Read { selection: selection.clone(), step: name.clone(), origin: *origin })
+        };
+        self.reachable(target).into_iter().flat_map(of).collect()
+    }
+
     /// What the vertices `target` needs read of local contexts, sorted, each once.
     pub fn selections(&self, target: VertexId) -> Vec<Selection> {
         let mut all: Vec<Selection> =
@@ -89,6 +98,17 @@ impl Graph {
         all.dedup();
         all
     }
+}
+
+/// A step's reading of a local context.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Read {
+    /// What is read.
+    pub selection: Selection,
+    /// The name of the vertex.
+    pub step: String,
+    /// Where the vertex was written.
+    pub origin: Option<Span>,
 }
 
 impl Op {

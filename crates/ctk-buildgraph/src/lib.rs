@@ -21,11 +21,11 @@ mod stage;
 mod words;
 
 pub use codes::CODES;
-pub use graph::{Graph, Vertex, VertexId};
+pub use graph::{Graph, Read, Vertex, VertexId};
 pub use key::{Key, KeyHasher, Sources};
 pub use lower::{
     BaseImage, Bases, ContextKind, Image, ImageHistory, LowerRequest, Lowered, Lowering, Need, ParseTrigger, lower,
-    selections,
+    reads,
 };
 pub use op::{
     Access, BaseName, BaseRequest, Exec, ExecMount, FileAction, Follow, MountKind, NetworkMode, Op, Owner, Selection,

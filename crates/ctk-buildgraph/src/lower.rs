@@ -16,8 +16,8 @@ use ctk_syntax::{Diagnostic, Diagnostics, Span, nearest};
 use crate::stage::{DEFAULT_PATH, Stage};
 use crate::words::{Variables, is_required};
 use crate::{
-    BaseName, BaseRequest, Copy, Escape, Expansion, From, Graph, Instruction, Op, PackagesSpec, Recipe, Selection,
-    Statement, Vertex, VertexId, codes,
+    BaseName, BaseRequest, Copy, Escape, Expansion, From, Graph, Instruction, Op, PackagesSpec, Read, Recipe,
+    Selection, Statement, Vertex, VertexId, codes,
 };
 
 /// Base images by what was asked for.
@@ -163,11 +163,11 @@ pub fn lower(recipe: &Recipe, request: &LowerRequest<'_>) -> Result<Lowering, Di
 
 /// What the target reads of local contexts, and the images and package lists it needs, as far as that can be told
 /// without knowing any base image. Where a path depends on a base's environment, all of its context is named.
-pub fn selections(recipe: &Recipe, request: &LowerRequest<'_>) -> Result<(Vec<Selection>, Vec<Need>), Diagnostics> {
+pub fn reads(recipe: &Recipe, request: &LowerRequest<'_>) -> Result<(Vec<Read>, Vec<Need>), Diagnostics> {
     let mut walk = Walk::new(recipe, request);
     let stage = walk.target().and_then(|index| walk.stage(index, None));
     let stage = walk.diagnostics.into_result(stage)?;
-    Ok((stage.map(|s| walk.graph.selections(s.vertex)).unwrap_or_default(), walk.needs))
+    Ok((stage.map(|s| walk.graph.reads(s.vertex)).unwrap_or_default(), walk.needs))
 }
 
 enum Slot {

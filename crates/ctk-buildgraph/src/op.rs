@@ -274,7 +274,8 @@ pub enum FileAction {
         sources: Vec<String>,
         /// Absolute path; a trailing `/` means a directory.
         dest: String,
-        /// Owner of everything copied; none means root.
+        /// Owner of everything copied; none means root for what comes from a local context, and as it is for other
+        /// trees.
         owner: Option<Owner>,
         /// Mode of everything copied: octal or symbolic.
         mode: Option<String>,

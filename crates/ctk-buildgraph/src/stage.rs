@@ -143,7 +143,9 @@ impl Stage {
         if path == "/" {
             return self.note(created_by);
         }
-        let action = FileAction::Mkdir { path, mode: 0o755, owner: None };
+        // As BuildKit does: who works there owns it.
+        let owner = (!self.config.user.is_empty()).then(|| Owner(self.config.user.clone()));
+        let action = FileAction::Mkdir { path, mode: 0o755, owner };
         self.files(graph, vec![action], false, Vec::new(), text, created_by, origin);
     }
 

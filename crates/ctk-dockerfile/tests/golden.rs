@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
-use ctk_buildgraph::{BaseImage, BaseName, ContextKind, LowerRequest, Lowered, Lowering, Need, lower, selections};
+use ctk_buildgraph::{
+    BaseImage, BaseName, ContextKind, LowerRequest, Lowered, Lowering, Need, Selection, lower, reads,
+};
 use ctk_dockerfile::{parse, parse_trigger};
 use ctk_oci::{Digest, ImageConfig, Platform};
 use ctk_syntax::Sources;
@@ -46,6 +48,13 @@ fn explain(text: &str) -> String {
     mean(&sources, &file.recipe, text)
 }
 
+/// Each once, in an order of their own.
+fn sorted(mut selections: Vec<Selection>) -> Vec<Selection> {
+    selections.sort();
+    selections.dedup();
+    selections
+}
+
 fn mean(sources: &Sources, recipe: &ctk_buildgraph::Recipe, text: &str) -> String {
     let option = |word: &str| text.lines().filter_map(|l| l.strip_prefix(word)).map(str::trim).collect::<Vec<_>>();
     let args =
@@ -60,8 +69,8 @@ fn mean(sources: &Sources, recipe: &ctk_buildgraph::Recipe, text: &str) -> Strin
         packages: BTreeMap::new(),
         parse_trigger: &parse_trigger,
     };
-    let early = match selections(recipe, &request) {
-        Ok((selections, _)) => selections,
+    let early = match reads(recipe, &request) {
+        Ok((reads, _)) => sorted(reads.into_iter().map(|read| read.selection).collect()),
         Err(diagnostics) => return diagnostics.render(sources, false),
     };
     for _ in 0..10 {
@@ -89,7 +98,7 @@ fn mean(sources: &Sources, recipe: &ctk_buildgraph::Recipe, text: &str) -> Strin
     panic!("lowering asks forever")
 }
 
-fn show(lowered: &Lowered, early: &[ctk_buildgraph::Selection]) -> String {
+fn show(lowered: &Lowered, early: &[Selection]) -> String {
     let mut out = String::new();
     for id in lowered.graph.reachable(lowered.image.vertex) {
         let vertex = lowered.graph.get(id);

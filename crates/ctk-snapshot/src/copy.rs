@@ -78,8 +78,8 @@ pub struct CopyStats {
 
 /// Copies `source` of the tree `source_root` to `dest` of `dest_root`. A file becomes the file `dest`, replacing one
 /// that is there; the contents of a directory are merged into the directory `dest`. Missing parents are made, with
-/// `options.owner` and mode 0755. Directories that are there keep their attributes; a link to a directory is merged
-/// into where it leads; anything else is replaced.
+/// `options.owner` and mode 0755. `dest` itself keeps its attributes if it is there, directories below it take those of
+/// the source; a link to a directory is merged into where it leads, which keeps its own; anything else is replaced.
 pub fn copy_into(
     dest_root: BorrowedFd<'_>,
     dest: &[u8],
@@ -233,7 +233,10 @@ impl Copier<'_> {
                 }
                 Err(Errno::EXIST) => match open_in_root(self.dest_root, &path, DIRECTORY) {
                     Ok(there) => {
-                        self.chain[at].pending = None;
+                        let link = stat_if_there(parent, name).context("stat", &path)?;
+                        if link.is_none_or(|stat| kind_of(&stat) == FileType::Symlink) {
+                            self.chain[at].pending = None;
+                        }
                         there
                     }
                     Err(_) => {

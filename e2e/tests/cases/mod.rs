@@ -1,5 +1,7 @@
 //! One module an area.
 
+mod damage;
+mod dockerfiles;
 mod examples;
 mod failures;
 mod interrupt;
