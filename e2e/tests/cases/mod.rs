@@ -2,6 +2,7 @@
 
 mod damage;
 mod dockerfiles;
+mod damage;
 mod examples;
 mod failures;
 mod interrupt;
