@@ -2,7 +2,6 @@
 
 mod damage;
 mod dockerfiles;
-mod damage;
 mod examples;
 mod failures;
 mod interrupt;
