@@ -160,10 +160,16 @@ impl Context {
         if depth > CONTEXT_DEPTH {
             return Ok(());
         }
-        for (name, kind) in self.names(directory.as_fd(), prefix)? {
+        for Listed { name, kind, faithful } in self.names(directory.as_fd(), prefix)? {
             let path = join(prefix, &name);
             if pattern.matches(&path) && !self.ignore.matches(&path) {
+                if !faithful {
+                    return Err(BuildError::Name { path: self.path.join(path) });
+                }
                 out.push(path.clone());
+            }
+            if !faithful {
+                continue;
             }
             if kind == FileType::Directory
                 && pattern.may_reach(&path)
@@ -192,22 +198,23 @@ impl Context {
     }
 
     /// Names and types of a directory's entries, sorted.
-    fn names(&self, directory: BorrowedFd<'_>, path: &str) -> Result<Vec<(String, FileType)>, BuildError> {
+    fn names(&self, directory: BorrowedFd<'_>, path: &str) -> Result<Vec<Listed>, BuildError> {
         let read = |e: Errno| BuildError::read("list", self.path.join(path))(e.into());
         let mut names = Vec::new();
         for entry in Dir::read_from(directory).map_err(read)? {
             let entry = entry.map_err(read)?;
-            let Ok(name) = entry.file_name().to_str() else { continue };
+            let name = entry.file_name().to_string_lossy();
+            let faithful = matches!(name, std::borrow::Cow::Borrowed(_));
             if name == "." || name == ".." {
                 continue;
             }
             let kind = match entry.file_type() {
-                FileType::Unknown => FileType::from_raw_mode(self.stat(directory, name, path)?.st_mode),
+                FileType::Unknown if faithful => FileType::from_raw_mode(self.stat(directory, &name, path)?.st_mode),
                 kind => kind,
             };
-            names.push((name.to_owned(), kind));
+            names.push(Listed { name: name.into_owned(), kind, faithful });
         }
-        names.sort_by(|a, b| a.0.cmp(&b.0));
+        names.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(names)
     }
 
@@ -326,6 +333,14 @@ pub(crate) fn hash_file(mut file: File) -> std::io::Result<ContentDigest> {
     }
 }
 
+/// An entry of a directory.
+struct Listed {
+    name: String,
+    kind: FileType,
+    /// Whether the name is UTF-8. If not, `name` only resembles it: good enough for patterns, not for opening.
+    faithful: bool,
+}
+
 struct Walk<'a> {
     context: &'a Context,
     exclude: &'a Ignore,
@@ -363,7 +378,7 @@ impl Walk<'_> {
                 unit: "directories below each other",
             });
         }
-        for (name, kind) in self.context.names(directory.as_fd(), path)? {
+        for Listed { name, kind, faithful } in self.context.names(directory.as_fd(), path)? {
             let (path, inside) = (join(path, &name), join(inside, &name));
             let ignored = self.context.ignore.matches(&path);
             let out = ignored || self.exclude.matches(&inside);
@@ -371,6 +386,9 @@ impl Walk<'_> {
                 || (self.exclude.matches(&inside) && self.exclude.prunes(&inside));
             if pruned || (out && kind != FileType::Directory) {
                 continue;
+            }
+            if !faithful {
+                return Err(BuildError::Name { path: self.context.path.join(path) });
             }
             let stat = self.context.stat(directory.as_fd(), &name, "")?;
             if kind != FileType::Directory {

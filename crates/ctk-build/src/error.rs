@@ -23,7 +23,7 @@ pub enum BuildError {
         sources: Option<Box<Sources>>,
     },
     /// A command said no.
-    #[error("`{command}` failed with {status}{}", at(.place))]
+    #[error("`{command}` failed{} {status}{}", if matches!(.status, ExitStatus::Code(_)) { " with" } else { ":" }, at(.place))]
     Command {
         /// The progress line's name.
         command: String,
@@ -76,6 +76,12 @@ pub enum BuildError {
         /// Why.
         #[source]
         source: io::Error,
+    },
+    /// A file to be copied whose name no declaration, manifest or lock file could hold.
+    #[error("the name of {} is not UTF-8; rename it, or leave it out by an ignore pattern", path.display())]
+    Name {
+        /// Which, as far as it can be shown.
+        path: PathBuf,
     },
     /// A context that crosses a limit.
     #[error("context {} is too large: more than {limit} {unit}", path.display())]
