@@ -387,7 +387,13 @@ impl fmt::Display for InputChange {
             other => other.to_string(),
         };
         match (&self.from, &self.to) {
-            (Some(from), Some(to)) => write!(f, "{name} changed ({} → {})", short(from), short(to)),
+            (Some(from), Some(to)) => match (from.split_once(':'), to.split_once(':')) {
+                // The word of a file is `mode:digest`.
+                (Some((mode, digest)), Some((new, same))) if digest == same => {
+                    write!(f, "{name} changed its mode ({mode} → {new})")
+                }
+                _ => write!(f, "{name} changed ({} → {})", short(from), short(to)),
+            },
             (None, _) => write!(f, "{name} is new"),
             (Some(_), None) => write!(f, "{name} is gone"),
         }
@@ -398,7 +404,11 @@ fn brief(digest: &Digest) -> String {
     format!("{}:{}…", digest.algorithm().name(), digest.short())
 }
 
-fn short(digest: &str) -> String {
-    let hex = digest.rsplit(':').next().unwrap_or(digest);
-    hex.chars().take(8).chain(['…']).collect()
+/// A digest's first digits; anything else as it is.
+fn short(word: &str) -> String {
+    let hex = word.rsplit(':').next().unwrap_or(word);
+    match hex.len() >= 32 && hex.bytes().all(|b| b.is_ascii_hexdigit()) {
+        true => hex.chars().take(8).chain(['…']).collect(),
+        false => word.to_owned(),
+    }
 }

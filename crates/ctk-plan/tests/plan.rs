@@ -73,7 +73,7 @@ fn a_changed_file_is_named_and_travels_down() {
     let after = plan(&project("2"), &seen, &PlanOptions::default());
     assert_eq!(marks(&after), "~~~");
     let text = after.to_string();
-    assert!(text.contains("src/main.rs changed (1… → 2…)"), "{text}");
+    assert!(text.contains("src/main.rs changed (1 → 2)"), "{text}");
     assert!(text.contains("test:app   test    image:app changes"), "{text}");
 }
 
@@ -124,4 +124,20 @@ fn an_unreachable_target_is_a_reason_not_a_crash() {
     let after = plan(&units, &seen, &PlanOptions::default());
     assert_eq!(marks(&after), "==~");
     assert!(after.to_string().contains("connection refused"), "{after}");
+}
+
+#[test]
+fn a_change_shows_what_differs() {
+    let check = |from: &str, to: &str, expected: &str| {
+        let input = ctk_plan::Input::File("a".into());
+        let change = ctk_plan::InputChange { input, from: Some(from.into()), to: Some(to.into()) };
+        assert_eq!(change.to_string(), expected);
+    };
+    let (one, two) = ("1".repeat(32), "2".repeat(32));
+    check(&format!("644:{one}"), &format!("644:{two}"), "a changed (11111111… → 22222222…)");
+    check(&format!("644:{one}"), &format!("755:{two}"), "a changed (11111111… → 22222222…)");
+    check(&format!("644:{one}"), &format!("755:{one}"), "a changed its mode (644 → 755)");
+    check(&one, &two, "a changed (11111111… → 22222222…)");
+    check("l x", "l y", "a changed (l x → l y)");
+    check("linux/amd64", "linux/arm64 linux/amd64", "a changed (linux/amd64 → linux/arm64 linux/amd64)");
 }
