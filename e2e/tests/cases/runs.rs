@@ -40,7 +40,8 @@ fn signals_are_forwarded_and_kills_leave_nothing() {
     let marker = format!("86{}", std::process::id());
     let running = || {
         let mut command = std::process::Command::new("pgrep");
-        command.args(["-f", &format!("sleep {marker}")]);
+        // The sleep itself: before it, in the same script, stands the trap.
+        command.args(["-f", &format!("^/bin/busybox sleep {marker}")]);
         run(command).status.success()
     };
     let script = format!("trap 'exit 9' TERM; /bin/busybox sleep {marker} & wait");
