@@ -78,6 +78,9 @@ impl Error for Attempt {
 
 /// What a registry answered, with what the user can do about it.
 pub fn of_client(error: ctk_client::ClientError) -> Failure {
+    if matches!(error, ClientError::Cancelled) {
+        return Failure::Interrupted;
+    }
     let hint = error.hint();
     Failure::Error { code: None, error: Box::new(error), hint }
 }
