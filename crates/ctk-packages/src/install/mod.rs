@@ -24,10 +24,27 @@ use crate::{Locked, PackagesError, Scripts};
 /// Rounds of triggers that scripts activate while triggers are processed, before it must be a circle.
 const TRIGGER_ROUNDS: usize = 10;
 
-/// There while scripts run: no service starts (invoke-rc.d(8)), and there is no init to tell about a new libc, which
-/// libc6 would otherwise wait a second for (ischroot(1)).
-const HELPERS: [(&str, &[u8]); 2] =
-    [("usr/sbin/policy-rc.d", b"#!/bin/sh\nexit 101\n"), ("usr/lib/.ctk-scripts/ischroot", b"#!/bin/sh\nexit 0\n")];
+/// There while scripts run, the last three before everything else in the path:
+/// - no service starts (invoke-rc.d(8));
+/// - there is no init to tell about a new libc, which libc6 would otherwise wait a second for (ischroot(1));
+/// - the disk is waited for once, when the layer is committed, not by every script that says `sync`;
+/// - dpkg-maintscript-helper(1) mends what older versions of a package left. Here every package is new, and each of its
+///   commands ends without having done anything, after three processes. What it does not know, it passes on.
+const HELPERS: [(&str, &[u8]); 4] = [
+    ("usr/sbin/policy-rc.d", b"#!/bin/sh\nexit 101\n"),
+    ("usr/lib/.ctk-scripts/ischroot", b"#!/bin/sh\nexit 0\n"),
+    ("usr/lib/.ctk-scripts/sync", b"#!/bin/sh\nexit 0\n"),
+    ("usr/lib/.ctk-scripts/dpkg-maintscript-helper", MAINTSCRIPT_HELPER),
+];
+
+const MAINTSCRIPT_HELPER: &[u8] = b"#!/bin/sh
+command=$1
+[ \"$command\" = supports ] && command=$2
+case $command in
+rm_conffile | mv_conffile | symlink_to_dir | dir_to_symlink) exit 0 ;;
+*) exec /usr/bin/dpkg-maintscript-helper \"$@\" ;;
+esac
+";
 
 /// What installing did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
