@@ -25,10 +25,14 @@ pub(crate) struct Loaded {
     warnings: Diagnostics,
 }
 
-/// Reads the image's Dockerfile, if it has one: its mistakes are the error, its warnings come rendered (empty if there
-/// are none). Builds and fetches nothing.
+/// Reads the image's stages or its Dockerfile: mistakes are the error, warnings come rendered (empty if there are none).
+/// Builds and fetches nothing.
 pub fn check(decl: &ImageDecl, project_directory: &Path) -> Result<String, BuildError> {
     let loaded = Loaded::new(decl, project_directory)?;
+    for platform in &decl.platforms {
+        let request = lower_request(decl, platform, None);
+        ctk_buildgraph::reads(loaded.recipe(platform), &request).map_err(|d| loaded.invalid(d))?;
+    }
     Ok(match &loaded.sources {
         Some(sources) if !loaded.warnings.is_empty() => loaded.warnings.render(sources, false),
         _ => String::new(),

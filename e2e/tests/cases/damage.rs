@@ -82,3 +82,26 @@ fn what_does_not_start_is_125() {
     let said = world.ctk(&["run", "image:busybox", "/bin"]).fails(126);
     assert!(!said.contains("root"), "{said}");
 }
+
+#[test]
+fn check_finds_what_a_build_would_stumble_over() {
+    let world = World::new();
+    world.write("a", "").write("b", "");
+    let check = |instruction: &str, words: &[&str]| {
+        world.write("containers.kdl", format!("image \"i\" from=\"scratch\" {{\n    {instruction}\n}}\n"));
+        let said = world.ctk(&["check"]).fails(1);
+        contains(&said, words);
+        contains(&said, &["containers.kdl:2:"]);
+    };
+    check(r#"expose 70000"#, &["`70000` is no port"]);
+    check(r#"stopsignal "nope""#, &["`nope` is no signal"]);
+    check(r#"copy "a" "b" to="/x""#, &["`/x` must end with `/`"]);
+    check(r#"copy "a" to="/x" chmod="9z""#, &["image::bad-mode", "`9z` is no mode", "2:28"]);
+    check(r#"copy "" to="/x""#, &["a source cannot be empty"]);
+    check(r#"copy "a" to="""#, &["a destination cannot be empty"]);
+    check(r#"env ""="x""#, &["`` of `env` is no name"]);
+    check(r#"label { "" "x"; }"#, &["`` of `label` is no name"]);
+    check(r#"workdir """#, &["a path cannot be empty"]);
+    check(r#"user """#, &["a user cannot be empty"]);
+    check(r#"entrypoint "" "x""#, &["a command cannot be empty"]);
+}

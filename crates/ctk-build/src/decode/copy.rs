@@ -4,6 +4,9 @@ use ctk_buildgraph::{Copy, CopySource, From, Instruction};
 use ctk_syntax::{Node, Reader};
 
 use super::Image;
+use super::stage::said;
+use crate::codes;
+use crate::ops::parse_mode;
 
 impl Image<'_> {
     pub(super) fn copy(&mut self, node: &Node, stages: &[&str], add: bool) -> Option<Instruction> {
@@ -12,6 +15,15 @@ impl Image<'_> {
         let dest = reader.prop_str("to");
         let chown = reader.opt_prop_text("chown");
         let chmod = reader.opt_prop_text("chmod");
+        for source in &sources {
+            said(&mut reader, Some(source), "a source");
+        }
+        said(&mut reader, dest.as_ref(), "a destination");
+        if let Some(chmod) = &chmod
+            && let Err(error) = parse_mode(&chmod.value)
+        {
+            reader.error(codes::BAD_MODE, chmod.span, error.to_string(), "expected octal digits, such as `755`");
+        }
         let link = reader.opt_prop_bool("link").is_some_and(|b| b.value);
         let mut exclude: Vec<String> = reader.opt_prop_str("exclude").map(|e| e.value).into_iter().collect();
         for child in reader.every("exclude") {

@@ -4,7 +4,7 @@
 //! without blanks are the exec form too, so that they work in images without a shell.
 
 use ctk_buildgraph::{Arg, Command, Instruction, Statement, UserEntry};
-use ctk_syntax::{Data, Diagnostic, Node, Reader};
+use ctk_syntax::{Data, Diagnostic, Node, Reader, Spanned};
 
 use super::Image;
 use crate::codes;
@@ -48,6 +48,7 @@ impl Image<'_> {
     fn word(&mut self, node: &Node, what: &str) -> Option<String> {
         let mut reader = Reader::new(node, self.diagnostics);
         let word = reader.arg_text(what);
+        said(&mut reader, word.as_ref(), what);
         reader.finish();
         word.map(|w| w.value)
     }
@@ -55,6 +56,8 @@ impl Image<'_> {
     fn words(&mut self, node: &Node, what: &str) -> Option<Vec<String>> {
         let mut reader = Reader::new(node, self.diagnostics);
         let words = reader.args_text_some(what);
+        // Arguments of a command may be empty, the program may not.
+        said(&mut reader, words.first(), what);
         reader.finish();
         (!words.is_empty()).then(|| words.into_iter().map(|w| w.value).collect())
     }
@@ -70,6 +73,12 @@ impl Image<'_> {
             pairs.extend(value.map(|v| (child.name.value.clone(), v.value)));
         }
         reader.finish();
+        if let Some((name, _)) =
+            pairs.iter().find(|(name, _)| name.is_empty() || (node.name.value == "env" && name.contains('=')))
+        {
+            let message = format!("`{name}` of `{}` is no name", node.name);
+            self.diagnostics.push(Diagnostic::error(codes::EMPTY, message).at(node.span, "expected `NAME=\"value\"`"));
+        }
         if pairs.is_empty() {
             let message = format!("`{}` needs at least one name and value", node.name);
             self.diagnostics
@@ -105,6 +114,7 @@ impl Image<'_> {
         let ids = 0..=i128::from(u32::MAX - 1);
         let mut reader = Reader::new(node, self.diagnostics);
         let name = reader.arg_text("a user");
+        said(&mut reader, name.as_ref(), "a user");
         let uid = reader.opt_prop_int("uid", ids.clone());
         let gid = reader.opt_prop_int("gid", ids);
         let home = reader.opt_prop_str("home");
@@ -128,9 +138,8 @@ impl Image<'_> {
             return None;
         }
         let uid = uid.value as u32;
-        let text = |found: Option<ctk_syntax::Spanned<String>>, default: &str| {
-            found.map_or_else(|| default.to_owned(), |t| t.value)
-        };
+        let text =
+            |found: Option<Spanned<String>>, default: &str| found.map_or_else(|| default.to_owned(), |t| t.value);
         Some(Instruction::UserEntry(UserEntry {
             uid,
             gid: gid.map_or(uid, |g| g.value as u32),
@@ -147,6 +156,13 @@ impl Image<'_> {
             [line] if line.contains(char::is_whitespace) => Command::Shell(line.clone()),
             _ => Command::Exec(words),
         })
+    }
+}
+
+/// A word that is there must say something.
+pub(super) fn said(reader: &mut Reader<'_, '_>, word: Option<&Spanned<String>>, what: &str) {
+    if let Some(word) = word.filter(|word| word.value.is_empty()) {
+        reader.error(codes::EMPTY, word.span, format!("{what} cannot be empty"), format!("expected {what}"));
     }
 }
 

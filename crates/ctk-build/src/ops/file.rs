@@ -215,7 +215,8 @@ fn lookup(root: BorrowedFd<'_>, owner: &Option<Owner>) -> Result<(u32, u32), Bui
     }
 }
 
-fn parse_mode(text: &str) -> Result<u32, BuildError> {
+/// The permissions that `--chmod` says.
+pub(crate) fn parse_mode(text: &str) -> Result<u32, BuildError> {
     match u32::from_str_radix(text, 8) {
         Ok(mode) if mode <= 0o7777 => Ok(mode),
         _ if text.contains(['+', '-', '=']) => {

@@ -5,6 +5,8 @@ mod file;
 mod http;
 mod packages;
 
+pub(crate) use file::parse_mode;
+
 use std::os::fd::AsFd;
 
 use ctk_buildgraph::{FileAction, Op, Selection, Vertex};
