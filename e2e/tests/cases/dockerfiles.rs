@@ -178,8 +178,11 @@ impl Case<'_> {
     }
 }
 
+/// Name, Dockerfile, build arguments, target.
+type Row<'a> = (&'static str, &'static str, &'a [(&'a str, &'a str)], Option<&'a str>);
+
 /// Loads the base into buildah's storage, and checks each case.
-fn check(cases: &[(&'static str, &'static str, &[(&str, &str)], Option<&str>)]) {
+fn check(cases: &[Row<'_>]) {
     let Some(world) = world() else { return };
     let mut loaded = false;
     for (name, dockerfile, args, target) in cases.iter().copied() {

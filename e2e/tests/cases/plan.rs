@@ -257,7 +257,8 @@ fn fmt_keeps_comments_and_meaning() {
 
 #[test]
 fn init_writes_what_check_accepts() {
-    let cases: [(&[(&str, &str)], &[&str]); 5] = [
+    type Files<'a> = &'a [(&'a str, &'a str)];
+    let cases: [(Files<'_>, &[&str]); 5] = [
         (&[], &["image"]),
         (&[("Dockerfile", "FROM scratch\nCOPY x /x\n"), ("x", "x")], &["dockerfile=\"Dockerfile\""]),
         (&[("Cargo.toml", "[package]\nname = \"carrot\"\nversion = \"0.1.0\"\n")], &["carrot"]),
