@@ -72,6 +72,7 @@ impl Session {
             warnings: Diagnostics::new(),
         };
         session.decode(&mut diagnostics);
+        session.keep_outputs_apart();
         if diagnostics.has_errors() {
             return Err(invalid(diagnostics, &session.sources));
         }
@@ -144,6 +145,16 @@ impl Session {
     /// Warnings about the project's files, rendered for people; empty if there are none.
     pub fn warnings(&self, color: bool) -> String {
         if self.warnings.is_empty() { String::new() } else { self.warnings.render(&self.sources, color) }
+    }
+
+    /// What pushes and registries write into the project's folder is no part of any context.
+    fn keep_outputs_apart(&mut self) {
+        let pushed = self.pushes.values().flat_map(|push| &push.targets).filter_map(|target| target.file());
+        let stored = self.registries.values().map(|registry| registry.storage.as_path());
+        let outputs: Vec<PathBuf> = pushed.chain(stored).map(Path::to_path_buf).collect();
+        for image in self.images.values_mut() {
+            image.outputs.clone_from(&outputs);
+        }
     }
 
     /// Two images with one name in the store would take it from each other.

@@ -29,6 +29,8 @@ pub(crate) struct Context {
     name: String,
     /// In trees of images owners, times and attributes count; times only up to this second.
     details_until: Option<i64>,
+    /// Paths in it that are no part of it.
+    outputs: Vec<String>,
 }
 
 /// A file, directory or link that an instruction reads.
@@ -70,13 +72,32 @@ impl Context {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(path, flags, Mode::empty())
             .map_err(|e| BuildError::read("open context", path)(e.into()))?;
-        Ok(Context { path: path.to_owned(), root, ignore, name: "the context".into(), details_until: None })
+        Ok(Context {
+            path: path.to_owned(),
+            root,
+            ignore,
+            name: "the context".into(),
+            details_until: None,
+            outputs: Vec::new(),
+        })
+    }
+
+    /// The same without these paths, and without directories that hold nothing else.
+    pub fn without(self, outputs: Vec<String>) -> Context {
+        Context { outputs, ..self }
     }
 
     /// The tree of an image.
     pub fn tree(root: OwnedFd, name: &str, epoch: i64) -> Context {
         let ignore = Ignore::default();
-        Context { path: PathBuf::from("/"), root, ignore, name: name.to_owned(), details_until: Some(epoch) }
+        Context {
+            path: PathBuf::from("/"),
+            root,
+            ignore,
+            name: name.to_owned(),
+            details_until: Some(epoch),
+            outputs: Vec::new(),
+        }
     }
 
     /// The directory itself.
@@ -110,6 +131,10 @@ impl Context {
                     Walk { context: self, exclude: &exclude, index, entries: Vec::new(), unread: Vec::new(), count };
                 walk.source(&source)?;
                 count = walk.count;
+                let vain = walk.entries.len() == 1 && self.leads_to_output(&source);
+                if vain && PathPattern::has_wildcard(path) {
+                    continue;
+                }
                 unread.extend(walk.unread.into_iter().map(|(at, stat)| (found.len(), at, stat)));
                 found.push(Found { pattern: path.clone(), named, path: source, entries: walk.entries });
             }
@@ -162,6 +187,9 @@ impl Context {
         }
         for Listed { name, kind, faithful } in self.names(directory.as_fd(), prefix)? {
             let path = join(prefix, &name);
+            if self.outputs.contains(&path) {
+                continue;
+            }
             if pattern.matches(&path) && !self.ignore.matches(&path) {
                 if !faithful {
                     return Err(BuildError::Name { path: self.path.join(path) });
@@ -180,6 +208,10 @@ impl Context {
             }
         }
         Ok(())
+    }
+
+    fn leads_to_output(&self, path: &str) -> bool {
+        self.outputs.iter().any(|output| output.strip_prefix(path).is_some_and(|rest| rest.starts_with('/')))
     }
 
     fn open_directory(&self, path: &str) -> Result<Option<OwnedFd>, BuildError> {
@@ -382,6 +414,10 @@ impl Walk<'_> {
             let (path, inside) = (join(path, &name), join(inside, &name));
             let ignored = self.context.ignore.matches(&path);
             let out = ignored || self.exclude.matches(&inside);
+            if self.context.outputs.contains(&path) {
+                continue;
+            }
+            let vain = out || self.context.leads_to_output(&path);
             let pruned = (ignored && self.context.ignore.prunes(&path))
                 || (self.exclude.matches(&inside) && self.exclude.prunes(&inside));
             if pruned || (out && kind != FileType::Directory) {
@@ -399,8 +435,9 @@ impl Walk<'_> {
             self.push(path.clone(), EntryKind::Directory, &stat)?;
             let below = self.context.open_below(directory.as_fd(), &name, &path)?;
             self.directory(&below, &path, &inside, depth + 1)?;
-            // An ignored directory exists only for the sake of what was taken back below it.
-            if out && self.entries.len() == before + 1 {
+            // An ignored directory exists only for the sake of what was taken back below it, and one that was made for
+            // an output for the sake of what else is there.
+            if vain && self.entries.len() == before + 1 {
                 self.entries.pop();
             }
         }

@@ -23,6 +23,9 @@ pub struct ImageDecl {
     pub args: BTreeMap<String, String>,
     /// Where secrets come from, by name.
     pub secrets: BTreeMap<String, SecretSource>,
+    /// Files and folders that applying the project writes, relative to the project's directory or absolute. They are no
+    /// part of contexts: an image that holds what was made of it would never be done.
+    pub outputs: Vec<PathBuf>,
     /// The wanted stage, if not the last.
     pub target: Option<String>,
     /// The declaration's canonical text, for fingerprints.
@@ -79,6 +82,7 @@ impl ImageDecl {
             contexts: BTreeMap::from([(String::new(), main)]),
             args: BTreeMap::new(),
             secrets: BTreeMap::new(),
+            outputs: Vec::new(),
             target: None,
             canonical: String::new(),
         }

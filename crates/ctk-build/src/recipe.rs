@@ -1,7 +1,7 @@
 //! From a declaration to something that can be lowered: the Dockerfile read, contexts opened.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Component, Path};
 use std::sync::Mutex;
 
 use ctk_buildgraph::{ContextKind, LowerRequest, Recipe, Selection, Sources as KeySources};
@@ -152,7 +152,14 @@ impl<'a> Contexts<'a> {
             patterns = Context::small_file(&root, Path::new(".dockerignore"))?;
         }
         let patterns = Ignore::parse(&patterns.unwrap_or_default()).and(ignore.iter().map(String::as_str));
-        let context = std::sync::Arc::new(Context::open(&root, patterns)?);
+        let inside = |output: &std::path::PathBuf| {
+            let whole = self.project.join(output);
+            let plain =
+                |path: &Path| path.components().filter(|c| *c != Component::CurDir).collect::<std::path::PathBuf>();
+            plain(&whole).strip_prefix(plain(&root)).ok().and_then(Path::to_str).map(str::to_owned)
+        };
+        let outputs = self.decl.outputs.iter().filter_map(inside).collect();
+        let context = std::sync::Arc::new(Context::open(&root, patterns)?.without(outputs));
         open.insert(name.to_owned(), context.clone());
         Ok(context)
     }

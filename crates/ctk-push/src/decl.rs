@@ -36,6 +36,14 @@ pub struct Target {
     pub(crate) place: Box<dyn Place>,
 }
 
+impl Target {
+    /// The file or folder that a push writes, relative to the project's folder or absolute; none for registries.
+    pub fn file(&self) -> Option<&std::path::Path> {
+        let path = self.location.strip_prefix(self.kind)?.strip_prefix(':')?;
+        Some(std::path::Path::new(path))
+    }
+}
+
 impl PushDecl {
     /// Raised when what a push does changes, by the kinds of target that it has.
     pub fn semantics(&self) -> Vec<(&'static str, u32)> {

@@ -105,3 +105,38 @@ fn check_finds_what_a_build_would_stumble_over() {
     check(r#"user """#, &["a user cannot be empty"]);
     check(r#"entrypoint "" "x""#, &["a command cannot be empty"]);
 }
+
+#[test]
+fn what_apply_writes_is_no_input() {
+    let world = World::new();
+    if !ctk_e2e::is_root() {
+        return;
+    }
+    let check = |instruction: &str| {
+        world.write("Dockerfile", format!("FROM scratch\n{instruction}\n"));
+        world.ctk(&["apply"]).ok();
+        contains(&world.ctk(&["plan"]).ok(), &["nothing to do"]);
+        contains(&world.ctk(&["apply"]).ok(), &["nothing to do"]);
+        world.write("dist/mine", instruction);
+        contains(&world.ctk(&["plan"]).ok(), &["dist/mine"]);
+        world.ctk(&["apply"]).ok();
+        contains(&world.ctk(&["apply"]).ok(), &["nothing to do"]);
+        fs::remove_dir_all(world.project().join("dist")).unwrap();
+    };
+    world.write(
+        "containers.kdl",
+        r#"project "p"
+image "i" dockerfile="Dockerfile"
+push "i" image="i" {
+    to "oci:dist/images"
+    to "oci-archive:dist/deep/i-oci.tar"
+    to "docker-archive:i.tar"
+    to "127.0.0.1:PORT/i"
+}
+registry "r" listen="127.0.0.1:PORT" { storage "filesystem:.ctk/registry"; }
+"#
+        .replace("PORT", &ctk_e2e::free_port().to_string()),
+    );
+    check("COPY . /");
+    check("COPY * /");
+}
