@@ -103,13 +103,14 @@ fn this_project() {
     let package = world.peer("dpkg-query", &["--admindir=bundle/rootfs/var/lib/dpkg", "-W", "ca-certificates"]).ok();
     contains(&package, &["ca-certificates"]);
 
-    let server = world.spawn(&["registry", "serve", "local"]);
+    let mut server = world.spawn(&["registry", "serve", "local"]);
     let name = format!("127.0.0.1:{port}/ctk");
     ctk_e2e::eventually(Duration::from_secs(10), "the registry answers", || {
         world.ctk(&["tags", &name]).status.success()
     });
     let id = world.podman(&["pull", "-q", "--tls-verify=false", &format!("{name}:latest")]);
     run(kill(server.id()));
+    server.wait().unwrap();
     assert_eq!(id.ok().trim().len(), 64);
 }
 
