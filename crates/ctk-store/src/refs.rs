@@ -40,14 +40,15 @@ struct Stored {
 type Changes = Vec<(String, Option<Ref>)>;
 
 impl Store {
-    /// What `name` stands for.
+    /// What `name` stands for. A damaged entry stands for nothing, so that it is set again.
     pub fn reference(&self, name: &str) -> Result<Option<Ref>, StoreError> {
         let _lock = self.lock_refs_to_read()?;
         let path = self.ref_path(name);
-        Ok(read_if_there(&path)?.map(|bytes| parse(&path, &bytes)).transpose()?.map(|stored| stored.value))
+        Ok(read_if_there(&path)?.and_then(|bytes| parse(&path, &bytes).ok()).map(|stored| stored.value))
     }
 
-    /// All names, sorted, with what they stand for.
+    /// All names, sorted, with what they stand for. A damaged entry is an error: who collects must not take what it
+    /// held for forgotten.
     pub fn references(&self) -> Result<Vec<(String, Ref)>, StoreError> {
         let _lock = self.lock_refs_to_read()?;
         self.read_refs()

@@ -275,3 +275,19 @@ fn what_is_found_is_not_collected_meanwhile() {
         assert!(collector.join().unwrap() > 0, "nothing was ever collected");
     });
 }
+
+#[test]
+fn a_damaged_ref_can_be_set_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path()).unwrap();
+    let image = image(&store, "one");
+    store.set_reference("one:1", &Ref::new(image.clone())).unwrap();
+    let file = std::fs::read_dir(directory.path().join("refs")).unwrap().next().unwrap().unwrap().path();
+    std::fs::remove_file(&file).unwrap();
+    std::fs::write(&file, "").unwrap();
+    assert!(store.reference("one:1").unwrap().is_none());
+    assert!(store.references().is_err(), "collection must not take it for forgotten");
+    store.set_reference("one:1", &Ref::new(image.clone())).unwrap();
+    assert_eq!(store.reference("one:1").unwrap().unwrap().descriptor, image);
+    assert_eq!(store.references().unwrap().len(), 1);
+}
