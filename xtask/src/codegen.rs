@@ -317,6 +317,10 @@ fn project(ctk: &Ctk<'_>, path: &Path) -> Result<(), String> {
     let texts: Vec<&str> = blocks(&page).into_iter().filter(|b| b.info == ["kdl"]).map(|b| b.text).collect();
     let folder = Folder::new()?;
     folder.put("containers.kdl", &texts.join("\n"))?;
+    // `check` reads the Dockerfiles that a project names.
+    for dockerfile in ["Dockerfile", "web/Dockerfile"] {
+        folder.put(dockerfile, "FROM scratch AS runtime\n")?;
+    }
     let output = ctk.output(&["check"], &folder.inner())?;
     match output.contains("no mistakes") {
         true => Ok(()),
