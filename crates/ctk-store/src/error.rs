@@ -71,6 +71,15 @@ pub enum StoreError {
         /// The limit.
         limit: u64,
     },
+    /// A name whose entry cannot be read any more.
+    #[error("the name kept in `{path}` is damaged; `ctk rm NAME` takes it away, applying or pulling sets it again")]
+    DamagedRef {
+        /// Its file, which is called after the name.
+        path: PathBuf,
+        /// The parser's word.
+        #[source]
+        source: serde_json::Error,
+    },
     /// A file of the store or of an archive that is not the JSON it should be.
     #[error("`{path}` is malformed")]
     Json {

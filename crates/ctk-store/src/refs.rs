@@ -67,6 +67,20 @@ impl Store {
         self.update_references(&[(name.to_owned(), None)])
     }
 
+    /// Removes the entry of a name that cannot be read any more; `false` if there is none, or if it can be read.
+    pub fn remove_damaged_reference(&self, name: &str) -> Result<bool, StoreError> {
+        let _lock = self.lock_refs(FlockOperation::LockExclusive)?;
+        let path = self.ref_path(name);
+        match read_if_there(&path)? {
+            Some(bytes) if parse(&path, &bytes).is_err() => {
+                remove_if_there(&path)?;
+                sync_directory(&self.path("refs"))?;
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
+    }
+
     /// Sets and removes names, all or none. Removing what isn't there is no error.
     pub fn update_references(&self, changes: &[(String, Option<Ref>)]) -> Result<(), StoreError> {
         let _lock = self.lock_refs(FlockOperation::LockExclusive)?;
@@ -144,5 +158,5 @@ impl Store {
 }
 
 fn parse(path: &std::path::Path, bytes: &[u8]) -> Result<Stored, StoreError> {
-    serde_json::from_slice(bytes).map_err(|source| StoreError::Json { path: path.to_owned(), source })
+    serde_json::from_slice(bytes).map_err(|source| StoreError::DamagedRef { path: path.to_owned(), source })
 }

@@ -112,18 +112,22 @@ impl Context {
             }
             None => name.to_owned(),
         };
-        if let Some(found) = store.reference(&name)? {
-            return Ok(Some((name, found.descriptor)));
-        }
-        let mut candidates = Vec::new();
-        candidates.extend(store_name(&name).map(|reference| reference.to_string()).ok());
-        candidates.extend(name.parse::<ctk_oci::Reference>().map(|reference| reference.or_latest().to_string()).ok());
-        for candidate in candidates {
+        for candidate in candidates(name) {
             if let Some(found) = store.reference(&candidate)? {
                 return Ok(Some((candidate, found.descriptor)));
             }
         }
         Ok(None)
+    }
+
+    /// Removes what the store knows under `name`, if it cannot be read any more.
+    pub fn remove_damaged(&self, store: &Store, name: &str) -> Result<bool, Failure> {
+        for candidate in candidates(name.to_owned()) {
+            if store.remove_damaged_reference(&candidate)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The same, and an error that says what to do if it is not there.
@@ -137,4 +141,11 @@ impl Context {
             ),
         })
     }
+}
+
+/// The names under which the store may keep what the user calls `name`, the likeliest first.
+fn candidates(name: String) -> Vec<String> {
+    let local = store_name(&name).map(|reference| reference.to_string()).ok();
+    let public = name.parse::<ctk_oci::Reference>().map(|reference| reference.or_latest().to_string()).ok();
+    [Some(name), local, public].into_iter().flatten().collect()
 }

@@ -20,6 +20,9 @@ fn codes_streams_and_arguments() {
     assert_eq!(world.ctk(&["run", "image:busybox", "/no/such"]).code(), 127);
     assert_eq!(world.ctk(&["run", "-e", "X=1", "image:busybox", "/bin/sh", "-c", "echo $X"]).ok(), "1\n");
     assert_eq!(sh("echo $$").ok(), "1\n");
+    // Nothing, said in the ways that fingers know, is no limit.
+    let unlimited = ["run", "--memory", "0", "--cpus", "0", "--pids-limit", "-1", "--timeout", "0s"];
+    world.ctk(&[&unlimited[..], &["image:busybox", "/bin/busybox", "true"]].concat()).ok();
 }
 
 #[test]

@@ -24,6 +24,7 @@ impl Rm {
         for image in &self.images {
             match context.find(&store, image)? {
                 Some((name, _)) => changes.push((name, None)),
+                None if context.remove_damaged(&store, image)? => eprintln!("`{image}` was damaged; its entry is gone"),
                 None if self.force => {}
                 None => {
                     return Err(Failure::sentence(

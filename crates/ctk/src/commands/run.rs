@@ -63,22 +63,22 @@ pub struct Run {
     /// Make its root read-only
     #[arg(long)]
     read_only: bool,
-    /// Memory it may use, e.g. `512MiB`
+    /// Memory it may use, e.g. `512MiB`; 0 is no limit
     #[arg(short, long, value_name = "SIZE", value_parser = bytes)]
     memory: Option<u64>,
-    /// CPUs it may use, e.g. `1.5`
-    #[arg(long, value_name = "N", value_parser = cpu_millis)]
+    /// CPUs it may use, e.g. `1.5`; 0 is no limit
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = cpu_millis)]
     cpus: Option<u64>,
-    /// Processes it may have
-    #[arg(long, value_name = "N")]
-    pids_limit: Option<u64>,
+    /// Processes it may have; 0 or -1 is no limit
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pids_limit: Option<i64>,
     /// Give it a capability
     #[arg(long, value_name = "NAME")]
     cap_add: Vec<String>,
     /// Take a capability from it
     #[arg(long, value_name = "NAME")]
     cap_drop: Vec<String>,
-    /// Stop it after this long, e.g. `30s`
+    /// Stop it after this long, e.g. `30s`; 0 is no limit
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     timeout: Option<Duration>,
     /// When to fetch the image
@@ -228,10 +228,14 @@ impl Run {
         options.workdir = self.workdir.clone();
         options.hostname = self.hostname.clone();
         options.read_only = self.read_only;
-        options.timeout = self.timeout;
+        options.timeout = self.timeout.filter(|timeout| !timeout.is_zero());
         options.security.add_capabilities = self.cap_add.clone();
         options.security.drop_capabilities = self.cap_drop.clone();
-        options.limits = Limits { memory_bytes: self.memory, cpu_millis: self.cpus, pids: self.pids_limit };
+        options.limits = Limits {
+            memory_bytes: self.memory.filter(|bytes| *bytes > 0),
+            cpu_millis: self.cpus.filter(|millis| *millis > 0),
+            pids: self.pids_limit.and_then(|pids| u64::try_from(pids).ok()).filter(|pids| *pids > 0),
+        };
         options.network = match self.network {
             Net::None => Network::None,
             Net::Host => Network::Host,
@@ -350,8 +354,8 @@ fn bytes(text: &str) -> Result<u64, String> {
 
 /// Thousandths of a CPU.
 fn cpu_millis(text: &str) -> Result<u64, String> {
-    let cpus: Option<f64> = text.parse().ok().filter(|cpus| (0.001..=100_000.0).contains(cpus));
-    cpus.map(|cpus| (cpus * 1000.0) as u64).ok_or_else(|| "expected a number above 0 such as `1.5`".into())
+    let cpus: Option<f64> = text.parse().ok().filter(|cpus| (0.0..=100_000.0).contains(cpus));
+    cpus.map(|cpus| (cpus * 1000.0) as u64).ok_or_else(|| "expected a number such as `1.5`".into())
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
