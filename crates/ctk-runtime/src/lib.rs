@@ -12,6 +12,7 @@ mod launch;
 mod launcher;
 pub mod limits;
 mod mounts;
+mod overlay;
 mod prepared;
 mod running;
 mod seccomp;

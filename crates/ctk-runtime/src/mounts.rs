@@ -3,7 +3,6 @@
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
 
 use ctk_oci::Mount;
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
@@ -14,7 +13,6 @@ use rustix::mount::{
 };
 
 use crate::Error;
-use crate::limits::FSCONFIG_STRING_BYTES;
 
 /// `MOUNT_ATTR_NOSYMFOLLOW` is left out on purpose: images need links.
 const READ_ONLY: u64 = 0x01;
@@ -91,6 +89,11 @@ impl Root {
             }
             Some(other) => Err(Error::InvalidLaunch(format!("the root cannot be of type `{other}`"))),
         }
+    }
+
+    /// The mount itself, e.g. to open files below it.
+    pub fn into_fd(self) -> OwnedFd {
+        self.0
     }
 
     /// The root of a running process.
@@ -210,42 +213,8 @@ fn overlay(options: &Options<'_>) -> Result<OwnedFd, (String, Errno)> {
             _ => {}
         }
     }
-    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|e| ("overlay".to_string(), e))?;
-    // Held until the mount exists: long paths are given as /proc/self/fd/N.
-    let mut held = Vec::new();
-    let mut set_path = |key: &str, path: &str| -> Result<(), Errno> {
-        if path.len() <= FSCONFIG_STRING_BYTES {
-            return fsconfig_set_string(context.as_fd(), key, path);
-        }
-        let file = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-        let short = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
-        held.push(file);
-        fsconfig_set_string(context.as_fd(), key, short)
-    };
-    for (index, lower) in lowers.iter().enumerate() {
-        match set_path("lowerdir+", lower) {
-            Ok(()) => {}
-            // Before linux 6.7: all in one string.
-            Err(Errno::INVAL) if index == 0 && Path::new(lower).is_dir() => {
-                let all = lowers.iter().map(|l| l.replace('\\', "\\\\").replace(':', "\\:")).collect::<Vec<_>>();
-                set_path("lowerdir", &all.join(":")).map_err(|e| ("lowerdir".to_string(), e))?;
-                break;
-            }
-            Err(e) => return Err((format!("lowerdir={lower}"), e)),
-        }
-    }
-    for (key, value) in &options.rest {
-        let result = match (*key, *value) {
-            ("lowerdir" | "lowerdir+", _) => continue,
-            ("upperdir" | "workdir", path) => set_path(key, path),
-            (key, "") => fsconfig_set_flag(context.as_fd(), key),
-            (key, value) => fsconfig_set_string(context.as_fd(), key, value),
-        };
-        result.map_err(|e| (format!("{key}={value}"), e))?;
-    }
-    let what = || "overlay of the image's layers".to_string();
-    fsconfig_create(context.as_fd()).map_err(|e| (what(), e))?;
-    mounted(&context, options.attributes).map_err(|e| (what(), e))
+    let others = options.rest.iter().filter(|(key, _)| !matches!(*key, "lowerdir" | "lowerdir+"));
+    crate::overlay::overlay(&lowers, &others.copied().collect::<Vec<_>>(), options.attributes)
 }
 
 /// Splits at colons that no backslash escapes.

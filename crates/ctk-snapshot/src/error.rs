@@ -32,15 +32,13 @@ pub enum SnapshotError {
         source: io::Error,
     },
     /// The overlay could not be mounted.
-    #[error("cannot mount {layers} layers as an overlay{detail}")]
+    #[error("cannot mount {layers} layers as an overlay")]
     Overlay {
         /// How many.
         layers: usize,
-        /// The kernel's log for this mount, if any, beginning with `: `.
-        detail: String,
-        /// The kernel's word.
+        /// Which part of it, and the kernel's word.
         #[source]
-        source: io::Error,
+        source: ctk_runtime::Error,
     },
     /// More layers than an overlay takes.
     #[error("{found} layers are more than the {limit} that an overlay can have")]

@@ -1,12 +1,9 @@
-//! Overlay mounts: options for the runtime, and detached mounts by the new mount API.
+//! Overlay mounts as values, for whoever mounts them.
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use ctk_oci::Mount;
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
-};
 
 use crate::SnapshotError;
 use crate::limits::LAYERS_MAX;
@@ -24,7 +21,7 @@ pub struct Overlay<'a> {
 const PLAIN: [&str; 3] = ["index=off", "metacopy=off", "redirect_dir=off"];
 
 impl Overlay<'_> {
-    /// For the runtime: one `lowerdir=` a layer, top first, each to be given to the kernel as `lowerdir+`.
+    /// For the runtime: one `lowerdir=` a layer, top first.
     pub fn mount(&self) -> Result<Mount, SnapshotError> {
         let mut mount = Mount::new("overlay", "overlay", "/", &[]);
         mount.options = self.options()?;
@@ -58,39 +55,9 @@ impl Overlay<'_> {
 
     /// Mounts it, attached nowhere: paths below the fd work as long as the fd is open.
     pub fn open(&self) -> Result<OwnedFd, SnapshotError> {
-        let options = self.options()?;
-        let mounted = || -> Result<OwnedFd, (rustix::io::Errno, String)> {
-            let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|e| (e, String::new()))?;
-            let with_log = |e| (e, kernel_log(&context));
-            for option in &options {
-                match option.split_once('=') {
-                    Some(("lowerdir", path)) => fsconfig_set_string(&context, "lowerdir+", path),
-                    Some((key, value)) => fsconfig_set_string(&context, key, value),
-                    None => fsconfig_set_flag(&context, option.as_str()),
-                }
-                .map_err(with_log)?;
-            }
-            fsconfig_create(&context).map_err(with_log)?;
-            fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).map_err(with_log)
-        };
-        mounted().map_err(|(errno, detail)| SnapshotError::Overlay {
-            layers: self.lower.len(),
-            detail,
-            source: errno.into(),
-        })
+        let mounted = ctk_runtime::Root::mount(&self.mount()?, true);
+        mounted
+            .map(ctk_runtime::Root::into_fd)
+            .map_err(|source| SnapshotError::Overlay { layers: self.lower.len(), source })
     }
-}
-
-/// What the kernel says about a mount under construction: messages are read from its fd, one a read.
-fn kernel_log(context: &OwnedFd) -> String {
-    let mut text = String::new();
-    let mut message = [0u8; 512];
-    while let Ok(n) = rustix::io::read(context, &mut message[..]) {
-        if n == 0 {
-            break;
-        }
-        text.push_str(": ");
-        text.push_str(String::from_utf8_lossy(&message[..n]).trim());
-    }
-    text
 }
