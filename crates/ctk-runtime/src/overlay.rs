@@ -25,8 +25,11 @@ pub(crate) type Failed = (String, Errno);
 /// Mounts the overlay of `lowers` (top first) with its other options; an option without a value is a flag.
 pub(crate) fn overlay(lowers: &[String], rest: &[(&str, &str)], attributes: u64) -> Result<OwnedFd, Failed> {
     match one_by_one(lowers, rest, attributes) {
-        // What is wrong in itself is wrong in the old way, too; the first answer names it better.
-        Err(first) if first.1 == Errno::INVAL => in_a_page(lowers, rest, attributes).map_err(|_| first),
+        Err(first) if first.1 == Errno::INVAL => match in_a_page(lowers, rest, attributes) {
+            // Wrong in itself, whichever way it is said; the first answer names the option.
+            Err((_, Errno::INVAL)) => Err(first),
+            result => result,
+        },
         result => result,
     }
 }

@@ -22,26 +22,17 @@ pub struct Apply {
     /// Only these addresses, groups or patterns, and what they need
     #[arg(short, long = "target", value_name = "ADDRESS")]
     targets: Vec<String>,
-    /// Do it even if nothing changed
-    #[arg(long)]
-    force: bool,
-    /// Use no earlier result of a build
-    #[arg(long)]
-    no_cache: bool,
-    /// Write the results of tests as JUnit XML
-    #[arg(long, value_name = "FILE")]
-    junit: Option<std::path::PathBuf>,
-    /// Print what was done as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    again: Again,
+    #[command(flatten)]
+    outputs: Outputs,
 }
 
 impl Apply {
     pub fn run(self, context: &Context) -> Result<(), Failure> {
         let session = self.work.open(context)?;
         let only = context.explain(session.select(&self.targets))?;
-        let outputs = Outputs { junit: self.junit, json: self.json };
-        carry_out(context, &session, Ask { only, force: self.force, no_cache: self.no_cache, kind: None }, &outputs)
+        carry_out(context, &session, Ask { only, again: self.again, kind: None }, &self.outputs)
     }
 }
 
@@ -49,28 +40,39 @@ impl Apply {
 pub struct Ask {
     /// Only these and what they need; everything if empty.
     pub only: BTreeSet<Address>,
-    /// Even if nothing changed.
-    pub force: bool,
-    /// Without earlier results of builds.
-    pub no_cache: bool,
+    /// What is done again.
+    pub again: Again,
     /// `build`, `test` and `push` force only their own kind.
     pub kind: Option<Kind>,
 }
 
+/// What is done although its result is there.
+#[derive(Args, Clone, Copy, Default)]
+pub struct Again {
+    /// Do it even if nothing changed
+    #[arg(long)]
+    pub force: bool,
+    /// Use no earlier result of a build
+    #[arg(long)]
+    pub no_cache: bool,
+}
+
 /// Where results go besides the summary.
-#[derive(Default)]
+#[derive(Args, Clone, Default)]
 pub struct Outputs {
-    /// JUnit XML of the tests.
+    /// Write the results of tests as JUnit XML
+    #[arg(long, value_name = "FILE")]
     pub junit: Option<std::path::PathBuf>,
-    /// JSON to standard output.
+    /// Print what was done as JSON
+    #[arg(long)]
     pub json: bool,
 }
 
 /// Applies, tells the story, and says in one line what was done.
 pub fn carry_out(context: &Context, session: &Session, ask: Ask, outputs: &Outputs) -> Result<(), Failure> {
     let started = std::time::Instant::now();
-    let mut request = Request { only: ask.only, no_cache: ask.no_cache, ..Request::default() };
-    if ask.force || ask.no_cache {
+    let mut request = Request { only: ask.only, no_cache: ask.again.no_cache, ..Request::default() };
+    if ask.again.force || ask.again.no_cache {
         let named = |address: &Address| request.only.is_empty() || request.only.contains(address);
         let of_kind = |address: &Address| ask.kind.is_none_or(|kind| kind == address.kind);
         let addresses = session.project().resources.iter().map(|resource| &resource.address);

@@ -3,7 +3,7 @@
 use clap::Args;
 use ctk_plan::Kind;
 
-use super::apply::{Ask, Outputs, carry_out};
+use super::apply::{Again, Ask, Outputs, carry_out};
 use super::project::WorkArgs;
 use crate::context::Context;
 use crate::failure::Failure;
@@ -16,19 +16,15 @@ pub struct Build {
     names: Vec<String>,
     #[command(flatten)]
     work: WorkArgs,
-    /// Do it even if nothing changed
-    #[arg(long)]
-    force: bool,
-    /// Use no earlier result of a build
-    #[arg(long)]
-    no_cache: bool,
+    #[command(flatten)]
+    again: Again,
 }
 
 impl Build {
     pub fn run(self, context: &Context) -> Result<(), Failure> {
         let session = self.work.open(context)?;
         let only = context.explain(session.select_kind(Kind::Image, &self.names))?;
-        let ask = Ask { only, force: self.force, no_cache: self.no_cache, kind: Some(Kind::Image) };
+        let ask = Ask { only, again: self.again, kind: Some(Kind::Image) };
         carry_out(context, &session, ask, &Outputs::default())
     }
 }

@@ -5,7 +5,7 @@ use ctk_client::PushOptions;
 use ctk_oci::Reference;
 use ctk_plan::{Address, Kind, Reporter};
 
-use super::apply::{Ask, Outputs, carry_out};
+use super::apply::{Again, Ask, Outputs, carry_out};
 use super::output;
 use super::project::WorkArgs;
 use crate::context::Context;
@@ -30,7 +30,7 @@ impl Push {
                 let session = self.work.open(context)?;
                 let names: Vec<String> = self.name.into_iter().collect();
                 let only = context.explain(session.select_kind(Kind::Push, &names))?;
-                let ask = Ask { only, force: false, no_cache: false, kind: Some(Kind::Push) };
+                let ask = Ask { only, again: Again::default(), kind: Some(Kind::Push) };
                 carry_out(context, &session, ask, &Outputs::default())
             }
         }
