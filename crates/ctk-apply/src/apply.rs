@@ -5,7 +5,7 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use ctk_build::{BuildError, BuildRequest, LockView, SecretSource, Secrets, World};
+use ctk_build::{BuildError, BuildRequest, LockView, RunSettings, SecretSource, Secrets, World};
 use ctk_buildgraph::BaseName;
 use ctk_check::{CheckError, ImageName, Report, ServiceImage, TestRequest};
 use ctk_dag::{Graph, Scheduler};
@@ -497,6 +497,9 @@ impl Work<'_> {
             secrets: &DeclaredSecrets(session),
             jobs: session.options.jobs,
             no_cache: self.request.no_cache && self.request.force.contains(address),
+            no_cache_stages: &[],
+            run: &RunSettings::default(),
+            labels: &BTreeMap::new(),
             epoch_seconds: session.epoch_seconds(),
             state_directory: session.options.state.clone(),
         };

@@ -53,13 +53,15 @@ pub(crate) fn manifest(job: &Job<'_>, tree: &Tree) -> Result<Descriptor, BuildEr
             entry(&created, created_by, !made)
         }
     });
+    let mut settings = image.config.clone();
+    settings.labels.extend(job.request.labels.clone());
     let config = Document::new(ImageConfig {
         created: Some(created.clone()),
         author: image.author.clone(),
         architecture: image.platform.architecture.clone(),
         os: image.platform.os.clone(),
         variant: image.platform.variant.clone(),
-        config: image.config.clone(),
+        config: settings,
         history: history.collect(),
         rootfs: RootFs { diff_ids, ..RootFs::default() },
         extra: BTreeMap::new(),

@@ -25,6 +25,7 @@ mod observe;
 mod ops;
 mod recipe;
 mod request;
+mod run_settings;
 mod solve;
 
 pub use build::build;
@@ -36,3 +37,4 @@ pub use index::{ContentDigest, StatIndex};
 pub use observe::{Observed, observe, resolve};
 pub use recipe::check;
 pub use request::{BuildRequest, Built, LockView, Secrets, World};
+pub use run_settings::{Entitlements, HostAddress, Resources, RunSettings, SshSource, Ulimit};

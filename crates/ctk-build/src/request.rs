@@ -11,7 +11,7 @@ use ctk_snapshot::Snapshots;
 use ctk_store::{Fetch, Store};
 use ctk_syntax::Sources;
 
-use crate::{ImageDecl, SecretSource, StatIndex};
+use crate::{ImageDecl, RunSettings, SecretSource, StatIndex};
 
 /// What moving names meant: the lock file, as the builder sees it. Called from several threads.
 pub trait LockView: Sync {
@@ -84,6 +84,12 @@ pub struct BuildRequest<'a> {
     pub jobs: usize,
     /// Whether to use no earlier result. Results are recorded all the same.
     pub no_cache: bool,
+    /// Stages, by name or number, that use no earlier result although the others do.
+    pub no_cache_stages: &'a [String],
+    /// What RUN instructions are given besides what they say.
+    pub run: &'a RunSettings,
+    /// Labels on top of the recipe's.
+    pub labels: &'a BTreeMap<String, String>,
     /// `SOURCE_DATE_EPOCH`: no file and no date is younger. By default the packages' date or the base's.
     pub epoch_seconds: Option<i64>,
     /// Where running containers are written down, e.g. `/run/ctk`.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
-use ctk_buildgraph::{Graph, Key, Op, Sources, VertexId};
+use ctk_buildgraph::{Graph, Key, Op, Sources, Vertex, VertexId};
 use ctk_plan::{Cancel, Outcome};
 use ctk_snapshot::LayerKey;
 use ctk_store::Links;
@@ -31,6 +31,15 @@ pub(crate) struct Job<'a> {
     pub plan: &'a Plan,
     pub digests: &'a SelectionDigests,
     pub epoch_seconds: i64,
+}
+
+impl Job<'_> {
+    /// Whether it stands in a stage that is to be built anew. Progress lines begin with `[STAGE NUMBER/COUNT]`.
+    fn is_forced(&self, vertex: &Vertex) -> bool {
+        let label = vertex.name.strip_prefix('[').and_then(|rest| Some(rest.split_once(']')?.0)).unwrap_or_default();
+        let named = |stage: &str| self.request.no_cache_stages.iter().any(|name| name.eq_ignore_ascii_case(stage));
+        label.split_whitespace().any(|word| named(word) || word.strip_prefix("stage-").is_some_and(named))
+    }
 }
 
 /// A file tree as layers, base first.
@@ -107,7 +116,8 @@ pub(crate) fn solve(job: &Job<'_>) -> Result<Solved, BuildError> {
     // What comes from a URL without a checksum may be something else today, and so may all that is made of it.
     let mut moving = vec![false; count];
     for (id, vertex) in graph.vertices() {
-        moving[id.index()] = is_moving(&vertex.op) || vertex.inputs.iter().any(|i| moving[i.index()]);
+        moving[id.index()] =
+            is_moving(&vertex.op) || job.is_forced(vertex) || vertex.inputs.iter().any(|i| moving[i.index()]);
     }
     // Back from the target: inputs have smaller numbers than their users.
     let mut wanted = vec![false; count];
@@ -289,13 +299,12 @@ impl Solver<'_> {
             other => other.into(),
         })?;
         let mut hit = true;
-        let moving = is_moving(&vertex.op);
-        let layer = match self.recorded(&key)?.filter(|_| !moving) {
+        let anew = is_moving(&vertex.op) || self.job.is_forced(vertex);
+        let layer = match self.recorded(&key)?.filter(|_| !anew) {
             Some(content) => content.layer,
             None => {
                 hit = false;
-                let name =
-                    if self.job.request.no_cache || moving { fresh(&key, world.now_seconds) } else { key.clone() };
+                let name = if self.job.request.no_cache || anew { fresh(&key, world.now_seconds) } else { key.clone() };
                 let layer = LayerKey::op(name.as_str()).expect("keys are hexadecimal");
                 let layer = work.run(&layer)?;
                 let links = Links { layers: layer.iter().map(LayerKey::to_string).collect(), ..Links::default() };

@@ -196,6 +196,9 @@ impl Bench {
             secrets: &self.secrets,
             jobs: self.jobs,
             no_cache: self.no_cache,
+            no_cache_stages: &[],
+            run: &ctk_build::RunSettings::default(),
+            labels: &BTreeMap::new(),
             epoch_seconds: self.epoch_seconds,
             state_directory: self.folder.path().join("run"),
         })
