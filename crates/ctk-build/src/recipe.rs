@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path};
 use std::sync::Mutex;
 
+use ctk_buildgraph::lint::CHECK_ARG;
 use ctk_buildgraph::{ContextKind, LowerRequest, Recipe, Selection, Sources as KeySources};
 use ctk_dockerfile::Ignore;
 use ctk_oci::Platform;
@@ -55,7 +56,8 @@ impl Loaded {
         let name = path.display().to_string();
         let name = name.strip_prefix("./").unwrap_or(&name).to_owned();
         let id = sources.add(name.clone(), text.clone());
-        let (file, diagnostics) = ctk_dockerfile::parse(&sources, id);
+        let (file, diagnostics) =
+            ctk_dockerfile::parse_checked(&sources, id, decl.args.get(CHECK_ARG).map(String::as_str));
         if diagnostics.has_errors() {
             return Err(BuildError::Invalid { diagnostics, sources: Some(Box::new(sources)) });
         }

@@ -14,6 +14,7 @@
 pub mod codes;
 mod graph;
 mod key;
+pub mod lint;
 mod lower;
 mod op;
 mod recipe;

@@ -101,6 +101,8 @@ pub struct Lowered {
     pub graph: Graph,
     /// What comes out.
     pub image: Image,
+    /// Breaches of lint rules in the stages that were walked: those that [`Recipe::checks`] tells.
+    pub warnings: Diagnostics,
 }
 
 /// The image that a graph makes.
@@ -158,7 +160,7 @@ pub fn lower(recipe: &Recipe, request: &LowerRequest<'_>) -> Result<Lowering, Di
         author: stage.author,
         history: stage.history,
     };
-    Ok(Lowering::Ready(Box::new(Lowered { graph: walk.graph, image })))
+    Ok(Lowering::Ready(Box::new(Lowered { graph: walk.graph, image, warnings: recipe.checks.apply(walk.warnings) })))
 }
 
 /// What the target reads of local contexts, and the images and package lists it needs, as far as that can be told
@@ -184,6 +186,8 @@ struct Walk<'a> {
     graph: Graph,
     needs: Vec<Need>,
     diagnostics: Diagnostics,
+    /// Breaches of lint rules.
+    warnings: Diagnostics,
 }
 
 impl<'a> Walk<'a> {
@@ -198,6 +202,7 @@ impl<'a> Walk<'a> {
             graph: Graph::default(),
             needs: Vec::new(),
             diagnostics,
+            warnings: Diagnostics::new(),
         };
         walk.read_globals();
         walk

@@ -7,6 +7,7 @@
 use ctk_syntax::Span;
 use serde::Serialize;
 
+use crate::lint::Checks;
 use crate::{Access, BaseName, NetworkMode, Sharing};
 
 /// A file's stages.
@@ -18,6 +19,8 @@ pub struct Recipe {
     pub globals: Vec<Arg>,
     /// Whether texts hold variables.
     pub expansion: Expansion,
+    /// Which lint rules count.
+    pub checks: Checks,
 }
 
 /// Whether texts of a recipe hold variables.
@@ -55,6 +58,8 @@ impl Escape {
 pub struct RecipeStage {
     /// Lower-case in a Dockerfile's.
     pub name: Option<String>,
+    /// What a comment `# name description` above it says.
+    pub description: Option<String>,
     /// What it begins with.
     pub from: From,
     /// `--platform` as written.
@@ -143,6 +148,8 @@ pub struct Arg {
     pub name: String,
     /// Its default, not expanded.
     pub default: Option<String>,
+    /// What a comment `# name description` above it says.
+    pub description: Option<String>,
     /// Where.
     pub origin: Option<Span>,
 }

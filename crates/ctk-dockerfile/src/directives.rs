@@ -1,7 +1,7 @@
 //! `# syntax=`, `# escape=`, `# check=` at the top of a file, before anything else.
 
 use ctk_buildgraph::Escape;
-use ctk_syntax::{Diagnostic, Diagnostics, SourceId, Span};
+use ctk_syntax::{Diagnostic, Diagnostics, SourceId, Span, Spanned};
 
 use crate::codes;
 
@@ -13,7 +13,7 @@ pub struct Directives {
     /// The escape character.
     pub escape: Escape,
     /// Options of linters, as written.
-    pub check: Option<String>,
+    pub check: Option<Spanned<String>>,
 }
 
 /// The directives, and where the rest begins.
@@ -30,7 +30,7 @@ pub(crate) fn read(id: SourceId, text: &str, diagnostics: &mut Diagnostics) -> (
                 diagnostics.push(Diagnostic::error(codes::BAD_DIRECTIVE, message).at(span, "only one may be given"));
             }
             "syntax" => directives.syntax = Some(value.to_owned()),
-            "check" => directives.check = Some(value.to_owned()),
+            "check" => directives.check = Some(Spanned::new(value.to_owned(), span)),
             "escape" => match value {
                 "\\" => directives.escape = Escape::Backslash,
                 "`" => directives.escape = Escape::Backtick,

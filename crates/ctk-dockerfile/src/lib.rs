@@ -18,6 +18,7 @@ mod line;
 mod logical;
 mod mount;
 
+use ctk_buildgraph::lint::{CHECK_ARG, Checks};
 use ctk_buildgraph::{Arg, Escape, Expansion, From, Instruction, Recipe, RecipeStage, Statement};
 use ctk_syntax::{Diagnostic, Diagnostics, SourceId, Sources, Span, nearest};
 
@@ -40,6 +41,11 @@ pub struct Dockerfile {
 /// Reads the Dockerfile `id`. The diagnostics hold every mistake and warning; without an error among them the first
 /// value can be built.
 pub fn parse(sources: &Sources, id: SourceId) -> (Dockerfile, Diagnostics) {
+    parse_checked(sources, id, None)
+}
+
+/// As [`parse`]; `check` is the build argument [`CHECK_ARG`], which takes the place of the file's own `# check=`.
+pub fn parse_checked(sources: &Sources, id: SourceId, check: Option<&str>) -> (Dockerfile, Diagnostics) {
     let mut diagnostics = Diagnostics::new();
     let text = sources.text(id);
     if text.len() > limits::FILE_BYTES {
@@ -49,7 +55,8 @@ pub fn parse(sources: &Sources, id: SourceId) -> (Dockerfile, Diagnostics) {
     let text = text.get(..limits::FILE_BYTES).unwrap_or(text);
     let (directives, body) = directives::read(id, text, &mut diagnostics);
     let escape = directives.escape;
-    let mut recipe = Recipe { expansion: Expansion::Dockerfile(escape), ..Recipe::default() };
+    let checks = checks(&directives, check, &mut diagnostics);
+    let mut recipe = Recipe { expansion: Expansion::Dockerfile(escape), checks, ..Recipe::default() };
     for logical in logical::split(id, text, body, escape, &mut diagnostics) {
         let mut line = Line::new(&logical, escape, &mut diagnostics);
         let keyword = line.keyword();
@@ -77,8 +84,24 @@ pub fn parse(sources: &Sources, id: SourceId) -> (Dockerfile, Diagnostics) {
         diagnostics
             .push(Diagnostic::error(codes::NO_FROM, "this Dockerfile has no FROM").at(end, "expected `FROM image`"));
     }
+    let mut diagnostics = recipe.checks.apply(diagnostics);
     diagnostics.sort();
     (Dockerfile { recipe, directives }, diagnostics)
+}
+
+fn checks(directives: &Directives, given: Option<&str>, diagnostics: &mut Diagnostics) -> Checks {
+    let own = directives.check.as_ref().map(|check| (check.value.as_str(), Some(check.span)));
+    let Some((text, span)) = given.map(|text| (text, None)).or(own) else { return Checks::default() };
+    Checks::parse(text).unwrap_or_else(|message| {
+        let label = "expected `skip=Rule,…|all;error=true|false;experimental=Rule,…|all`";
+        diagnostics.push(match span {
+            Some(span) => Diagnostic::error(codes::BAD_DIRECTIVE, message).at(span, label),
+            None => {
+                Diagnostic::error(codes::BAD_DIRECTIVE, format!("build argument {CHECK_ARG}: {message}")).hint(label)
+            }
+        });
+        Checks::default()
+    })
 }
 
 fn begin(recipe: &mut Recipe, stage: RecipeStage, span: Span, diagnostics: &mut Diagnostics) {
@@ -129,8 +152,10 @@ fn nearest_keyword(word: &str) -> Option<&'static str> {
 /// Shared by instructions that make a value of a name.
 fn name_and_default(word: &str, origin: Option<Span>) -> Arg {
     match word.split_once('=') {
-        Some((name, value)) => Arg { name: name.to_owned(), default: Some(value.to_owned()), origin },
-        None => Arg { name: word.to_owned(), default: None, origin },
+        Some((name, value)) => {
+            Arg { name: name.to_owned(), default: Some(value.to_owned()), description: None, origin }
+        }
+        None => Arg { name: word.to_owned(), default: None, description: None, origin },
     }
 }
 

@@ -19,9 +19,17 @@ pub(crate) struct Logical {
     pub span: Span,
     /// Its here-documents, in order.
     pub heredocs: Vec<RunHeredoc>,
+    /// The comments above it since the last instruction or empty comment.
+    pub comments: Vec<String>,
 }
 
 impl Logical {
+    /// What a comment `# name description` above it says of `name`.
+    pub fn description(&self, name: &str) -> Option<String> {
+        let about = |line: &String| line.strip_prefix(name)?.strip_prefix(' ').map(str::to_owned);
+        self.comments.iter().find_map(about)
+    }
+
     /// The source's place of a range of `text`.
     pub fn span_of(&self, range: std::ops::Range<usize>) -> Span {
         let place = |at: usize| {
@@ -50,9 +58,16 @@ pub(crate) fn split(
     diagnostics: &mut Diagnostics,
 ) -> Vec<Logical> {
     let mut lines = Lines { text, at: start };
-    let mut all = Vec::new();
+    let (mut all, mut comments) = (Vec::new(), Vec::new());
     while let Some((at, line)) = lines.next() {
         let trimmed = line.trim_start();
+        if trimmed.starts_with('#') {
+            // As BuildKit does: an indented comment describes nothing.
+            match line[1..].trim() {
+                "" => comments.clear(),
+                comment => comments.push(comment.to_owned()),
+            }
+        }
         if trimmed.is_empty() || trimmed.starts_with('#') {
             continue;
         }
@@ -62,6 +77,7 @@ pub(crate) fn split(
             map: vec![(0, begin)],
             span: Span::new(id, begin, begin),
             heredocs: Vec::new(),
+            comments: std::mem::take(&mut comments),
         };
         let (mut piece, mut more) = continued(trimmed, escape);
         logical.text.push_str(piece);

@@ -191,7 +191,7 @@ impl Image<'_> {
             let all: Vec<&str> = names.iter().map(String::as_str).collect();
             let statements = stage.body.iter().flat_map(|node| self.instruction(node, &all)).collect();
             let (name, origin) = (Some(stage.name.value.clone()), Some(stage.name.span));
-            recipe.stages.push(RecipeStage { name, from, platform: None, statements, origin });
+            recipe.stages.push(RecipeStage { name, description: None, from, platform: None, statements, origin });
         }
         recipe
     }

@@ -93,7 +93,7 @@ impl Image<'_> {
         let name = reader.arg_str("a name");
         let default = reader.opt_arg().and_then(|value| reader.scalar_text(value));
         reader.finish();
-        Some(Instruction::Arg(vec![Arg { name: name?.value, default, origin: Some(node.span) }]))
+        Some(Instruction::Arg(vec![Arg { name: name?.value, default, description: None, origin: Some(node.span) }]))
     }
 
     fn onbuild(&mut self, node: &Node) -> Option<Instruction> {

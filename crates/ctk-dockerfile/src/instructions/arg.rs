@@ -10,7 +10,8 @@ pub(super) fn parse(line: &mut Line<'_>) -> Option<Parsed> {
     let mut args = Vec::new();
     for (range, word) in line.some_words("a name")? {
         let span = line.logical.span_of(range.clone());
-        let arg = name_and_default(&word, Some(span));
+        let mut arg = name_and_default(&word, Some(span));
+        arg.description = line.logical.description(&arg.name);
         if arg.name.is_empty() {
             line.error(
                 codes::BAD_ARGUMENT,

@@ -11,6 +11,7 @@ pub(super) fn parse(line: &mut Line<'_>) -> Option<Parsed> {
     let words = line.some_words("an image")?;
     let mut stage = RecipeStage {
         name: None,
+        description: None,
         from: From::Text(words[0].1.clone()),
         platform,
         statements: Vec::new(),
@@ -23,6 +24,7 @@ pub(super) fn parse(line: &mut Line<'_>) -> Option<Parsed> {
             let plain = lower.starts_with(|c: char| c.is_ascii_lowercase())
                 && lower.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
             if plain {
+                stage.description = line.logical.description(&lower);
                 stage.name = Some(lower);
             } else {
                 let label = "expected a letter, then letters, digits, `-`, `_`, `.`";
