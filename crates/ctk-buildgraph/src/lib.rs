@@ -18,6 +18,7 @@ pub mod lint;
 mod lower;
 mod op;
 mod recipe;
+mod source;
 mod stage;
 mod words;
 
@@ -36,3 +37,4 @@ pub use recipe::{
     Arg, Command, Copy, CopySource, Escape, Expansion, From, Health, Heredoc, Instruction, PackagesSpec, Recipe,
     RecipeStage, Run, RunHeredoc, RunMount, RunMountKind, Statement, UserEntry,
 };
+pub use source::{ContextName, ContextSource, GitSource, GitTime, OciLayout, SourceError, is_commit, without_password};
