@@ -64,7 +64,7 @@ pub(crate) fn recompress(
         let total = manifest.layers.len() as u64;
         for (done, layer) in manifest.layers.iter_mut().enumerate() {
             step.progress(done as u64, Some(total), ProgressUnit::Items);
-            *layer = recompress_layer(store, layer, compression, cancel)?;
+            *layer = recompress_layer(store, layer, compression, false, cancel)?;
         }
         step.progress(total, Some(total), ProgressUnit::Items);
         if manifest == unchanged {
@@ -82,14 +82,17 @@ pub(crate) fn recompress(
     Ok(made)
 }
 
-fn recompress_layer(
+/// A layer in that compression. One that is already in that codec stays as it is, unless `level` says that its level
+/// counts too.
+pub(crate) fn recompress_layer(
     store: &Store,
     layer: &Descriptor,
     compression: Compression,
+    level: bool,
     cancel: &Cancel,
 ) -> Result<Descriptor, StoreError> {
     let Some(now) = media_type::layer_compression(&layer.media_type) else { return Ok(layer.clone()) };
-    if now == compression.layer_compression() {
+    if now == compression.layer_compression() && !level {
         return Ok(layer.clone());
     }
     if let Some(known) = recompressed(store, layer, compression)? {

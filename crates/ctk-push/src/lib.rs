@@ -8,6 +8,7 @@ pub mod codes;
 mod compress;
 mod decl;
 mod error;
+pub mod export;
 mod layout;
 pub mod limits;
 mod phases;

@@ -77,14 +77,15 @@ impl Snapshots {
         let tree = open_directory(&self.tree_path(key)?)?;
         let workers = std::thread::available_parallelism().map_or(1, |n| n.get());
         let ingest = self.store().ingest(None)?;
-        let tar = TarWriter::new(LayerWriter::new(ingest, compression, workers).map_err(failed)?);
-        let mut packer = Packer { key, tar, epoch, links: HashMap::new(), cancel };
+        let mut tar = TarWriter::new(LayerWriter::new(ingest, compression, workers).map_err(failed)?);
+        let name = key.to_string();
+        let mut packer = Packer { name: &name, tar: &mut tar, epoch, links: HashMap::new(), cancel };
         if self.info(key)?.root.is_some() {
             let stat = rustix::fs::fstat(&tree).context("stat", b"/")?;
             packer.directory_entry(b"", &tree, &stat)?;
         }
         packer.walk(tree.as_fd(), b"", 0)?;
-        let writer = packer.tar.finish().map_err(|source| SnapshotError::Pack { key: key.to_string(), source })?;
+        let writer = tar.finish().map_err(|source| SnapshotError::Pack { key: key.to_string(), source })?;
         let (ingest, summary) = writer.finish().map_err(failed)?;
         let (digest, _) = ingest.commit()?;
         debug_assert_eq!(digest, summary.digest);
@@ -93,6 +94,23 @@ impl Snapshots {
             diff_id: summary.diff_id,
             uncompressed_size: summary.uncompressed_size,
         })
+    }
+
+    /// Appends the files of the image with these layers (base first) to `tar`, below the directory `prefix`: what is
+    /// seen through all layers, without an entry for the root. Times after `epoch` (seconds) become `epoch`. Hard links
+    /// are kept.
+    pub fn flatten<W: Write>(
+        &self,
+        parents: &[LayerKey],
+        prefix: &str,
+        epoch: Option<i64>,
+        tar: &mut TarWriter<W>,
+        cancel: &Cancel,
+    ) -> Result<(), SnapshotError> {
+        let view = self.view(parents)?;
+        let root = view.open_root()?;
+        let mut packer = Packer { name: "the image's files", tar, epoch, links: HashMap::new(), cancel };
+        packer.walk(root.as_fd(), prefix.as_bytes(), 0)
     }
 }
 
@@ -104,8 +122,9 @@ pub(crate) fn cancelled(error: StoreError) -> SnapshotError {
 }
 
 struct Packer<'a, W> {
-    key: &'a LayerKey,
-    tar: TarWriter<W>,
+    /// For messages.
+    name: &'a str,
+    tar: &'a mut TarWriter<W>,
     epoch: Option<i64>,
     /// The first path of each file that has several.
     links: HashMap<(u64, u64), Vec<u8>>,
@@ -203,9 +222,9 @@ impl<W: Write> Packer<'_, W> {
         let appended = self.tar.append(entry, data);
         appended.map_err(|source| match source {
             LayerError::Write(error) if error.kind() == io::ErrorKind::StorageFull => {
-                SnapshotError::Full { action: "pack", path: self.key.to_string(), source: error }
+                SnapshotError::Full { action: "pack", path: self.name.to_owned(), source: error }
             }
-            source => SnapshotError::Pack { key: self.key.to_string(), source },
+            source => SnapshotError::Pack { key: self.name.to_owned(), source },
         })
     }
 }

@@ -1,0 +1,123 @@
+//! The same image in another form: compression, media types, annotations. The config and the diffIDs stay.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ctk_layer::Compression;
+use ctk_oci::media_type::{self, LayerCompression};
+use ctk_oci::{Descriptor, Digest, Document, Index, Manifest, Platform};
+use ctk_plan::Cancel;
+use ctk_store::Store;
+
+use super::annotation::{Annotation, Level};
+use super::{ExportError, Image};
+use crate::compress::recompress_layer;
+
+/// How an exported image differs from the one that was built. The default is not at all.
+#[derive(Clone, Debug, Default)]
+pub struct Form {
+    /// How its own layers are compressed, and with `force` those of its bases.
+    pub compression: Option<Compression>,
+    /// `compression-level`.
+    pub level: Option<i64>,
+    /// Whether layers of bases are compressed anew too.
+    pub force: bool,
+    /// Whether media types are docker's instead of OCI's.
+    pub docker_types: Option<bool>,
+    /// Annotations.
+    pub annotations: Vec<Annotation>,
+    /// `source-date-epoch`; concerns the build.
+    pub epoch_seconds: Option<i64>,
+}
+
+impl Form {
+    /// The image so, its new documents in the store.
+    pub(super) fn apply(
+        &self,
+        image: &Image<'_>,
+        more: &[Annotation],
+        store: &Store,
+        cancel: &Cancel,
+    ) -> Result<Descriptor, ExportError> {
+        let annotations: Vec<&Annotation> = self.annotations.iter().chain(more).collect();
+        let several = media_type::is_index(&image.descriptor.media_type);
+        if !several && annotations.iter().any(|a| matches!(a.level, Level::Index | Level::IndexDescriptor)) {
+            let text = "an image of one platform has no index to annotate; annotate its manifest, or name several `--platform`s";
+            return Err(ExportError::Refused(text.into()));
+        }
+        if self.docker_types == Some(true) && matches!(self.compression, Some(Compression::Zstd { .. })) {
+            let text = "docker's media types know no zstd; add `oci-mediatypes=true`";
+            return Err(ExportError::Refused(text.into()));
+        }
+        let of = |level: Level, platform: Option<&Platform>| -> BTreeMap<String, String> {
+            let wanted = annotations.iter().filter(|a| a.level == level);
+            let here = wanted.filter(|a| a.platform.is_none() || a.platform.as_ref() == platform);
+            here.map(|a| (a.key.clone(), a.value.clone())).collect()
+        };
+        let docker = self.docker_types == Some(true);
+        let mut members = Vec::new();
+        for (platform, manifest) in image.manifests {
+            let mut made =
+                self.manifest(manifest, image.base_layers, of(Level::Manifest, Some(platform)), docker, store, cancel)?;
+            made.annotations.extend(of(Level::ManifestDescriptor, Some(platform)));
+            made.platform = Some(platform.clone());
+            members.push(made);
+        }
+        if !several {
+            let mut only = members.swap_remove(0);
+            only.platform = None;
+            return Ok(only);
+        }
+        let media_type = if docker { media_type::DOCKER_LIST } else { media_type::INDEX };
+        let mut index = Index::new(members);
+        index.media_type = Some(media_type.into());
+        index.annotations = of(Level::Index, None);
+        let mut made = store.put(media_type, Document::new(index).bytes())?;
+        made.annotations = of(Level::IndexDescriptor, None);
+        Ok(made)
+    }
+
+    fn manifest(
+        &self,
+        from: &Descriptor,
+        base_layers: &BTreeSet<Digest>,
+        annotations: BTreeMap<String, String>,
+        docker: bool,
+        store: &Store,
+        cancel: &Cancel,
+    ) -> Result<Descriptor, ExportError> {
+        let built = store.document::<Manifest>("image manifest", from)?.into_value();
+        let mut manifest = built.clone();
+        for layer in &mut manifest.layers {
+            if cancel.is_cancelled() {
+                return Err(ExportError::Cancelled);
+            }
+            let own = !base_layers.contains(&layer.digest);
+            if let Some(compression) = self.compression
+                && (own || self.force)
+            {
+                *layer = recompress_layer(store, layer, compression, own && self.level.is_some(), cancel)?;
+            }
+            if docker {
+                layer.media_type = match media_type::layer_compression(&layer.media_type) {
+                    Some(LayerCompression::Gzip) => media_type::DOCKER_LAYER_GZIP.into(),
+                    Some(LayerCompression::None) => media_type::DOCKER_LAYER.into(),
+                    _ => {
+                        let text = "a base's layer is in zstd, which docker's media types do not know; add `force-compression=true,compression=gzip` or `oci-mediatypes=true`";
+                        return Err(ExportError::Refused(text.into()));
+                    }
+                };
+            }
+        }
+        let (kind, config) = match docker {
+            true => (media_type::DOCKER_MANIFEST, media_type::DOCKER_CONFIG),
+            false => (media_type::MANIFEST, media_type::CONFIG),
+        };
+        manifest.media_type = Some(kind.into());
+        manifest.config.media_type = config.into();
+        manifest.annotations.extend(annotations);
+        if manifest == built {
+            return Ok(from.clone());
+        }
+        Ok(store.put(kind, Document::new(manifest).bytes())?)
+    }
+}

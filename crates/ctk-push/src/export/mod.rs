@@ -1,0 +1,532 @@
+//! Where the result of a build goes, as `-o` says it: names in the store, registries, archives, layouts, plain files.
+//!
+//! Everything is brought close first (uploaded by digest, written beside its destination), then all names move. A
+//! failure or an interrupt before that leaves nothing that is seen.
+
+mod annotation;
+mod files;
+mod form;
+mod spec;
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use ctk_client::{Client, ClientError, ClientOptions, PushOptions};
+use ctk_layer::LayerError;
+use ctk_oci::{Descriptor, Digest, Document, Manifest, Platform, Reference, media_type};
+use ctk_plan::{Cancel, Reporter, Step};
+use ctk_snapshot::{SnapshotError, Snapshots};
+use ctk_store::{Export, Ref, Store, StoreError, export_docker_archive, export_layout, export_layout_archive};
+
+pub use annotation::{Annotation, Level};
+pub use form::Form;
+pub use spec::fields;
+
+/// One `-o`.
+#[derive(Clone, Debug)]
+pub enum Output {
+    /// `image` and `registry`.
+    Image(Pictured),
+    /// `oci` and `docker`.
+    Archive(Archive),
+    /// `local` and `tar`.
+    Files(Files),
+}
+
+/// An image under names, here and in registries.
+#[derive(Clone, Debug, Default)]
+pub struct Pictured {
+    /// Its names; those of the build if there are none.
+    pub names: Vec<String>,
+    /// Whether it goes to the registries that the names say.
+    pub push: bool,
+    /// Whether it gets no tag there.
+    pub by_digest: bool,
+    /// Whether the registries' certificates are not checked, and plain HTTP will do.
+    pub insecure: bool,
+    /// Whether it gets its names here.
+    pub store: bool,
+    /// Whether its layers are unpacked at once.
+    pub unpack: bool,
+    /// Whether it is also called `NAME@DIGEST`.
+    pub canonical: bool,
+    /// What an image without names is called: `PREFIX@DIGEST`.
+    pub dangling_prefix: Option<String>,
+    /// How it differs from what was built.
+    pub form: Form,
+}
+
+/// An image as a layout or archive.
+#[derive(Clone, Debug)]
+pub struct Archive {
+    /// Whether it is what `docker load` reads.
+    pub docker: bool,
+    /// Where; `None` is into the store.
+    pub dest: Option<Dest>,
+    /// Whether it is one file, and no folder.
+    pub tar: bool,
+    /// Its names; those of the build if there are none.
+    pub names: Vec<String>,
+    /// How it differs from what was built.
+    pub form: Form,
+}
+
+/// The files of an image.
+#[derive(Clone, Debug)]
+pub struct Files {
+    /// Whether they become a tar stream instead of a folder.
+    pub tar: bool,
+    /// Where.
+    pub dest: Dest,
+    /// Whether each platform has a folder; by default if there are several.
+    pub split: Option<bool>,
+    /// Whether other files of the folder go.
+    pub delete: bool,
+    /// `source-date-epoch`; concerns the build.
+    pub epoch_seconds: Option<i64>,
+}
+
+impl Default for Files {
+    fn default() -> Files {
+        Files { tar: false, dest: Dest::Stdout, split: None, delete: false, epoch_seconds: None }
+    }
+}
+
+/// A destination.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Dest {
+    /// `-`
+    Stdout,
+    /// A file or folder.
+    Path(PathBuf),
+}
+
+impl Output {
+    /// Whether it writes to standard output.
+    pub fn is_stdout(&self) -> bool {
+        match self {
+            Output::Image(_) => false,
+            Output::Archive(archive) => archive.dest == Some(Dest::Stdout),
+            Output::Files(files) => files.dest == Dest::Stdout,
+        }
+    }
+
+    /// `source-date-epoch`, if it says one.
+    pub fn epoch_seconds(&self) -> Option<i64> {
+        match self {
+            Output::Image(image) => image.form.epoch_seconds,
+            Output::Archive(archive) => archive.form.epoch_seconds,
+            Output::Files(files) => files.epoch_seconds,
+        }
+    }
+}
+
+/// What was built.
+#[derive(Clone, Copy)]
+pub struct Image<'a> {
+    /// The manifest, or the index of several platforms.
+    pub descriptor: &'a Descriptor,
+    /// The manifests by platform.
+    pub manifests: &'a [(Platform, Descriptor)],
+    /// Layers that were not built here.
+    pub base_layers: &'a BTreeSet<Digest>,
+}
+
+/// What an export is done with.
+pub struct ExportRequest<'a> {
+    /// The image, complete in the store.
+    pub image: Image<'a>,
+    /// Where it goes; nowhere but into the store under its names if there is none.
+    pub outputs: &'a [Output],
+    /// `-t`, as written.
+    pub names: &'a [String],
+    /// `--annotation`: for every output that is an image.
+    pub annotations: &'a [Annotation],
+    /// The full name under which the store keeps what the user calls so.
+    pub store_name: &'a (dyn Fn(&str) -> Result<String, String> + Sync),
+    /// The store.
+    pub store: &'a Store,
+    /// Its unpacked layers.
+    pub snapshots: &'a Snapshots,
+    /// How registries are spoken to.
+    pub client: &'a Client,
+    /// What relative destinations are relative to.
+    pub directory: &'a Path,
+    /// Hears what happens.
+    pub reporter: &'a Reporter,
+    /// Says stop.
+    pub cancel: &'a Cancel,
+}
+
+/// What came out.
+#[derive(Clone, Debug)]
+pub struct Exported {
+    /// The image of the first output that is one; what was built if none is.
+    pub image: Descriptor,
+    /// Its config, if it is of one platform.
+    pub config: Option<Digest>,
+    /// The names that it got, as docker writes them.
+    pub names: Vec<String>,
+    /// Whether any output was an image.
+    pub is_image: bool,
+}
+
+/// Why an export failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// What was asked for does not go together.
+    #[error("{0}")]
+    Refused(String),
+    /// The filesystem refused.
+    #[error("cannot {action} {}", path.display())]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The registry did not take it.
+    #[error("failed to push `{name}`")]
+    Registry {
+        /// The image's name.
+        name: String,
+        /// What the registry said.
+        #[source]
+        source: Box<ClientError>,
+    },
+    /// A tar stream could not be written.
+    #[error("cannot write the files")]
+    Tar(#[source] LayerError),
+    /// Layers.
+    #[error("the image's files cannot be read")]
+    Snapshot(#[source] SnapshotError),
+    /// The store.
+    #[error("the image cannot be read from the store")]
+    Store(#[source] StoreError),
+    /// The user stopped it.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+impl From<StoreError> for ExportError {
+    fn from(error: StoreError) -> ExportError {
+        match error {
+            StoreError::Cancelled => ExportError::Cancelled,
+            error => ExportError::Store(error),
+        }
+    }
+}
+
+impl From<SnapshotError> for ExportError {
+    fn from(error: SnapshotError) -> ExportError {
+        match error {
+            SnapshotError::Cancelled => ExportError::Cancelled,
+            error => ExportError::Snapshot(error),
+        }
+    }
+}
+
+fn file_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ExportError + use<> {
+    let path = path.to_path_buf();
+    move |source| ExportError::File { action, path, source }
+}
+
+/// What remains to be done when everything else is: quick, and seen.
+enum Last {
+    Names(Vec<(String, Option<Ref>)>),
+    Tag {
+        client: Client,
+        reference: Reference,
+        image: Descriptor,
+    },
+    Folder(files::StagedFolder),
+    File {
+        part: Part,
+        dest: PathBuf,
+    },
+    Layout {
+        dest: PathBuf,
+        exports: Vec<Export>,
+    },
+    /// Written last, because it cannot be taken back.
+    Stdout(Output, Descriptor),
+}
+
+/// Sends the image everywhere. What goes to standard output is written to `stdout`, at the end.
+pub fn export(request: &ExportRequest<'_>, stdout: &mut dyn Write) -> Result<Exported, ExportError> {
+    let default = [Output::Image(Pictured { store: true, ..Pictured::default() })];
+    let outputs = if request.outputs.is_empty() { &default } else { request.outputs };
+    let mut exported =
+        Exported { image: request.image.descriptor.clone(), config: None, names: Vec::new(), is_image: false };
+    let mut last = Vec::new();
+    for output in outputs {
+        let step = request.reporter.step(title(output));
+        let done = prepare(request, output, &step, &mut exported, &mut last);
+        step.conclude(done)?;
+    }
+    last.sort_by_key(|last| matches!(last, Last::Stdout(..)));
+    for last in last {
+        if request.cancel.is_cancelled() {
+            return Err(ExportError::Cancelled);
+        }
+        finish(request, last, stdout)?;
+    }
+    if !media_type::is_index(&exported.image.media_type) {
+        let manifest: Document<Manifest> = request.store.document("image manifest", &exported.image)?;
+        exported.config = Some(manifest.value().config.digest.clone());
+    }
+    Ok(exported)
+}
+
+fn title(output: &Output) -> String {
+    let to = |dest: &Dest| match dest {
+        Dest::Stdout => "standard output".to_owned(),
+        Dest::Path(path) => path.display().to_string(),
+    };
+    match output {
+        Output::Image(image) if image.push => "export to registry".into(),
+        Output::Image(_) | Output::Archive(Archive { dest: None, .. }) => "export to store".into(),
+        Output::Archive(Archive { docker, dest: Some(dest), .. }) => {
+            format!("export {} to {}", if *docker { "docker archive" } else { "oci layout" }, to(dest))
+        }
+        Output::Files(files) => format!("export files to {}", to(&files.dest)),
+    }
+}
+
+fn prepare(
+    request: &ExportRequest<'_>,
+    output: &Output,
+    step: &Step,
+    exported: &mut Exported,
+    last: &mut Vec<Last>,
+) -> Result<(), ExportError> {
+    let (store, cancel) = (request.store, request.cancel);
+    let made = |form: &Form, exported: &mut Exported| -> Result<Descriptor, ExportError> {
+        let image = form.apply(&request.image, request.annotations, store, cancel)?;
+        if !std::mem::replace(&mut exported.is_image, true) {
+            exported.image = image.clone();
+        }
+        Ok(image)
+    };
+    let chosen = |own: &[String]| if own.is_empty() { request.names.to_vec() } else { own.to_vec() };
+    match output {
+        Output::Image(wanted) => {
+            let image = made(&wanted.form, exported)?;
+            named(request, wanted, &chosen(&wanted.names), image, step, exported, last)
+        }
+        Output::Archive(archive) => {
+            let image = made(&archive.form, exported)?;
+            let names = chosen(&archive.names);
+            let Some(dest) = &archive.dest else {
+                let wanted = Pictured { store: true, ..Pictured::default() };
+                return named(request, &wanted, &names, image, step, exported, last);
+            };
+            for name in &names {
+                exported.names.push(reference(name)?.to_string());
+            }
+            match dest {
+                Dest::Stdout => last.push(Last::Stdout(output.clone(), image)),
+                Dest::Path(path) if !archive.tar => {
+                    last.push(Last::Layout { dest: request.directory.join(path), exports: exports(&names, &image)? });
+                }
+                Dest::Path(path) => {
+                    let dest = request.directory.join(path);
+                    let part = Part::new(&dest)?;
+                    write_archive(request, archive, &names, &image, &part.file)?;
+                    last.push(Last::File { part, dest });
+                }
+            }
+            Ok(())
+        }
+        Output::Files(wanted) => {
+            match &wanted.dest {
+                Dest::Stdout => last.push(Last::Stdout(output.clone(), request.image.descriptor.clone())),
+                Dest::Path(path) if wanted.tar => {
+                    let dest = request.directory.join(path);
+                    let part = Part::new(&dest)?;
+                    let out = files::tar(request, wanted, io::BufWriter::new(&part.file))?;
+                    out.into_inner().map_err(|error| file_error("write", &dest)(error.into_error()))?;
+                    last.push(Last::File { part, dest });
+                }
+                Dest::Path(path) => {
+                    last.push(Last::Folder(files::stage(request, wanted, &request.directory.join(path))?))
+                }
+            }
+            Ok(())
+        }
+    }
+}
+
+/// An image under names: uploaded without a tag, its names noted for the end.
+fn named(
+    request: &ExportRequest<'_>,
+    wanted: &Pictured,
+    names: &[String],
+    image: Descriptor,
+    step: &Step,
+    exported: &mut Exported,
+    last: &mut Vec<Last>,
+) -> Result<(), ExportError> {
+    let (store, cancel) = (request.store, request.cancel);
+    if wanted.push && names.is_empty() {
+        return Err(ExportError::Refused("an image without a name can go to no registry; add `-t NAME`".into()));
+    }
+    if wanted.unpack {
+        for (_, descriptor) in request.image.manifests {
+            let manifest = store.document::<Manifest>("image manifest", descriptor)?.into_value();
+            request.snapshots.unpack_image(&manifest, Some(step), cancel)?;
+        }
+    }
+    let mut bare = image.clone();
+    bare.annotations.clear();
+    let mut refs = Vec::new();
+    for name in names {
+        let full = reference(name)?;
+        exported.names.push(full.to_string());
+        if wanted.store && !wanted.by_digest {
+            let here = (request.store_name)(name).map_err(ExportError::Refused)?;
+            if wanted.canonical {
+                let repository = here.rsplit_once(':').map_or(here.as_str(), |(repository, _)| repository);
+                refs.push((format!("{repository}@{}", bare.digest), Some(Ref::new(bare.clone()))));
+            }
+            refs.push((here, Some(Ref::new(bare.clone()))));
+        }
+        if wanted.push {
+            let client = client_for(request.client, &full, wanted.insecure);
+            let refused = |source: ClientError| match source {
+                ClientError::Cancelled => ExportError::Cancelled,
+                source => ExportError::Registry { name: full.to_string(), source: Box::new(source) },
+            };
+            let options = PushOptions::default();
+            client.push_blobs(&full, &bare, store, &options, Some(step), cancel).map_err(refused)?;
+            client.push_manifests(&full, &bare, store, cancel).map_err(refused)?;
+            if !wanted.by_digest {
+                last.push(Last::Tag { client, reference: full, image: bare.clone() });
+            }
+        }
+    }
+    if refs.is_empty() && wanted.store {
+        let name = match &wanted.dangling_prefix {
+            Some(prefix) => format!("{prefix}@{}", bare.digest),
+            None => bare.digest.to_string(),
+        };
+        refs.push((name, Some(Ref::new(bare))));
+    }
+    last.push(Last::Names(refs));
+    Ok(())
+}
+
+fn client_for(client: &Client, to: &Reference, insecure: bool) -> Client {
+    if !insecure {
+        return client.clone();
+    }
+    let mut options: ClientOptions = client.options().clone();
+    options.insecure.push(to.registry().to_owned());
+    Client::new(options)
+}
+
+/// A name as docker understands it, with its tag.
+fn reference(name: &str) -> Result<Reference, ExportError> {
+    let parsed: Result<Reference, _> = name.parse();
+    let parsed = parsed.map_err(|error| ExportError::Refused(format!("`{name}` is no name for an image: {error}")))?;
+    match parsed.digest() {
+        Some(_) => Err(ExportError::Refused(format!("`{name}` has a digest; expected a name and a tag"))),
+        None => Ok(parsed.or_latest()),
+    }
+}
+
+fn exports(names: &[String], image: &Descriptor) -> Result<Vec<Export>, ExportError> {
+    let one = |name: Option<String>| Export { name, descriptor: image.clone() };
+    if names.is_empty() {
+        return Ok(vec![one(None)]);
+    }
+    names.iter().map(|name| Ok(one(Some(reference(name)?.to_string())))).collect()
+}
+
+fn write_archive(
+    request: &ExportRequest<'_>,
+    archive: &Archive,
+    names: &[String],
+    image: &Descriptor,
+    out: impl Write,
+) -> Result<(), ExportError> {
+    let out = io::BufWriter::with_capacity(1 << 20, out);
+    let exports = exports(names, image)?;
+    let mut out = if archive.docker {
+        let [(platform, _)] = request.image.manifests else {
+            let text = "a docker archive holds one platform; name one `--platform`, or use `type=oci`";
+            return Err(ExportError::Refused(text.into()));
+        };
+        export_docker_archive(request.store, out, &exports, platform, request.cancel)?
+    } else {
+        export_layout_archive(request.store, out, &exports, request.cancel)?
+    };
+    out.flush().map_err(file_error("write", Path::new("the archive")))
+}
+
+fn finish(request: &ExportRequest<'_>, last: Last, stdout: &mut dyn Write) -> Result<(), ExportError> {
+    match last {
+        Last::Names(names) => Ok(request.store.update_references(&names)?),
+        Last::Tag { client, reference, image } => {
+            let moved = client.push_tag(&reference, &image, request.store, request.cancel);
+            moved.map_err(|source| match source {
+                ClientError::Cancelled => ExportError::Cancelled,
+                source => ExportError::Registry { name: reference.to_string(), source: Box::new(source) },
+            })
+        }
+        Last::Folder(staged) => staged.publish(),
+        Last::File { part, dest } => part.keep(&dest),
+        Last::Layout { dest, exports } => Ok(export_layout(request.store, &dest, &exports, request.cancel)?),
+        Last::Stdout(output, image) => match &output {
+            Output::Archive(archive) => {
+                let names = if archive.names.is_empty() { request.names } else { &archive.names };
+                write_archive(request, archive, names, &image, stdout)
+            }
+            Output::Files(files) => {
+                let mut out = files::tar(request, files, io::BufWriter::with_capacity(1 << 20, stdout))?;
+                out.flush().map_err(file_error("write to", Path::new("standard output")))
+            }
+            Output::Image(_) => Ok(()),
+        },
+    }
+}
+
+/// A file beside its final place; removed on drop unless it was kept.
+struct Part {
+    path: PathBuf,
+    file: File,
+    kept: bool,
+}
+
+impl Part {
+    fn new(dest: &Path) -> Result<Part, ExportError> {
+        if dest.is_dir() {
+            return Err(ExportError::Refused(format!("{} is a folder; expected a file's name", dest.display())));
+        }
+        let mut path = dest.as_os_str().to_owned();
+        path.push(format!(".part-{}", std::process::id()));
+        let path = PathBuf::from(path);
+        let file = File::create(&path).map_err(file_error("create", &path))?;
+        Ok(Part { path, file, kept: false })
+    }
+
+    fn keep(mut self, dest: &Path) -> Result<(), ExportError> {
+        self.file.sync_all().map_err(file_error("write", dest))?;
+        fs::rename(&self.path, dest).map_err(file_error("rename into place", dest))?;
+        self.kept = true;
+        Ok(())
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        if !self.kept {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
