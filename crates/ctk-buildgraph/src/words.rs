@@ -1,6 +1,6 @@
-//! Words of a Dockerfile, by the grammar of [`ctk_syntax::expand`].
+//! Words of a Dockerfile, by the grammar of [`ctk_syntax::shell_word`].
 
-use ctk_syntax::{ExpandError, ExpandErrorKind, ExpandSyntax, Expanded, Found, Quotes, expand, expand_words};
+use ctk_syntax::{ExpandError, ExpandErrorKind, ShellSyntax, shell_word, shell_words};
 
 use crate::Escape;
 
@@ -17,32 +17,28 @@ impl Variables<'_> {
         Variables { lookup, unset: false }
     }
 
-    fn find(&mut self, name: &str) -> Found {
-        match (self.lookup)(name) {
-            Some(value) => Found::Value(value),
-            None => {
-                self.unset = true;
-                Found::Undefined
-            }
-        }
+    fn find(&mut self, name: &str) -> Option<String> {
+        let value = (self.lookup)(name);
+        self.unset |= value.is_none();
+        value
     }
 
     /// One word: variables replaced, quotes and escapes taken away.
     pub(crate) fn word(&mut self, text: &str, escape: Escape) -> Result<String, ExpandError> {
-        let syntax = ExpandSyntax::dockerfile(escape.char(), Quotes::Shell);
-        expand(text, &syntax, &mut |name| self.find(name)).map(|Expanded { text, .. }| text)
+        let syntax = ShellSyntax { escape: escape.char(), quotes: true };
+        shell_word(text, syntax, &mut |name| self.find(name))
     }
 
-    /// A here-document: quotes are characters like others.
-    pub(crate) fn document(&mut self, text: &str, escape: Escape) -> Result<String, ExpandError> {
-        let syntax = ExpandSyntax::dockerfile(escape.char(), Quotes::Plain);
-        expand(text, &syntax, &mut |name| self.find(name)).map(|Expanded { text, .. }| text)
+    /// A here-document: quotes are characters like others, and only a backslash escapes.
+    pub(crate) fn document(&mut self, text: &str) -> Result<String, ExpandError> {
+        let syntax = ShellSyntax { escape: '\\', quotes: false };
+        shell_word(text, syntax, &mut |name| self.find(name))
     }
 
     /// A list: split at blanks outside quotes.
     pub(crate) fn words(&mut self, text: &str, escape: Escape) -> Result<Vec<String>, ExpandError> {
-        let syntax = ExpandSyntax::dockerfile(escape.char(), Quotes::Shell);
-        expand_words(text, &syntax, &mut |name| self.find(name))
+        let syntax = ShellSyntax { escape: escape.char(), quotes: true };
+        shell_words(text, syntax, &mut |name| self.find(name))
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use ctk_plan::Kind;
-use ctk_syntax::{Diagnostic, ExpandSyntax, Node, Prop, Reader, Value, names_in, nearest};
+use ctk_syntax::{Diagnostic, Node, Prop, Reader, Value, names_in, nearest};
 
 use crate::codes;
 use crate::declare::{Cx, Decl, Draft};
@@ -203,9 +203,7 @@ fn draft(cx: &mut Cx<'_>, decl: &Decl, matrix: &[(String, String)]) -> Option<Dr
         );
         return None;
     }
-    let names_matrix = raw
-        .as_str()
-        .is_some_and(|text| names_in(text, &ExpandSyntax::PROJECT).iter().any(|n| n.starts_with("matrix.")));
+    let names_matrix = raw.as_str().is_some_and(|text| names_in(text).iter().any(|n| n.starts_with("matrix.")));
     let name = match matrix.is_empty() || names_matrix {
         true => base.clone(),
         false => {

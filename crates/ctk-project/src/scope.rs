@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use ctk_oci::Platform;
 use ctk_syntax::{
-    Data, Diagnostic, ExpandError, ExpandErrorKind, ExpandSyntax, Expanded, Found, Node, Prop, Sources, Span, Value,
+    Data, Diagnostic, ExpandError, ExpandErrorKind, Expanded, Found, Node, Prop, Sources, Span, Value,
     codes as syntax_codes, expand, nearest,
 };
 
@@ -92,7 +92,7 @@ impl<'a> World<'a> {
 
     /// The text expanded.
     pub fn expand(&self, scope: &Scope, text: &str) -> Result<Expanded, ExpandError> {
-        expand(text, &ExpandSyntax::PROJECT, &mut |name| self.lookup(scope, name))
+        expand(text, &mut |name| self.lookup(scope, name))
     }
 
     /// The value expanded; on an error the value as it was and the diagnostic.
@@ -171,7 +171,7 @@ pub(crate) fn expand_platform(node: &Node, platform: &Platform) -> Node {
         if !value.deferred {
             return Ok(Expanded { text: text.to_string(), deferred: false });
         }
-        expand(text, &ExpandSyntax::PROJECT, &mut |name| match name {
+        expand(text, &mut |name| match name {
             "platform" => Found::Value(platform.to_string()),
             "platform.os" => Found::Value(platform.os.clone()),
             "platform.arch" => Found::Value(platform.architecture.clone()),

@@ -1,8 +1,5 @@
-//! Parameter expansion: `${name}`, and in Dockerfiles `$name`.
-//!
-//! Two users with one grammar. In a project file only `${…}` means something, `$$` is a dollar, and an undefined name
-//! is an error with the nearest one. In a Dockerfile `$NAME` works as well, a backslash (or backtick) keeps a dollar
-//! from meaning anything, and an undefined name is empty.
+//! Parameter expansion of project files: `${name}`. `$$` is a dollar, a dollar before anything else is one too, and an
+//! undefined name is an error. Dockerfiles have a lexer of their own, [`crate::shell_word`].
 //!
 //! | written          | gives                                                                     |
 //! |------------------|---------------------------------------------------------------------------|
@@ -31,56 +28,6 @@ pub enum Found {
     Later,
     /// It is known, but its value could not be had; one sentence.
     Failed(String),
-}
-
-/// What quotes mean.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Quotes {
-    /// They are characters like others.
-    Plain,
-    /// As in a shell: nothing is expanded in single quotes, blanks do not split in double quotes, the quotes vanish.
-    Shell,
-}
-
-/// Which grammar.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ExpandSyntax {
-    /// `$NAME` without braces means something, and a dollar before anything else is a dollar.
-    pub bare_names: bool,
-    /// The character that keeps the next one from meaning anything.
-    pub escape: Option<char>,
-    /// `$$` is one dollar.
-    pub double_dollar: bool,
-    /// A name may hold dots: `${git.sha}`.
-    pub dots: bool,
-    /// An undefined name is empty instead of an error.
-    pub undefined_is_empty: bool,
-    /// What quotes mean.
-    pub quotes: Quotes,
-}
-
-impl ExpandSyntax {
-    /// The project file's.
-    pub const PROJECT: ExpandSyntax = ExpandSyntax {
-        bare_names: false,
-        escape: None,
-        double_dollar: true,
-        dots: true,
-        undefined_is_empty: false,
-        quotes: Quotes::Plain,
-    };
-
-    /// A Dockerfile's, with its escape character.
-    pub const fn dockerfile(escape: char, quotes: Quotes) -> ExpandSyntax {
-        ExpandSyntax {
-            bare_names: true,
-            escape: Some(escape),
-            double_dollar: false,
-            dots: false,
-            undefined_is_empty: true,
-            quotes,
-        }
-    }
 }
 
 /// An expanded text.
@@ -112,6 +59,12 @@ pub enum ExpandErrorKind {
     /// A quote without its partner.
     #[error("a quote is never closed")]
     UnclosedQuote,
+    /// `${x/pattern}`: the part after the pattern is missing.
+    #[error("`/` and a replacement were expected after the pattern")]
+    NoReplacement,
+    /// A pattern's escape that means nothing.
+    #[error("`{0}` means nothing in a pattern; there are `\\*` `\\?` `\\\\` `\\/` `\\}}`")]
+    BadEscape(String),
     /// `${}` or `${!x}`.
     #[error("a name was expected after `${{`")]
     NoName,
@@ -143,93 +96,45 @@ pub enum ExpandErrorKind {
 }
 
 /// `text` with its expansions made. `lookup` is asked only for names that matter.
-pub fn expand(
-    text: &str,
-    syntax: &ExpandSyntax,
-    lookup: &mut dyn FnMut(&str) -> Found,
-) -> Result<Expanded, ExpandError> {
-    let mut run = Run::new(text, syntax, &mut *lookup);
+pub fn expand(text: &str, lookup: &mut dyn FnMut(&str) -> Found) -> Result<Expanded, ExpandError> {
+    let mut run = Run::new(text, &mut *lookup);
     let out = run.until(&[])?;
     if !run.deferred {
         return Ok(Expanded { text: out, deferred: false });
     }
-    let mut run = Run::new(text, syntax, lookup);
+    let mut run = Run::new(text, lookup);
     run.template = true;
     Ok(Expanded { text: run.until(&[])?, deferred: true })
 }
 
-/// `text` expanded and split at blanks outside quotes, also blanks that came from a value; for instructions that take
-/// a list. Quotes should be [`Quotes::Shell`].
-pub fn expand_words(
-    text: &str,
-    syntax: &ExpandSyntax,
-    lookup: &mut dyn FnMut(&str) -> Found,
-) -> Result<Vec<String>, ExpandError> {
-    let mut run = Run::new(text, syntax, lookup);
-    run.words = Some(Words::default());
-    run.until(&[])?;
-    let mut words = run.words.unwrap_or_default();
-    words.end();
-    Ok(words.done)
-}
-
 /// The names that `text` mentions, in order, used or not. Texts that cannot be read mention what stands before the
 /// mistake.
-pub fn names_in(text: &str, syntax: &ExpandSyntax) -> Vec<String> {
+pub fn names_in(text: &str) -> Vec<String> {
     let mut names = Vec::new();
     let mut lookup = |name: &str| {
         names.push(name.to_string());
         Found::Later
     };
-    let _ = Run::new(text, syntax, &mut lookup).until(&[]);
+    let _ = Run::new(text, &mut lookup).until(&[]);
     names
-}
-
-#[derive(Default)]
-struct Words {
-    done: Vec<String>,
-    current: Option<String>,
-}
-
-impl Words {
-    fn raw(&mut self, text: &str) {
-        self.current.get_or_insert_default().push_str(text);
-    }
-
-    fn split(&mut self, text: &str) {
-        for c in text.chars() {
-            if c.is_whitespace() {
-                self.end();
-            } else {
-                self.current.get_or_insert_default().push(c);
-            }
-        }
-    }
-
-    fn end(&mut self) {
-        self.done.extend(self.current.take());
-    }
 }
 
 struct Run<'t, 'l> {
     text: &'t str,
     at: usize,
-    syntax: &'l ExpandSyntax,
     /// None while a word is only skipped.
     lookup: Option<&'l mut dyn FnMut(&str) -> Found>,
     deferred: bool,
     depth: usize,
     size: usize,
-    /// Collects words at the outermost level.
-    words: Option<Words>,
     /// The outcome will be expanded once more.
     template: bool,
 }
 
 impl<'t, 'l> Run<'t, 'l> {
-    fn new(text: &'t str, syntax: &'l ExpandSyntax, lookup: &'l mut dyn FnMut(&str) -> Found) -> Run<'t, 'l> {
+    fn new(text: &'t str, lookup: &'l mut dyn FnMut(&str) -> Found) -> Run<'t, 'l> {
         let lookup = Some(lookup);
-        Run { text, at: 0, syntax, lookup, deferred: false, depth: 0, size: 0, words: None, template: false }
+        Run { text, at: 0, lookup, deferred: false, depth: 0, size: 0, template: false }
     }
 
     fn rest(&self) -> &str {
@@ -244,17 +149,12 @@ impl<'t, 'l> Run<'t, 'l> {
         Err(ExpandError { at: start..self.at.max(start), kind })
     }
 
-    fn put(&mut self, out: &mut String, text: &str, splits: bool) -> Result<(), ExpandError> {
+    fn put(&mut self, out: &mut String, text: &str) -> Result<(), ExpandError> {
         self.size += text.len();
         if self.size > limits::EXPANSION_BYTES {
             return self.error(self.at, ExpandErrorKind::TooLarge("more than 1 MiB of text"));
         }
         out.push_str(text);
-        if self.depth == 0
-            && let Some(words) = &mut self.words
-        {
-            if splits { words.split(text) } else { words.raw(text) }
-        }
         Ok(())
     }
 
@@ -277,70 +177,15 @@ impl<'t, 'l> Run<'t, 'l> {
                         };
                     }
                     self.deferred |= before;
-                    self.put(&mut out, &text, true)?;
-                }
-                '\'' if self.syntax.quotes == Quotes::Shell => {
-                    let Some(length) = self.rest()[1..].find('\'') else {
-                        self.at = self.text.len();
-                        return self.error(start, ExpandErrorKind::UnclosedQuote);
-                    };
-                    let inside = self.text[start + 1..start + 1 + length].to_string();
-                    self.at = start + length + 2;
-                    self.put(&mut out, &inside, false)?;
-                }
-                '"' if self.syntax.quotes == Quotes::Shell => self.double_quoted(&mut out)?,
-                c if Some(c) == self.syntax.escape => {
-                    self.at += c.len_utf8();
-                    let next = self.peek();
-                    self.at += next.map_or(0, char::len_utf8);
-                    let keeps = self.syntax.quotes == Quotes::Plain && !matches!(next, Some('$'));
-                    let text = &self.text[if keeps { start } else { start + c.len_utf8() }..self.at];
-                    // At the very end an escape has nothing to keep and stays.
-                    let text = if next.is_none() { c.to_string() } else { text.to_string() };
-                    self.put(&mut out, &text, false)?;
+                    self.put(&mut out, &text)?;
                 }
                 c => {
                     self.at += c.len_utf8();
-                    self.put(&mut out, c.encode_utf8(&mut [0; 4]), true)?;
+                    self.put(&mut out, c.encode_utf8(&mut [0; 4]))?;
                 }
             }
         }
         Ok(out)
-    }
-
-    fn double_quoted(&mut self, out: &mut String) -> Result<(), ExpandError> {
-        let start = self.at;
-        self.at += 1;
-        // An empty pair of quotes is an empty word.
-        self.put(out, "", false)?;
-        loop {
-            let Some(c) = self.peek() else { return self.error(start, ExpandErrorKind::UnclosedQuote) };
-            match c {
-                '"' => {
-                    self.at += 1;
-                    return Ok(());
-                }
-                '$' => {
-                    let text = self.dollar()?;
-                    self.put(out, &text, false)?;
-                }
-                c if Some(c) == self.syntax.escape => {
-                    self.at += c.len_utf8();
-                    let escape = c;
-                    let Some(next) = self.peek() else { return self.error(start, ExpandErrorKind::UnclosedQuote) };
-                    self.at += next.len_utf8();
-                    // In double quotes it only keeps what means something there.
-                    if !matches!(next, '"' | '$') && next != escape {
-                        self.put(out, escape.encode_utf8(&mut [0; 4]), false)?;
-                    }
-                    self.put(out, next.encode_utf8(&mut [0; 4]), false)?;
-                }
-                c => {
-                    self.at += c.len_utf8();
-                    self.put(out, c.encode_utf8(&mut [0; 4]), false)?;
-                }
-            }
-        }
     }
 
     fn ask(&mut self, name: &str, start: usize) -> Result<Option<String>, ExpandError> {
@@ -357,13 +202,12 @@ impl<'t, 'l> Run<'t, 'l> {
     }
 
     fn name(&mut self) -> String {
-        let dots = self.syntax.dots;
         let rest = self.rest();
         let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
         let length = if digits > 0 {
             digits
         } else {
-            rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || (dots && c == '.'))).unwrap_or(rest.len())
+            rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '.')).unwrap_or(rest.len())
         };
         let name = rest[..length].to_string();
         self.at += length;
@@ -375,7 +219,7 @@ impl<'t, 'l> Run<'t, 'l> {
         let start = self.at;
         self.at += 1;
         match self.peek() {
-            Some('$') if self.syntax.double_dollar => {
+            Some('$') => {
                 self.at += 1;
                 Ok("$".into())
             }
@@ -389,19 +233,12 @@ impl<'t, 'l> Run<'t, 'l> {
                 self.depth -= 1;
                 result
             }
-            Some(c) if self.syntax.bare_names && (c.is_ascii_alphanumeric() || c == '_') => {
-                let name = self.name();
-                match self.ask(&name, start)? {
-                    Some(text) => Ok(text),
-                    None => self.undefined(name, start),
-                }
-            }
             _ => Ok("$".into()),
         }
     }
 
     fn undefined(&mut self, name: String, start: usize) -> Result<String, ExpandError> {
-        if self.syntax.undefined_is_empty || self.lookup.is_none() || self.deferred {
+        if self.lookup.is_none() || self.deferred {
             return Ok(String::new());
         }
         self.error(start, ExpandErrorKind::Undefined(name))
@@ -523,7 +360,7 @@ impl<'t, 'l> Run<'t, 'l> {
 
     /// A pattern: escapes stay for the pattern's own reading, `${…}` in it are expanded.
     fn pattern(&mut self, stops: &[char]) -> Result<Pattern, ExpandError> {
-        let escape = self.syntax.escape.or(Some('\\'));
+        let escape = Some('\\');
         let mut out = String::new();
         while let Some(c) = self.peek() {
             if stops.contains(&c) {
@@ -531,7 +368,7 @@ impl<'t, 'l> Run<'t, 'l> {
             }
             if c == '$' {
                 let text = self.dollar()?;
-                self.put(&mut out, &text, false)?;
+                self.put(&mut out, &text)?;
                 continue;
             }
             self.at += c.len_utf8();

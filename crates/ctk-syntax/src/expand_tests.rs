@@ -17,25 +17,13 @@ fn known(name: &str) -> Found {
 
 #[track_caller]
 fn project(text: &str, expected: &str) {
-    assert_eq!(expand(text, &ExpandSyntax::PROJECT, &mut known).unwrap().text, expected, "{text}");
+    assert_eq!(expand(text, &mut known).unwrap().text, expected, "{text}");
 }
 
 #[track_caller]
 fn project_fails(text: &str, at: &str, message: &str) {
-    let error = expand(text, &ExpandSyntax::PROJECT, &mut known).unwrap_err();
+    let error = expand(text, &mut known).unwrap_err();
     assert_eq!((&text[error.at.clone()], error.to_string().as_str()), (at, message), "{text}");
-}
-
-#[track_caller]
-fn dockerfile(text: &str, expected: &str) {
-    let syntax = ExpandSyntax::dockerfile('\\', Quotes::Shell);
-    assert_eq!(expand(text, &syntax, &mut known).unwrap().text, expected, "{text}");
-}
-
-#[track_caller]
-fn plain(text: &str, expected: &str) {
-    let syntax = ExpandSyntax::dockerfile('\\', Quotes::Plain);
-    assert_eq!(expand(text, &syntax, &mut known).unwrap().text, expected, "{text}");
 }
 
 #[test]
@@ -81,57 +69,25 @@ fn a_project_says_what_is_wrong() {
     project_fails("${nope:?set it to ${x}}", "${nope:?set it to ${x}}", "`nope` has no value: set it to value");
     project_fails("${broken}", "${broken}", "`broken` cannot be known: no repository");
     let deep = format!("{}{}", "${a:-".repeat(40), "}".repeat(40));
-    assert!(expand(&deep, &ExpandSyntax::PROJECT, &mut known).unwrap_err().to_string().contains("32 levels"));
+    assert!(expand(&deep, &mut known).unwrap_err().to_string().contains("32 levels"));
 }
 
 #[test]
 fn what_comes_later_keeps_the_whole_text() {
-    let found = expand("$$ ${x} ${platform%/*}", &ExpandSyntax::PROJECT, &mut known).unwrap();
+    let found = expand("$$ ${x} ${platform%/*}", &mut known).unwrap();
     assert_eq!(found, Expanded { text: "$$ value ${platform%/*}".into(), deferred: true });
-    assert_eq!(names_in("${a:-${b}} ${c}", &ExpandSyntax::PROJECT), ["a", "b", "c"]);
-}
-
-#[test]
-fn a_dockerfile_follows_the_shell() {
-    dockerfile("$x ${x} $nope", "value value ");
-    dockerfile("\\$x '$x' \"$x\" \"\\$x\"", "$x $x value $x");
-    dockerfile("a\\ b 'c d'", "a b c d");
-    dockerfile("\"a\\b\\\"c\"", "a\\b\"c");
-    dockerfile("$", "$");
-    dockerfile("x\\", "x\\");
-    dockerfile("${nope:-'a b'}", "a b");
-    dockerfile("$x_y$x", "value");
-    plain("'$x' \"$x\" \\$x \\n", "'value' \"value\" $x \\n");
-    let syntax = ExpandSyntax::dockerfile('`', Quotes::Shell);
-    assert_eq!(expand("`$x \\$x", &syntax, &mut known).unwrap().text, "$x \\value");
-    let syntax = ExpandSyntax::dockerfile('\\', Quotes::Shell);
-    assert_eq!(expand("'a", &syntax, &mut known).unwrap_err().kind, ExpandErrorKind::UnclosedQuote);
-}
-
-#[test]
-fn words_split_outside_quotes() {
-    let check = |text: &str, expected: &[&str]| {
-        let syntax = ExpandSyntax::dockerfile('\\', Quotes::Shell);
-        assert_eq!(expand_words(text, &syntax, &mut known).unwrap(), expected, "{text}");
-    };
-    check("a b  c", &["a", "b", "c"]);
-    check("$words x", &["one", "two", "x"]);
-    check("\"$words\" 'p q'r", &["one two", "p qr"]);
-    check("\"\" a", &["", "a"]);
-    check("  ", &[]);
-    check("${nope:-u v}", &["u", "v"]);
+    assert_eq!(names_in("${a:-${b}} ${c}"), ["a", "b", "c"]);
 }
 
 proptest::proptest! {
     #[test]
     fn no_text_brings_it_down(text in "[a${}:?#%/\\\\'\"*x\\[\\]! é-]{0,40}") {
-        let _ = expand(&text, &ExpandSyntax::PROJECT, &mut known);
-        let _ = expand_words(&text, &ExpandSyntax::dockerfile('\\', Quotes::Shell), &mut known);
+        let _ = expand(&text, &mut known);
     }
 
     #[test]
     fn doubled_dollars_are_literal(text in "[a-z${} é]{0,20}") {
         let escaped = text.replace('$', "$$");
-        proptest::prop_assert_eq!(expand(&escaped, &ExpandSyntax::PROJECT, &mut known).unwrap().text, text);
+        proptest::prop_assert_eq!(expand(&escaped, &mut known).unwrap().text, text);
     }
 }

@@ -16,6 +16,9 @@ pub const EXPANSION_BYTES: usize = 1 << 20;
 /// Bytes of a value that a pattern operator (`#`, `%`, `/`) works on; matching is quadratic.
 pub const PATTERN_VALUE_BYTES: usize = 16 << 10;
 
+/// Characters of a Dockerfile's pattern times bytes of the value it works on: matching takes four bytes for each.
+pub const PATTERN_STEPS: usize = 4 << 20;
+
 /// Columns of a source line shown in a diagnostic; a longer line is cut around the place.
 pub const SHOWN_LINE_COLUMNS: usize = 160;
 

@@ -25,9 +25,9 @@ impl Walk<'_> {
                 CopySource::Inline(document) => {
                     let content = match self.escape().filter(|_| document.expand) {
                         None => document.content.clone(),
-                        Some(escape) => {
+                        Some(_) => {
                             let lookup = |n: &str| stage.lookup(n);
-                            match Variables::new(&lookup).document(&document.content, escape) {
+                            match Variables::new(&lookup).document(&document.content) {
                                 Ok(content) => content,
                                 Err(error) => {
                                     let message = format!("cannot expand `<<{}`: {error}", document.name);
