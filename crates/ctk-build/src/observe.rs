@@ -14,7 +14,7 @@ use crate::recipe::{Contexts, Loaded, lower_request};
 use crate::{BuildError, ContextDecl, ImageDecl, World};
 
 /// Raised when the same declaration means something else.
-const SEMANTICS: &str = "2";
+const SEMANTICS: &str = "3";
 
 /// What an image depends on.
 #[derive(Clone, Debug, Default)]

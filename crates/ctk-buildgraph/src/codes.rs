@@ -14,6 +14,8 @@ codes! {
     BAD_PLATFORM = "build::bad-platform", "A platform that is not `os/architecture[/variant]`.";
     BAD_PORT = "build::bad-port", "A port that EXPOSE cannot take.";
     BAD_SIGNAL = "build::bad-signal", "A signal that STOPSIGNAL cannot take.";
+    BAD_VOLUME = "build::bad-volume", "A volume whose path is empty.";
+    UNUSED_ARGUMENT = "build::unused-argument", "A build argument that nothing declares.";
     BAD_TRIGGER = "build::bad-trigger", "An ONBUILD instruction of a base image that cannot be read.";
     BAD_SOURCE = "build::bad-source", "A source that this COPY or ADD cannot take.";
     UNKNOWN_STAGE = "build::unknown-stage", "A stage that does not exist.";

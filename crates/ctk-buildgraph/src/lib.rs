@@ -13,6 +13,7 @@
 
 pub mod codes;
 mod graph;
+mod history;
 mod key;
 pub mod lint;
 mod lower;

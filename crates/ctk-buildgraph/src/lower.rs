@@ -146,6 +146,7 @@ pub fn lower(recipe: &Recipe, request: &LowerRequest<'_>) -> Result<Lowering, Di
     let mut walk = Walk::new(recipe, request);
     let target = walk.target();
     let stage = target.map(|index| walk.stage(index, None));
+    walk.unused_args();
     let needs = walk.needs;
     let stage = walk.diagnostics.into_result(stage)?.flatten();
     if !needs.is_empty() {
@@ -188,6 +189,8 @@ struct Walk<'a> {
     diagnostics: Diagnostics,
     /// Breaches of lint rules.
     warnings: Diagnostics,
+    /// What the bases' triggers said.
+    triggered: Vec<Statement>,
 }
 
 impl<'a> Walk<'a> {
@@ -203,6 +206,7 @@ impl<'a> Walk<'a> {
             needs: Vec::new(),
             diagnostics,
             warnings: Diagnostics::new(),
+            triggered: Vec::new(),
         };
         walk.read_globals();
         walk

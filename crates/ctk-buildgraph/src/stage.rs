@@ -5,10 +5,11 @@
 use ctk_oci::{ContainerConfig, Empty, Healthcheck, Platform};
 use ctk_syntax::Span;
 
+use crate::history::{healthcheck, quoted};
 use crate::{Command, Exec, FileAction, Graph, Health, ImageHistory, Op, Owner, UserEntry, Vertex, VertexId};
 
 /// `PATH` where the base says nothing, as BuildKit and Docker have it.
-pub(crate) const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Tree, config and history so far.
 #[derive(Clone, Debug)]
@@ -20,8 +21,10 @@ pub(crate) struct Stage {
     pub(crate) history: Vec<ImageHistory>,
     pub(crate) author: Option<String>,
     pub(crate) platform: Platform,
-    /// Declared build arguments, in order of declaration, with their values.
-    pub(crate) args: Vec<(String, Option<String>)>,
+    /// What a process of the stage sees: the base's environment, and ENV and ARG as they came.
+    pub(crate) env: Vec<(String, String)>,
+    /// Declared build arguments, each once, in order of declaration.
+    pub(crate) args: Vec<String>,
     /// Whether the base's config is known.
     pub(crate) known: bool,
     pub(crate) step: usize,
@@ -39,6 +42,7 @@ impl Stage {
             history: Vec::new(),
             author: None,
             platform,
+            env: Vec::new(),
             args: Vec::new(),
             known: true,
             step: 1,
@@ -47,15 +51,38 @@ impl Stage {
         }
     }
 
-    /// A stage that goes on from this one.
+    /// A stage that goes on from this one. The config's environment comes again over build arguments of the same name.
     pub(crate) fn child(&self, label: String) -> Stage {
-        Stage { label, step: 1, steps: 1, cmd_set: false, ..self.clone() }
+        let mut stage = Stage { label, step: 1, steps: 1, cmd_set: false, ..self.clone() };
+        stage.start();
+        stage
     }
 
-    /// The value of a variable: the environment first, then build arguments.
+    /// Goes on from a base's config.
+    pub(crate) fn start(&mut self) {
+        let windows = self.platform.os == "windows";
+        if self.known && !windows && self.config.env_value("PATH").is_none() {
+            self.config.env.push(DEFAULT_PATH.into());
+        }
+        for pair in self.config.env.clone() {
+            let (name, value) = pair.split_once('=').unwrap_or((&pair, ""));
+            self.set(name, value);
+        }
+        if !self.config.working_dir.is_empty() && !self.config.working_dir.starts_with('/') && !windows {
+            self.config.working_dir = clean("/", &self.config.working_dir);
+        }
+    }
+
+    fn set(&mut self, name: &str, value: &str) {
+        match self.env.iter_mut().find(|(n, _)| n == name) {
+            Some((_, old)) => *old = value.to_owned(),
+            None => self.env.push((name.to_owned(), value.to_owned())),
+        }
+    }
+
+    /// The value of a variable: the last ENV or ARG of that name counts.
     pub(crate) fn lookup(&self, name: &str) -> Option<String> {
-        let arg = || self.args.iter().rev().find(|(n, _)| n == name).and_then(|(_, v)| v.clone());
-        self.config.env_value(name).map(str::to_owned).or_else(arg)
+        self.env.iter().find(|(n, _)| n == name).map(|(_, value)| value.clone())
     }
 
     /// The current directory, absolute.
@@ -100,7 +127,8 @@ impl Stage {
         text: &str,
         origin: Option<Span>,
     ) {
-        let args: Vec<String> = self.run_args().map(|(n, v)| format!("{n}={v}")).collect();
+        let args: Vec<String> =
+            self.args.iter().map(|name| format!("{name}={}", self.lookup(name).unwrap_or_default())).collect();
         let created_by = match args.len() {
             0 => format!("RUN {shown}"),
             n => format!("RUN |{n} {} {shown}", args.join(" ")),
@@ -108,13 +136,13 @@ impl Stage {
         self.push(graph, Op::Exec(exec), inputs, text, created_by, origin);
     }
 
-    /// Build arguments that a process sees: those with a value that the environment does not hide.
-    pub(crate) fn run_args(&self) -> impl Iterator<Item = (&str, &str)> {
-        let last = |i: usize, name: &str| !self.args[i + 1..].iter().any(|(n, _)| n == name);
-        self.args.iter().enumerate().filter_map(move |(i, (name, value))| {
-            let seen = last(i, name) && self.config.env_value(name).is_none();
-            value.as_deref().filter(|_| seen).map(|value| (name.as_str(), value))
-        })
+    /// The environment of a process.
+    pub(crate) fn process_env(&self) -> Vec<String> {
+        let mut env: Vec<String> = self.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        if self.lookup("PATH").is_none() {
+            env.push(DEFAULT_PATH.into());
+        }
+        env
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -137,9 +165,11 @@ impl Stage {
     }
 
     pub(crate) fn workdir(&mut self, graph: &mut Graph, path: &str, text: &str, origin: Option<Span>) {
-        let path = clean(self.cwd(), path);
-        self.config.working_dir = path.clone();
-        let created_by = format!("WORKDIR {path}");
+        // An absolute path stays as it is written, a relative one is resolved.
+        let written = if path.starts_with('/') { path.to_owned() } else { clean(self.cwd(), path) };
+        let created_by = format!("WORKDIR {written}");
+        let path = clean("/", &written);
+        self.config.working_dir = written;
         if path == "/" {
             return self.note(created_by);
         }
@@ -160,15 +190,24 @@ impl Stage {
     pub(crate) fn env(&mut self, pairs: &[(String, String)]) {
         for (name, value) in pairs {
             self.config.set_env(name, value);
+            self.set(name, value);
         }
         let shown: Vec<String> = pairs.iter().map(|(n, v)| format!("{n}={v}")).collect();
         self.note(format!("ENV {}", shown.join(" ")));
     }
 
-    pub(crate) fn arg(&mut self, name: &str, value: Option<String>) {
-        let shown = value.as_ref().map_or_else(|| name.to_owned(), |v| format!("{name}={v}"));
-        self.args.push((name.to_owned(), value));
-        self.note(format!("ARG {shown}"));
+    /// Declares a build argument; gives its line for [`Stage::arg_history`].
+    pub(crate) fn arg(&mut self, name: &str, value: Option<&str>) -> String {
+        if !self.args.iter().any(|n| n == name) {
+            self.args.push(name.to_owned());
+        }
+        let Some(value) = value else { return name.to_owned() };
+        self.set(name, value);
+        format!("{name}={value}")
+    }
+
+    pub(crate) fn arg_history(&mut self, args: &[String]) {
+        self.note(format!("ARG {}", args.join(" ")));
     }
 
     pub(crate) fn label(&mut self, pairs: &[(String, String)]) {
@@ -179,7 +218,7 @@ impl Stage {
 
     pub(crate) fn expose(&mut self, ports: &[String]) {
         self.config.exposed_ports.extend(ports.iter().map(|p| (p.clone(), Empty)));
-        self.note(format!("EXPOSE {}", ports.join(" ")));
+        self.note(format!("EXPOSE [{}]", ports.join(" ")));
     }
 
     pub(crate) fn volume(&mut self, paths: &[String]) {
@@ -209,7 +248,6 @@ impl Stage {
 
     pub(crate) fn on_build(&mut self, trigger: &str) {
         self.config.on_build.push(trigger.to_owned());
-        self.note(format!("ONBUILD {trigger}"));
     }
 
     /// The command's words: a shell form goes to the stage's shell.
@@ -227,16 +265,16 @@ impl Stage {
 
     pub(crate) fn cmd(&mut self, command: &Command) {
         let words = self.words(command);
-        self.note(format!("CMD {}", json(&words)));
-        self.config.cmd = Some(words);
+        self.note(format!("CMD {}", quoted(&words)));
+        self.config.cmd = Some(words).filter(|words| !words.is_empty());
         self.cmd_set = true;
     }
 
     /// The base's command was meant for the base's entrypoint; one of this stage stays.
     pub(crate) fn entrypoint(&mut self, command: &Command) {
         let words = self.words(command);
-        self.note(format!("ENTRYPOINT {}", json(&words)));
-        self.config.entrypoint = Some(words);
+        self.note(format!("ENTRYPOINT {}", quoted(&words)));
+        self.config.entrypoint = Some(words).filter(|words| !words.is_empty());
         if !self.cmd_set {
             self.config.cmd = None;
         }
@@ -260,7 +298,7 @@ impl Stage {
                 }
             }
         };
-        self.note(format!("HEALTHCHECK {}", json(&check.test)));
+        self.note(format!("HEALTHCHECK {}", healthcheck(&check)));
         self.config.healthcheck = Some(check);
     }
 }
@@ -270,10 +308,6 @@ impl Owner {
     pub fn is_numeric(&self) -> bool {
         self.0.split(':').all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()))
     }
-}
-
-pub(crate) fn json(words: &[String]) -> String {
-    serde_json::to_string(words).expect("strings serialise")
 }
 
 fn one_line(text: &str) -> String {

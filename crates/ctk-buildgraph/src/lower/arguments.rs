@@ -1,21 +1,35 @@
-//! Build arguments: those before the first stage, and those of a stage.
+//! Build arguments: those before the first stage, those of a stage, and those that mean something by themselves.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ctk_oci::Platform;
+use ctk_syntax::{Diagnostic, nearest};
 
 use super::Walk;
 use crate::stage::Stage;
+use crate::{Arg, Instruction, codes};
+
+/// Build arguments that every `RUN` sees in both cases when they are given, and that no key and no history holds unless
+/// an ARG declares them.
+const PROXIES: [&str; 5] = ["http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy"];
+
+/// Build arguments for who scans the image; no process sees them.
+const NOT_IN_ENVIRONMENT: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
+
+/// What BuildKit's own build arguments begin with.
+const SWITCH: &str = "BUILDKIT_";
 
 impl Walk<'_> {
+    /// The automatic arguments, which those given on the command line override, and the recipe's own.
     pub(super) fn read_globals(&mut self) {
-        for (prefix, platform) in [("TARGET", &self.request.platform), ("BUILD", &self.request.build_platform)] {
-            let parts = [
-                ("PLATFORM", platform.to_string()),
-                ("OS", platform.os.clone()),
-                ("ARCH", platform.architecture.clone()),
-                ("VARIANT", platform.variant.clone().unwrap_or_default()),
-            ];
-            self.globals.extend(parts.map(|(name, value)| (format!("{prefix}{name}"), Some(value))));
-        }
-        let stage = self.request.target.clone().unwrap_or_else(|| "default".into());
-        self.globals.push(("TARGETSTAGE".into(), Some(stage)));
+        let last = self.recipe.stages.last().and_then(|stage| stage.name.clone());
+        let stage = self.request.target.clone().or(last).unwrap_or_else(|| "default".into());
+        let automatic = automatic(&self.request.platform, &self.request.build_platform, stage);
+        let given = |(name, value): (String, String)| {
+            let value = self.request.args.get(&name).cloned().unwrap_or(value);
+            (name, Some(value))
+        };
+        self.globals = automatic.into_iter().map(given).collect();
         for arg in &self.recipe.globals {
             let globals = std::mem::take(&mut self.globals);
             let value = match (self.request.args.get(&arg.name), &arg.default) {
@@ -28,8 +42,19 @@ impl Walk<'_> {
         }
     }
 
+    /// Each argument of a line sees those before it.
+    pub(super) fn arg(&mut self, stage: &mut Stage, args: &[Arg]) {
+        let mut shown = Vec::new();
+        for arg in args {
+            let value = self.arg_value(stage, arg);
+            let hidden = NOT_IN_ENVIRONMENT.contains(&arg.name.as_str());
+            shown.push(stage.arg(&arg.name, value.as_deref().filter(|_| !hidden)));
+        }
+        stage.arg_history(&shown);
+    }
+
     /// Given on the command line, else the default, else the global of that name.
-    pub(super) fn arg_value(&mut self, stage: &Stage, arg: &crate::Arg) -> Option<String> {
+    fn arg_value(&mut self, stage: &Stage, arg: &Arg) -> Option<String> {
         if let Some(given) = self.request.args.get(&arg.name) {
             return Some(given.clone());
         }
@@ -38,6 +63,53 @@ impl Walk<'_> {
             None => find(&self.globals, &arg.name),
         }
     }
+
+    /// Environment for every process: what was given as a proxy, in small and in capital letters.
+    pub(super) fn proxies(&self) -> Vec<String> {
+        let given = |name: &str| {
+            let same = |(n, _): &(&String, &String)| n.eq_ignore_ascii_case(name);
+            self.request.args.iter().rfind(same).map(|(_, value)| value.clone()).filter(|value| !value.is_empty())
+        };
+        let both = |name: &str| given(name).map(|v| [format!("{}={v}", name.to_uppercase()), format!("{name}={v}")]);
+        PROXIES.iter().filter_map(|name| both(name)).flatten().collect()
+    }
+
+    /// Warns of given arguments that nothing in the recipe declares.
+    pub(super) fn unused_args(&mut self) {
+        let mut known: BTreeSet<&str> = self.recipe.globals.iter().map(|arg| arg.name.as_str()).collect();
+        let statements = self.recipe.stages.iter().flat_map(|stage| &stage.statements).chain(&self.triggered);
+        for statement in statements {
+            if let Instruction::Arg(args) = &statement.instruction {
+                known.extend(args.iter().map(|arg| arg.name.as_str()));
+            }
+        }
+        let automatic: BTreeMap<String, String> =
+            automatic(&self.request.platform, &self.request.build_platform, String::new()).into_iter().collect();
+        let special = |name: &str| {
+            automatic.contains_key(name)
+                || name.starts_with(SWITCH)
+                || name == "SOURCE_DATE_EPOCH"
+                || PROXIES.iter().any(|proxy| proxy.eq_ignore_ascii_case(name))
+        };
+        for name in self.request.args.keys().filter(|name| !known.contains(name.as_str()) && !special(name)) {
+            let warning = Diagnostic::warning(codes::UNUSED_ARGUMENT, format!("build argument `{name}` is not used"));
+            let near = nearest(name, known.iter().copied());
+            self.warnings.push(match near {
+                Some(near) => warning.hint(format!("did you mean `{near}`?")),
+                None => warning.hint("no ARG declares it"),
+            });
+        }
+    }
+}
+
+/// The arguments that are there without being given.
+fn automatic(target: &Platform, build: &Platform, stage: String) -> Vec<(String, String)> {
+    let mut all = Vec::new();
+    for (prefix, platform) in [("TARGET", target), ("BUILD", build)] {
+        all.extend(platform.parts().into_iter().map(|(name, value)| (format!("{prefix}{name}"), value)));
+    }
+    all.push(("TARGETSTAGE".into(), stage));
+    all
 }
 
 pub(super) fn find(list: &[(String, Option<String>)], name: &str) -> Option<String> {

@@ -14,12 +14,7 @@ impl Walk<'_> {
             Instruction::Add(copy) => self.copy(stage, copy, true, statement, index),
             Instruction::Copy(copy) => self.copy(stage, copy, false, statement, index),
             Instruction::Run(run) => self.run(stage, run, statement, index),
-            Instruction::Arg(args) => {
-                for arg in args {
-                    let value = self.arg_value(stage, arg);
-                    stage.arg(&arg.name, value);
-                }
-            }
+            Instruction::Arg(args) => self.arg(stage, args),
             Instruction::Env(pairs) => {
                 let pairs = self.pairs(stage, pairs, origin);
                 stage.env(&pairs);
@@ -43,18 +38,16 @@ impl Walk<'_> {
             }
             Instruction::Volume(paths) => {
                 let paths: Vec<String> = paths.iter().map(|p| self.text(stage, p, origin)).collect();
+                if stage.known && paths.iter().any(String::is_empty) {
+                    self.error(codes::BAD_VOLUME, "a volume's path is empty", origin, "expected a path");
+                }
                 stage.volume(&paths);
             }
             Instruction::Shell(shell) => stage.shell(shell),
             Instruction::Stopsignal(signal) => {
                 let signal = self.text(stage, signal, origin);
-                let number = signal.parse::<u8>().is_ok_and(|n| (1..=64).contains(&n));
-                let word = signal.strip_prefix("SIG").unwrap_or(&signal);
-                let name = !word.is_empty()
-                    && word.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b"+-".contains(&b));
-                if !number && !name {
-                    let message =
-                        format!("`{signal}` is no signal; expected a name such as `SIGTERM` or a number from 1 to 64");
+                if !is_signal(&signal) && (stage.known || !signal.is_empty()) {
+                    let message = format!("`{signal}` is no signal; expected a name such as `SIGTERM` or a number");
                     self.error(codes::BAD_SIGNAL, message, origin, "");
                 }
                 stage.stop_signal(&signal);
@@ -70,6 +63,9 @@ impl Walk<'_> {
 
     pub(super) fn ports(&mut self, stage: &Stage, ports: &[String], origin: Option<Span>) -> Vec<String> {
         let mut out = Vec::new();
+        let mut ports: Vec<&String> = ports.iter().collect();
+        // In history they stand in this order.
+        ports.sort();
         for text in ports {
             let words = match self.escape() {
                 None => Ok(vec![text.clone()]),
@@ -83,7 +79,9 @@ impl Walk<'_> {
                         match port_range(&word) {
                             Some(range) => out.extend(range),
                             None => {
-                                let message = format!("`{word}` is no port; expected `port[-port][/tcp|udp|sctp]`");
+                                let message = format!(
+                                    "`{word}` is no port; expected `port[-port][/tcp|udp|sctp]`, at most 65535"
+                                );
                                 self.error(codes::BAD_PORT, message, origin, "");
                             }
                         }
@@ -123,14 +121,100 @@ impl Instruction {
     }
 }
 
-/// `80`, `80/udp`, `8000-8010/tcp` as single ports with protocol.
+/// `80`, `80/udp`, `8000-8010/tcp` as single ports with protocol. An address and a port of the host, which mean
+/// nothing here, may stand before: `127.0.0.1:8080:80`.
 fn port_range(word: &str) -> Option<Vec<String>> {
-    let (ports, protocol) = word.split_once('/').unwrap_or((word, "tcp"));
-    let protocol = protocol.to_ascii_lowercase();
+    let (ports, protocol) = word.split_once('/').unwrap_or((word, ""));
+    let protocol = if protocol.is_empty() { "tcp".to_owned() } else { protocol.to_ascii_lowercase() };
     if !["tcp", "udp", "sctp"].contains(&protocol.as_str()) {
         return None;
     }
-    let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
-    let (first, last) = (first.parse::<u16>().ok()?, last.parse::<u16>().ok()?);
-    (first <= last && first > 0).then(|| (first..=last).map(|port| format!("{port}/{protocol}")).collect())
+    let (host, ports) = ports.rsplit_once(':').unwrap_or(("", ports));
+    let range = |ports: &str| {
+        let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
+        let (first, last) = (first.parse::<u16>().ok()?, last.parse::<u16>().ok()?);
+        (first <= last).then_some(first..=last)
+    };
+    let (address, of_host) = host.rsplit_once(':').unwrap_or(("", host));
+    let plain = address.strip_prefix('[').and_then(|a| a.strip_suffix(']')).unwrap_or(address);
+    if !plain.is_empty() && plain.parse::<std::net::IpAddr>().is_err() {
+        return None;
+    }
+    let inside = range(ports)?;
+    if !of_host.is_empty() {
+        let outside = range(of_host)?;
+        // A range of the host may serve one port.
+        if outside.len() != inside.len() && inside.len() != 1 {
+            return None;
+        }
+    }
+    Some(inside.map(|port| format!("{port}/{protocol}")).collect())
+}
+
+/// Whether Docker takes it: any number but zero, or a signal of Linux with or without `SIG`, in any case.
+fn is_signal(word: &str) -> bool {
+    const NAMES: [&str; 34] = [
+        "ABRT", "ALRM", "BUS", "CHLD", "CLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "IOT", "KILL", "PIPE", "POLL",
+        "PROF", "PWR", "QUIT", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP", "TSTP", "TTIN", "TTOU", "URG", "USR1",
+        "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ",
+    ];
+    if let Ok(number) = word.parse::<i64>() {
+        return number != 0;
+    }
+    let word = word.to_ascii_uppercase();
+    let word = word.strip_prefix("SIG").unwrap_or(&word);
+    let real_time = |prefix: &str, last: u8| {
+        word.strip_prefix(prefix).is_some_and(|n| n.parse().is_ok_and(|n: u8| (1..=last).contains(&n)))
+    };
+    NAMES.contains(&word) || ["RTMIN", "RTMAX"].contains(&word) || real_time("RTMIN+", 15) || real_time("RTMAX-", 14)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_that_docker_takes() {
+        for word in ["100", "-5", "rtmin+3", "SIGRTMAX-1", "RTMAX", "sigkill", "CLD", "9"] {
+            assert!(is_signal(word), "{word}");
+        }
+        for word in ["0", "SIGFOO", "SIGRTMIN+16", "SIGRTMAX-15", "1.5", "", "SIG", "SIGSIGTERM"] {
+            assert!(!is_signal(word), "{word}");
+        }
+    }
+
+    #[test]
+    fn ports_that_docker_takes() {
+        let table: [(&str, Option<&[&str]>); 24] = [
+            ("80", Some(&["80/tcp"])),
+            ("80/TCP", Some(&["80/tcp"])),
+            ("80/", Some(&["80/tcp"])),
+            ("80/Udp", Some(&["80/udp"])),
+            ("80/sctp", Some(&["80/sctp"])),
+            ("0-2", Some(&["0/tcp", "1/tcp", "2/tcp"])),
+            ("080", Some(&["80/tcp"])),
+            ("+80", Some(&["80/tcp"])),
+            ("65535", Some(&["65535/tcp"])),
+            ("8080:80", Some(&["80/tcp"])),
+            ("127.0.0.1::80", Some(&["80/tcp"])),
+            ("127.0.0.1:8080:81", Some(&["81/tcp"])),
+            ("[::1]:80:80", Some(&["80/tcp"])),
+            ("80-82:90-92", Some(&["90/tcp", "91/tcp", "92/tcp"])),
+            ("80-82:90", Some(&["90/tcp"])),
+            ("80-81:90-92", None),
+            ("80/foo", None),
+            ("80-", None),
+            ("82-80", None),
+            ("70000", None),
+            ("/tcp", None),
+            ("80/tcp/udp", None),
+            ("x", None),
+            ("", None),
+        ];
+        for (word, expected) in table {
+            let seen = port_range(word);
+            let expected = expected.map(|ports| ports.iter().map(|p| (*p).to_owned()).collect::<Vec<_>>());
+            assert_eq!(seen, expected, "{word}");
+        }
+    }
 }

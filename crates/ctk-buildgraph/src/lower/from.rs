@@ -5,7 +5,7 @@ use ctk_syntax::{Span, nearest};
 
 use super::arguments::find;
 use super::{ContextKind, ImageHistory, Need, Slot, Walk};
-use crate::stage::{DEFAULT_PATH, Stage};
+use crate::stage::Stage;
 use crate::{
     BaseName, BaseRequest, Copy, From, Instruction, Op, Recipe, Selection, Statement, Vertex, VertexId, codes,
 };
@@ -215,13 +215,11 @@ impl<'a> Walk<'a> {
         match from {
             Origin::Stage(index) => Some(self.stage(index, origin)?.child(label)),
             Origin::Scratch => {
-                let mut stage = Stage::new(label, self.scratch(), platform);
-                stage.config.env.push(DEFAULT_PATH.into());
-                Some(stage)
+                // No tree says what it runs on: it is what is built for.
+                Some(self.empty_stage(label))
             }
             Origin::Local(context) => {
-                let mut stage = Stage::new(label, self.scratch(), platform);
-                stage.config.env.push(DEFAULT_PATH.into());
+                let mut stage = self.empty_stage(label);
                 let copy = Copy::new(From::Named(context), vec![crate::CopySource::Path("/".into())], "/");
                 let shown = "FROM a context".to_owned();
                 let statement = Statement { instruction: Instruction::Copy(copy), text: shown, origin };
@@ -238,9 +236,17 @@ impl<'a> Walk<'a> {
                     stage.config = image.config;
                     stage.history = image.history.into_iter().map(ImageHistory::Base).collect();
                 }
+                stage.start();
                 Some(stage)
             }
         }
+    }
+
+    fn empty_stage(&mut self, label: String) -> Stage {
+        let mut stage = Stage::new(label, self.scratch(), self.request.platform.clone());
+        stage.config.working_dir = "/".into();
+        stage.start();
+        stage
     }
 
     /// Takes the triggers out of the base's config and reads them.
@@ -248,7 +254,11 @@ impl<'a> Walk<'a> {
         let mut statements = Vec::new();
         for text in std::mem::take(&mut stage.config.on_build) {
             match (self.request.parse_trigger)(&text) {
-                Ok(statement) => statements.push(Statement { origin, ..statement }),
+                Ok(statement) => {
+                    let statement = Statement { origin, ..statement };
+                    self.triggered.push(statement.clone());
+                    statements.push(statement);
+                }
                 Err(error) => {
                     let message = format!("the base's `ONBUILD {text}` cannot be read: {error}");
                     self.error(codes::BAD_TRIGGER, message, origin, "");

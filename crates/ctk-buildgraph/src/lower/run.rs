@@ -1,22 +1,8 @@
 //! `RUN`.
 
 use super::Walk;
-use crate::stage::{Stage, clean, json};
+use crate::stage::{Stage, clean};
 use crate::{Access, Command, Exec, ExecMount, MountKind, Run, RunMount, RunMountKind, Selection, Statement, VertexId};
-
-/// Build arguments that every `RUN` sees when they are given, and that no key and no history holds.
-pub(crate) const PROXY_ARGS: [&str; 10] = [
-    "HTTP_PROXY",
-    "http_proxy",
-    "HTTPS_PROXY",
-    "https_proxy",
-    "FTP_PROXY",
-    "ftp_proxy",
-    "NO_PROXY",
-    "no_proxy",
-    "ALL_PROXY",
-    "all_proxy",
-];
 
 impl Walk<'_> {
     pub(super) fn run(&mut self, stage: &mut Stage, run: &Run, statement: &Statement, index: usize) {
@@ -26,19 +12,12 @@ impl Walk<'_> {
             mounts.extend(self.mount(stage, mount, statement, index, &mut inputs));
         }
         let (argv, shown) = self.command(stage, run, &mut mounts);
-        let mut env = stage.config.env.clone();
-        env.extend(stage.run_args().map(|(name, value)| format!("{name}={value}")));
-        if !env.iter().any(|e| e.starts_with("PATH=")) {
-            env.push(crate::stage::DEFAULT_PATH.into());
-        }
-        let undeclared = |name: &&str| stage.lookup(name).is_none();
-        let given = |name: &str| self.request.args.get(name).map(|value| format!("{name}={value}"));
         let exec = Exec {
             platform: stage.platform.clone(),
             argv,
             stdin: None,
-            env,
-            unkeyed_env: PROXY_ARGS.iter().copied().filter(undeclared).filter_map(given).collect(),
+            env: stage.process_env(),
+            unkeyed_env: self.proxies(),
             cwd: stage.cwd().to_owned(),
             user: stage.config.user.clone(),
             mounts,
@@ -52,7 +31,7 @@ impl Walk<'_> {
     /// interpreter that its first line names.
     fn command(&mut self, stage: &Stage, run: &Run, mounts: &mut Vec<ExecMount>) -> (Vec<String>, String) {
         let line = match (&run.command, run.heredocs.as_slice()) {
-            (Command::Exec(words), _) => return (words.clone(), json(words)),
+            (Command::Exec(words), _) => return (words.clone(), words.join(" ")),
             (Command::Shell(line), []) => line.clone(),
             (Command::Shell(line), [only]) if line.trim() == only.word => {
                 if only.document.content.starts_with("#!") {
@@ -60,7 +39,8 @@ impl Walk<'_> {
                     let kind = MountKind::Inline { content: only.document.content.clone(), mode: 0o755 };
                     mounts.push(ExecMount { target: Some(path.clone()), access: Access::ReadOnly, kind });
                     let words = stage.words(&Command::Shell(path));
-                    return (words, format!("<<{}", only.document.name));
+                    let shown = words.join(" ");
+                    return (words, shown);
                 }
                 only.document.content.clone()
             }
@@ -71,7 +51,6 @@ impl Walk<'_> {
                     text.push_str(&document.raw);
                     text.push_str(&document.document.name);
                 }
-                text.push('\n');
                 text
             }
         };
