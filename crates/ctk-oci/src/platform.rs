@@ -54,10 +54,21 @@ impl Platform {
         Platform::new("linux", architecture)
     }
 
-    /// How well `offered` serves when `self` is wanted: 0 is exact, more is worse, `None` not at all.
+    /// How well `offered` serves when `self` is wanted: 0 is exact, more is worse, `None` not at all. A lower variant
+    /// serves a higher one, 386 serves amd64, and arm serves arm64.
     pub fn rank(&self, offered: &Platform) -> Option<u32> {
-        if self.os != offered.os || self.architecture != offered.architecture {
+        const OTHER_ARCHITECTURE: u32 = 1000;
+        if self.os != offered.os {
             return None;
+        }
+        match (self.architecture.as_str(), offered.architecture.as_str()) {
+            ("amd64", "386") => return Some(OTHER_ARCHITECTURE),
+            ("arm64", "arm") => {
+                let has = variant_number(offered)?;
+                return 8u32.checked_sub(has).map(|less| OTHER_ARCHITECTURE + less);
+            }
+            (wanted, has) if wanted != has => return None,
+            _ => {}
         }
         match (variant_number(self), variant_number(offered)) {
             (wanted, has) if wanted == has => Some(0),
@@ -100,28 +111,74 @@ impl fmt::Display for Platform {
     }
 }
 
+/// What stands alone for a system: it is meant with this machine's architecture.
+const SYSTEMS: [&str; 17] = [
+    "aix",
+    "android",
+    "darwin",
+    "dragonfly",
+    "freebsd",
+    "hurd",
+    "illumos",
+    "ios",
+    "js",
+    "linux",
+    "nacl",
+    "netbsd",
+    "openbsd",
+    "plan9",
+    "solaris",
+    "windows",
+    "zos",
+];
+
+/// What stands alone for an architecture: it is meant with Linux.
+const ARCHITECTURES: [&str; 13] = [
+    "386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "mipsle", "ppc64", "ppc64le", "riscv64",
+    "s390x",
+];
+
+/// Go's names for others', and no variant where it says nothing.
+fn normal(architecture: &str, variant: &str) -> (String, Option<String>) {
+    let numbered = |variant: &str| match variant.parse::<u8>() {
+        Ok(number) => Some(format!("v{number}")),
+        Err(_) => Some(variant.to_owned()).filter(|v| !v.is_empty()),
+    };
+    let (architecture, variant) = match architecture {
+        "i386" | "i686" => ("386", None),
+        "x86_64" | "x86-64" | "amd64" => ("amd64", numbered(variant).filter(|v| v != "v1")),
+        "aarch64" | "arm64" => ("arm64", numbered(variant).filter(|v| v != "v8" && v != "v8.0")),
+        "armhf" => ("arm", Some("v7".into())),
+        "armel" => ("arm", Some("v6".into())),
+        "arm" => ("arm", numbered(variant).or(Some("v7".into()))),
+        other => (other, numbered(variant)),
+    };
+    (architecture.to_owned(), variant)
+}
+
 impl FromStr for Platform {
     type Err = PlatformError;
 
     fn from_str(text: &str) -> Result<Platform, PlatformError> {
-        let parts: Vec<&str> = text.split('/').collect();
+        let lower = text.to_lowercase();
+        let parts: Vec<&str> = lower.split('/').collect();
         let plain =
             |part: &&str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
-        if !(2..=3).contains(&parts.len()) || !parts.iter().all(plain) {
+        if !parts.iter().all(plain) {
             return Err(PlatformError(text.into()));
         }
-        let architecture = match parts[1] {
-            "x86_64" | "x86-64" => "amd64",
-            "aarch64" => "arm64",
-            "i386" | "i686" => "386",
-            other => other,
+        let (os, (architecture, variant)) = match parts[..] {
+            [os] if SYSTEMS.contains(&os) => (os, (Platform::host().architecture, None)),
+            [architecture] => match normal(architecture, "") {
+                normal if ARCHITECTURES.contains(&normal.0.as_str()) => ("linux", normal),
+                _ => return Err(PlatformError(text.into())),
+            },
+            [os, architecture] => (os, normal(architecture, "")),
+            [os, architecture, variant] => (os, normal(architecture, variant)),
+            _ => return Err(PlatformError(text.into())),
         };
-        let mut platform = Platform::new(&parts[0].to_lowercase(), &architecture.to_lowercase());
-        platform.variant = parts.get(2).map(|v| v.to_lowercase());
-        if platform.architecture == "arm64" && platform.variant.as_deref() == Some("v8") {
-            platform.variant = None;
-        }
-        Ok(platform)
+        let os = if os == "macos" { "darwin" } else { os };
+        Ok(Platform { variant, ..Platform::new(os, &architecture) })
     }
 }
 
@@ -131,18 +188,46 @@ mod tests {
 
     #[test]
     fn aliases_are_normalised() {
-        assert_eq!("linux/aarch64/v8".parse::<Platform>().unwrap().to_string(), "linux/arm64");
-        assert_eq!("Linux/x86_64".parse::<Platform>().unwrap().to_string(), "linux/amd64");
-        assert!("linux".parse::<Platform>().is_err());
-        assert!("linux//v7".parse::<Platform>().is_err());
+        for (text, expected) in [
+            ("linux/aarch64/v8", "linux/arm64"),
+            ("linux/arm64/8", "linux/arm64"),
+            ("linux/arm64/v9", "linux/arm64/v9"),
+            ("Linux/x86_64", "linux/amd64"),
+            ("linux/amd64/v1", "linux/amd64"),
+            ("linux/amd64/v2", "linux/amd64/v2"),
+            ("linux/i386", "linux/386"),
+            ("linux/arm", "linux/arm/v7"),
+            ("linux/arm/6", "linux/arm/v6"),
+            ("linux/armhf", "linux/arm/v7"),
+            ("linux/armel", "linux/arm/v6"),
+            ("arm64", "linux/arm64"),
+            ("macos/arm64", "darwin/arm64"),
+        ] {
+            assert_eq!(text.parse::<Platform>().unwrap().to_string(), expected, "{text}");
+        }
+        assert_eq!("linux".parse::<Platform>(), Ok(Platform::host()));
+        for text in ["x86", "linux//v7", "", "linux/arm/v7/x", "linux/a b"] {
+            assert!(text.parse::<Platform>().is_err(), "{text}");
+        }
     }
 
     #[test]
     fn lower_variants_serve_higher_ones() {
-        let v7: Platform = "linux/arm/v7".parse().unwrap();
-        let v6: Platform = "linux/arm/v6".parse().unwrap();
-        assert_eq!(v7.rank(&v6), Some(1));
-        assert_eq!(v6.rank(&v7), None);
-        assert_eq!(v7.rank(&v7), Some(0));
+        for (wanted, offers, expected) in [
+            ("linux/arm/v7", &["linux/arm/v5", "linux/arm/v6", "linux/arm/v8"][..], Some("linux/arm/v6")),
+            ("linux/arm/v6", &["linux/arm/v7"], None),
+            ("linux/arm64", &["linux/arm/v7", "linux/arm64", "linux/arm64/v9"], Some("linux/arm64")),
+            ("linux/arm64", &["linux/arm/v6", "linux/arm/v7", "linux/amd64"], Some("linux/arm/v7")),
+            ("linux/amd64", &["linux/amd64/v2", "linux/386"], Some("linux/386")),
+            ("linux/amd64/v3", &["linux/amd64", "linux/amd64/v2", "linux/amd64/v4"], Some("linux/amd64/v2")),
+            ("linux/386", &["linux/amd64"], None),
+            ("linux/amd64", &["windows/amd64"], None),
+            ("linux/s390x", &["linux/s390x"], Some("linux/s390x")),
+        ] {
+            let wanted: Platform = wanted.parse().unwrap();
+            let offers: Vec<Platform> = offers.iter().map(|o| o.parse().unwrap()).collect();
+            let best = offers.iter().filter_map(|o| Some((wanted.rank(o)?, o))).min_by_key(|(rank, _)| *rank);
+            assert_eq!(best.map(|(_, o)| o.to_string()).as_deref(), expected, "{wanted}");
+        }
     }
 }
