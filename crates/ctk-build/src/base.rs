@@ -121,7 +121,9 @@ fn select(store: &Store, top: &Descriptor, platform: &Platform) -> Result<Result
     Ok(match offers.min_by_key(|(rank, _)| *rank) {
         Some((_, found)) => Ok(found.clone()),
         None => {
+            // Attestations say `unknown`.
             let offered = index.value().manifests.iter().filter_map(|m| m.platform.as_ref());
+            let offered = offered.filter(|platform| platform.os != "unknown");
             Err(offered.map(|p| p.to_string()).collect::<Vec<_>>().join(", "))
         }
     })
@@ -132,11 +134,5 @@ pub(crate) fn load(store: &Store, name: &BaseName, platform: &Platform, top: &De
     let descriptor = select(store, top, platform)?.map_err(none)?;
     let manifest = store.document::<Manifest>("image manifest", &descriptor)?.into_value();
     let config = store.document::<ImageConfig>("image config", &manifest.config)?.into_value();
-    let own = Platform::new(&config.os, &config.architecture);
-    if !config.architecture.is_empty()
-        && platform.rank(&Platform { variant: config.variant.clone(), ..own.clone() }).is_none()
-    {
-        return Err(none(own.to_string()));
-    }
     Ok(Base { name: name.clone(), platform: platform.clone(), descriptor, manifest, config })
 }

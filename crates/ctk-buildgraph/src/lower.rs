@@ -146,6 +146,7 @@ pub fn lower(recipe: &Recipe, request: &LowerRequest<'_>) -> Result<Lowering, Di
     let mut walk = Walk::new(recipe, request);
     let target = walk.target();
     let stage = target.map(|index| walk.stage(index, None));
+    walk.check_unneeded();
     walk.unused_args();
     let needs = walk.needs;
     let stage = walk.diagnostics.into_result(stage)?.flatten();
@@ -156,7 +157,7 @@ pub fn lower(recipe: &Recipe, request: &LowerRequest<'_>) -> Result<Lowering, Di
     let image = Image {
         vertex: stage.vertex,
         base: stage.base,
-        platform: stage.platform,
+        platform: image_platform(request, stage.base_platform),
         config: stage.config,
         author: stage.author,
         history: stage.history,
@@ -164,11 +165,26 @@ pub fn lower(recipe: &Recipe, request: &LowerRequest<'_>) -> Result<Lowering, Di
     Ok(Lowering::Ready(Box::new(Lowered { graph: walk.graph, image, warnings: recipe.checks.apply(walk.warnings) })))
 }
 
+/// What the image says it is for: what is built for, whatever its stage ran on. Where that is the builder's own platform,
+/// as when nobody asked for another, the base knows better.
+fn image_platform(request: &LowerRequest<'_>, base: Option<Platform>) -> Platform {
+    let wanted = request.platform.clone();
+    let platform = match base {
+        Some(base) if base.os == wanted.os && base.architecture == wanted.architecture => {
+            Platform { variant: wanted.variant.or(base.variant), ..wanted }
+        }
+        Some(base) if wanted == request.build_platform => base,
+        _ => wanted,
+    };
+    platform.to_string().parse().unwrap_or(platform)
+}
+
 /// What the target reads of local contexts, and the images and package lists it needs, as far as that can be told
 /// without knowing any base image. Where a path depends on a base's environment, all of its context is named.
 pub fn reads(recipe: &Recipe, request: &LowerRequest<'_>) -> Result<(Vec<Read>, Vec<Need>), Diagnostics> {
     let mut walk = Walk::new(recipe, request);
     let stage = walk.target().and_then(|index| walk.stage(index, None));
+    walk.check_unneeded();
     let stage = walk.diagnostics.into_result(stage)?;
     Ok((stage.map(|s| walk.graph.reads(s.vertex)).unwrap_or_default(), walk.needs))
 }

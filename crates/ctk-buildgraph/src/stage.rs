@@ -20,7 +20,10 @@ pub(crate) struct Stage {
     pub(crate) config: ContainerConfig,
     pub(crate) history: Vec<ImageHistory>,
     pub(crate) author: Option<String>,
+    /// What its processes run on.
     pub(crate) platform: Platform,
+    /// What the base says it is for.
+    pub(crate) base_platform: Option<Platform>,
     /// What a process of the stage sees: the base's environment, and ENV and ARG as they came.
     pub(crate) env: Vec<(String, String)>,
     /// Declared build arguments, each once, in order of declaration.
@@ -42,6 +45,7 @@ impl Stage {
             history: Vec::new(),
             author: None,
             platform,
+            base_platform: None,
             env: Vec::new(),
             args: Vec::new(),
             known: true,

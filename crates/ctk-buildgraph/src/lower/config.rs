@@ -45,8 +45,8 @@ impl Walk<'_> {
             }
             Instruction::Shell(shell) => stage.shell(shell),
             Instruction::Stopsignal(signal) => {
-                let signal = self.text(stage, signal, origin);
-                if !is_signal(&signal) && (stage.known || !signal.is_empty()) {
+                let (signal, unset) = self.expand(signal, &|n| stage.lookup(n), stage.known, origin);
+                if !is_signal(&signal) && (stage.known || !unset) {
                     let message = format!("`{signal}` is no signal; expected a name such as `SIGTERM` or a number");
                     self.error(codes::BAD_SIGNAL, message, origin, "");
                 }
@@ -67,17 +67,21 @@ impl Walk<'_> {
         // In history they stand in this order.
         ports.sort();
         for text in ports {
+            let lookup = |name: &str| stage.lookup(name);
+            let mut variables = Variables::new(&lookup);
             let words = match self.escape() {
                 None => Ok(vec![text.clone()]),
-                Some(escape) => Variables::new(&|n| stage.lookup(n)).words(text, escape),
+                Some(escape) => variables.words(text, escape),
             };
+            let unsure = variables.unset && !stage.known;
             match words {
-                Err(error) if is_required(&error) && !stage.known => {}
+                Err(error) if is_required(&error) && unsure => {}
                 Err(error) => self.error(codes::BAD_WORD, format!("cannot expand `{text}`: {error}"), origin, ""),
                 Ok(words) => {
                     for word in words {
                         match port_range(&word) {
                             Some(range) => out.extend(range),
+                            None if unsure => {}
                             None => {
                                 let message = format!(
                                     "`{word}` is no port; expected `port[-port][/tcp|udp|sctp]`, at most 65535"

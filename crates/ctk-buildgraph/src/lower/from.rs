@@ -1,13 +1,15 @@
 //! Where a stage, a copy or a mount begins: stages, images, contexts.
 
+use std::collections::BTreeMap;
+
 use ctk_oci::{ImageConfig, Platform, Reference};
-use ctk_syntax::{Span, nearest};
+use ctk_syntax::{Diagnostic, Span, nearest};
 
 use super::arguments::find;
 use super::{ContextKind, ImageHistory, Need, Slot, Walk};
 use crate::stage::Stage;
 use crate::{
-    BaseName, BaseRequest, Copy, From, Instruction, Op, Recipe, Selection, Statement, Vertex, VertexId, codes,
+    BaseName, BaseRequest, Copy, From, Instruction, Op, Recipe, Selection, Statement, Vertex, VertexId, codes, lint,
 };
 
 /// Where files come from, resolved.
@@ -61,7 +63,8 @@ impl<'a> Walk<'a> {
         self.recipe.stages[index].name.clone().unwrap_or_else(|| format!("stage-{index}"))
     }
 
-    pub(super) fn walk_stage(&mut self, index: usize) -> Option<Stage> {
+    /// What a stage says of its beginning: for which platform, and from where.
+    pub(super) fn beginning(&mut self, index: usize) -> (Option<Platform>, Option<Origin>) {
         let recipe: &'a Recipe = self.recipe;
         let written = &recipe.stages[index];
         let globals = std::mem::take(&mut self.globals);
@@ -72,7 +75,10 @@ impl<'a> Walk<'a> {
                 let (text, _) = self.expand(text, &lookup, true, written.origin);
                 let parsed = text.parse::<Platform>();
                 if parsed.is_err() {
-                    let message = format!("`{text}` is no platform; expected `os/architecture[/variant]`");
+                    let message = match text.is_empty() {
+                        true => "`--platform` is empty after expansion".to_owned(),
+                        false => format!("`{text}` is no platform; expected `os/architecture[/variant]`"),
+                    };
                     self.error(codes::BAD_PLATFORM, message, written.origin, "");
                 }
                 parsed.ok()
@@ -85,6 +91,10 @@ impl<'a> Walk<'a> {
                     let why = if unset { "; a variable in it is not set before the first FROM" } else { "" };
                     self.error(codes::EMPTY_FROM, format!("base name `{text}` is empty{why}"), written.origin, "");
                     None
+                } else if let Some(stage) = self.misspelt_stage(&name, index) {
+                    let message = format!("`{name}` is no stage, because FROM knows stages in small letters only");
+                    self.error(codes::BAD_REFERENCE, message, written.origin, &format!("did you mean `{stage}`?"));
+                    None
                 } else {
                     self.resolve(&name, index, written.origin)
                 }
@@ -92,6 +102,13 @@ impl<'a> Walk<'a> {
             other => self.resolve_from(other, index, written.origin),
         };
         self.globals = globals;
+        (platform, from)
+    }
+
+    pub(super) fn walk_stage(&mut self, index: usize) -> Option<Stage> {
+        let recipe: &'a Recipe = self.recipe;
+        let written = &recipe.stages[index];
+        let (platform, from) = self.beginning(index);
         let (platform, from) = (platform?, from?);
         let mut stage = self.begin(self.label(index), from, platform, written.origin)?;
         let triggers = self.triggers(&mut stage, written.origin);
@@ -121,10 +138,24 @@ impl<'a> Walk<'a> {
         match name.parse::<Reference>() {
             Ok(reference) => Some(Origin::Base(BaseName::Reference(reference.or_latest()))),
             Err(error) => {
-                self.error(codes::BAD_REFERENCE, format!("`{name}` is no image: {error}"), origin, "");
+                let near = nearest(name, self.stage_names(before));
+                let near = near.map(|n| format!("; did you mean stage `{n}`?")).unwrap_or_default();
+                self.error(codes::BAD_REFERENCE, format!("`{name}` is no image: {error}{near}"), origin, "");
                 None
             }
         }
+    }
+
+    /// The stage before `before` that is called `name` but for its capital letters.
+    fn misspelt_stage(&self, name: &str, before: usize) -> Option<&'a str> {
+        let dockerfile = self.escape().is_some() && name.bytes().any(|b| b.is_ascii_uppercase());
+        self.stage_names(before).find(|stage| dockerfile && stage.eq_ignore_ascii_case(name))
+    }
+
+    /// Names of the stages before `before`.
+    fn stage_names(&self, before: usize) -> impl Iterator<Item = &'a str> {
+        let recipe: &'a Recipe = self.recipe;
+        recipe.stages[..before].iter().filter_map(|stage| stage.name.as_deref())
     }
 
     pub(super) fn resolve_from(&mut self, from: &From, before: usize, origin: Option<Span>) -> Option<Origin> {
@@ -154,13 +185,7 @@ impl<'a> Walk<'a> {
         origin: Option<Span>,
     ) -> Option<(VertexId, Option<String>)> {
         let resolved = match from {
-            From::Text(name) => match name.parse::<usize>().ok() {
-                Some(number) if number < self.recipe.stages.len() => Origin::Stage(number),
-                _ => {
-                    let all = self.recipe.stages.len();
-                    self.resolve(name, all, origin)?
-                }
-            },
+            From::Text(name) => self.reference(name, index, origin)?,
             other => self.resolve_from(other, index, origin)?,
         };
         Some(match resolved {
@@ -173,6 +198,91 @@ impl<'a> Walk<'a> {
                 (self.source(op, shown, None), Some(context))
             }
         })
+    }
+
+    /// What `--from` names: a stage by number or name, a context, an image. A Dockerfile's stage must come before.
+    fn reference(&mut self, name: &str, index: usize, origin: Option<Span>) -> Option<Origin> {
+        let all = self.recipe.stages.len();
+        if name.contains('$') && self.escape().is_some() {
+            let message = format!("`--from={name}`: variables are not expanded there");
+            self.error(codes::BAD_REFERENCE, message, origin, "name a stage that begins `FROM $…`");
+            return None;
+        }
+        let resolved = match name.parse::<usize>() {
+            Ok(number) if number < all => Origin::Stage(number),
+            Ok(number) if self.escape().is_some() => {
+                let message = format!("there is no stage {number}; there are {all}, numbered from 0");
+                self.error(codes::UNKNOWN_STAGE, message, origin, "");
+                return None;
+            }
+            _ => self.resolve(name, all, origin)?,
+        };
+        match resolved {
+            Origin::Stage(stage) if stage > index && self.escape().is_some() => {
+                let message = format!("stage `{name}` comes after stage `{}`, which uses it", self.label(index));
+                self.error(codes::UNKNOWN_STAGE, message, origin, "a stage may use those before it");
+                None
+            }
+            resolved => Some(resolved),
+        }
+    }
+
+    /// Mistakes of stages that the target does not need: whoever builds everything meets them.
+    pub(super) fn check_unneeded(&mut self) {
+        if self.escape().is_none() {
+            return;
+        }
+        let recipe: &'a Recipe = self.recipe;
+        let unneeded: Vec<usize> =
+            (0..recipe.stages.len()).filter(|index| matches!(self.slots[*index], Slot::New)).collect();
+        let mut needs: BTreeMap<usize, Vec<(usize, Option<Span>)>> = BTreeMap::new();
+        for index in unneeded {
+            let (_, from) = self.beginning(index);
+            let base = match from {
+                Some(Origin::Stage(stage)) => Some((stage, recipe.stages[index].origin)),
+                _ => None,
+            };
+            let mut used: Vec<(usize, Option<Span>)> = base.into_iter().collect();
+            for statement in &recipe.stages[index].statements {
+                let Instruction::Copy(Copy { from: From::Text(name), .. }) = &statement.instruction else { continue };
+                used.extend(self.stage_of(name, statement.origin).map(|stage| (stage, statement.origin)));
+            }
+            needs.insert(index, used);
+        }
+        while let Some((index, _)) = needs.first_key_value() {
+            let mut path = vec![*index];
+            // Depth first; a stage that leads to no circle is taken out.
+            while let Some(last) = path.last().copied() {
+                let next = needs.get_mut(&last).and_then(Vec::pop);
+                match next {
+                    None => {
+                        needs.remove(&last);
+                        path.pop();
+                    }
+                    Some((stage, origin)) if path.contains(&stage) => {
+                        let label = self.label(stage);
+                        let message = format!("stage `{label}` needs itself");
+                        self.error(codes::STAGE_CYCLE, message, origin, "this closes the circle");
+                    }
+                    Some((stage, _)) if needs.contains_key(&stage) => path.push(stage),
+                    Some(_) => {}
+                }
+            }
+        }
+    }
+
+    /// The stage that a `--from` names, if it is one; a number without a stage is a mistake.
+    fn stage_of(&mut self, name: &str, origin: Option<Span>) -> Option<usize> {
+        if name.contains('$') {
+            return self.reference(name, 0, origin).and(None);
+        }
+        match name.parse::<usize>() {
+            Ok(number) if number < self.recipe.stages.len() => Some(number),
+            Ok(_) => self.reference(name, 0, origin).and(None),
+            Err(_) => {
+                self.recipe.stages.iter().rposition(|s| s.name.as_deref().is_some_and(|n| n.eq_ignore_ascii_case(name)))
+            }
+        }
     }
 
     pub(super) fn source(&mut self, op: Op, name: String, origin: Option<Span>) -> VertexId {
@@ -193,6 +303,7 @@ impl<'a> Walk<'a> {
         let request = BaseRequest::new(name.clone(), platform);
         match self.request.bases.get(&request).cloned() {
             Some(image) => {
+                self.warn_of_platform(name, &image.config, platform, origin);
                 let op = Op::Image { name: name.clone(), manifest: image.manifest };
                 (self.source(op, format!("FROM {name}"), origin), Some(image.config))
             }
@@ -202,6 +313,22 @@ impl<'a> Walk<'a> {
                 }
                 (self.scratch(), None)
             }
+        }
+    }
+
+    fn warn_of_platform(&mut self, name: &BaseName, config: &ImageConfig, wanted: &Platform, origin: Option<Span>) {
+        let has = config.platform();
+        if has.architecture.is_empty() || (has.os == wanted.os && has.architecture == wanted.architecture) {
+            return;
+        }
+        let message = format!("base image `{name}` is for {has}, and {wanted} is wanted");
+        let warning = Diagnostic::warning(lint::codes::INVALID_BASE_IMAGE_PLATFORM, message);
+        let warning = match origin {
+            Some(span) => warning.at(span, ""),
+            None => warning,
+        };
+        if !self.warnings.iter().any(|known| *known == warning) {
+            self.warnings.push(warning);
         }
     }
 
@@ -232,6 +359,7 @@ impl<'a> Walk<'a> {
                 stage.known = config.is_some();
                 if let Some(image) = config {
                     stage.base = Some(vertex);
+                    stage.base_platform = Some(image.platform()).filter(|platform| !platform.architecture.is_empty());
                     stage.author = image.author;
                     stage.config = image.config;
                     stage.history = image.history.into_iter().map(ImageHistory::Base).collect();
