@@ -5,7 +5,7 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use ctk_build::{BuildError, BuildRequest, LockView, RunSettings, SecretSource, Secrets, World};
+use ctk_build::{BuildError, BuildRequest, LockView, RunSettings, World};
 use ctk_buildgraph::BaseName;
 use ctk_check::{CheckError, ImageName, Report, ServiceImage, TestRequest};
 use ctk_dag::{Graph, Scheduler};
@@ -17,8 +17,10 @@ use ctk_plan::{
 use ctk_push::{PushError, PushRequest, Reach, Staged};
 use ctk_registry::{RegistryError, Server};
 use ctk_store::{Depth, Fetch, Ref};
+use ctk_syntax::Sources;
 
 use crate::ground::{Ground, host_packages};
+use crate::secrets::DeclaredSecrets;
 use crate::lock::LockBook;
 use crate::observe::{Outlook, Request, test_references};
 use crate::records::Records;
@@ -56,7 +58,7 @@ impl Session {
     /// Makes what the project declares so. Events go to `sink` from several threads. Safe to repeat, also after an
     /// interrupt anywhere: what was finished is not done again, and no tag moves unless everything succeeded.
     pub fn apply(&self, request: &Request, sink: Arc<dyn Sink>, cancel: &Cancel) -> Result<Applied, ApplyError> {
-        let ground = Ground::open(self)?;
+        let ground = Ground::open(&self.options, self.registries.values())?;
         ctk_container::cleanup_stale(&self.options.state).map_err(ApplyError::CleanUp)?;
         // Two applies of one project take turns; everything else in the store is shared.
         let _turn = ground.store.lock(&Records::new(&ground.store, &self.directory).lock_name(), cancel)?;
@@ -144,7 +146,7 @@ impl Session {
         cancel: &Cancel,
     ) -> Result<(), UnitFailure> {
         if let Some(decl) = self.images.get(address) {
-            let host = host_packages(self);
+            let host = host_packages(&self.options);
             let world = self.world(ground, book, &host, reporter, cancel);
             ctk_build::resolve(decl, &world, &BTreeMap::new()).map_err(|error| self.build_failure(address, &error))?;
         }
@@ -349,27 +351,34 @@ impl Session {
     }
 
     pub(crate) fn build_failure(&self, address: &Address, error: &BuildError) -> UnitFailure {
-        let code = codes::BUILD_FAILED;
-        match innermost(error) {
-            BuildError::Invalid { diagnostics, sources } => {
-                let sources = sources.as_deref().unwrap_or(&self.sources);
-                let text = diagnostics.render(sources, false);
-                UnitFailure {
-                    address: address.clone(),
-                    code,
-                    text: format!("{text}error[{code}]: failed to build `{address}`\n"),
-                }
-            }
-            BuildError::Locked { .. } => failure(address, codes::LOCKED, "failed to build", error, None),
-            BuildError::Command { last_lines, .. } if !last_lines.is_empty() => {
-                let lines: String = last_lines.iter().map(|line| format!("  │ {line}\n")).collect();
-                let mut failure = failure(address, code, "failed to build", error, None);
-                failure.text += &format!("  its last lines:\n{lines}");
-                failure
-            }
-            _ => failure(address, code, "failed to build", error, None),
-        }
+        build_failure(address, error, &self.sources)
     }
+}
+
+/// What standard error gets: the mistakes with their places, or the causes, the instruction and its last lines.
+pub(crate) fn build_failure(address: &Address, error: &BuildError, sources: &Sources) -> UnitFailure {
+    let code = codes::BUILD_FAILED;
+    let mut failed = match innermost(error) {
+        BuildError::Invalid { diagnostics, sources: own } => {
+            let text = diagnostics.render(own.as_deref().unwrap_or(sources), false);
+            let text = format!("{text}error[{code}]: failed to build `{address}`\n");
+            return UnitFailure { address: address.clone(), code, text };
+        }
+        BuildError::Locked { .. } => failure(address, codes::LOCKED, "failed to build", error, None),
+        _ => failure(address, code, "failed to build", error, None),
+    };
+    if let BuildError::Command { last_lines, .. } = innermost(error)
+        && !last_lines.is_empty()
+    {
+        let lines: String = last_lines.iter().map(|line| format!("  │ {line}\n")).collect();
+        failed.text += &format!("  its last lines:\n{lines}");
+    }
+    if let Some(place) = error.place()
+        && let Some((head, causes)) = failed.text.split_once('\n')
+    {
+        failed.text = format!("{head}\n{}{causes}", place.excerpt);
+    }
+    failed
 }
 
 /// The error that the steps around it wrap.
@@ -386,7 +395,7 @@ fn locked(address: &Address, reason: &str) -> UnitFailure {
 }
 
 /// `error[code]: failed to build \`image:x\``, the error, its causes.
-fn failure(
+pub(crate) fn failure(
     address: &Address,
     code: &'static str,
     attempt: &str,
@@ -476,7 +485,7 @@ impl Work<'_> {
     ) -> Result<Descriptor, BuildError> {
         let session = self.session;
         let decl = &session.images[address];
-        let host = host_packages(session);
+        let host = host_packages(&session.options);
         let world = session.world(self.ground, &session.lock, &host, reporter, self.cancel);
         let results = self.results.lock().expect("no holder panics").clone();
         let mut images: BTreeMap<BaseName, Descriptor> =
@@ -494,7 +503,7 @@ impl Work<'_> {
             images: &images,
             args: &BTreeMap::new(),
             target: stage.or(decl.target.as_deref()),
-            secrets: &DeclaredSecrets(session),
+            secrets: &DeclaredSecrets::new(&session.options, &session.directory),
             jobs: session.options.jobs,
             no_cache: self.request.no_cache && self.request.force.contains(address),
             no_cache_stages: &[],
@@ -608,21 +617,6 @@ impl Work<'_> {
                 Box::new(failure(address, codes::PUSH_FAILED, "failed to push", error, error.hint().as_deref())),
                 None,
             ),
-        }
-    }
-}
-
-/// Secrets as images declare them: an environment variable or a file.
-struct DeclaredSecrets<'a>(&'a Session);
-
-impl Secrets for DeclaredSecrets<'_> {
-    fn secret(&self, id: &str, declared: Option<&SecretSource>) -> Option<Vec<u8>> {
-        let environment = |name: &str| self.0.options.environment.get(name).map(|value| value.clone().into_bytes());
-        match declared {
-            Some(SecretSource::Env(name)) => environment(name),
-            Some(SecretSource::File(path)) => std::fs::read(self.0.directory.join(path)).ok(),
-            // As docker does for `--secret id=NAME`.
-            None => environment(id),
         }
     }
 }

@@ -13,7 +13,7 @@ use ctk_snapshot::Snapshots;
 use ctk_store::Store;
 
 use crate::registries::RegistryDecl;
-use crate::{ApplyError, Session};
+use crate::{ApplyError, Options};
 
 /// Opened parts of the world.
 pub struct Ground {
@@ -28,17 +28,20 @@ pub struct Ground {
 
 impl Ground {
     /// Opens what needs no network. The client connects when it is first used.
-    pub fn open(session: &Session) -> Result<Ground, ApplyError> {
-        let store = Store::open(&session.options.store)?;
+    pub fn open<'a>(
+        options: &Options,
+        registries: impl IntoIterator<Item = &'a RegistryDecl>,
+    ) -> Result<Ground, ApplyError> {
+        let store = Store::open(&options.store)?;
         let snapshots = Snapshots::open(&store);
-        let client = Client::new(session.options.client.clone());
+        let client = Client::new(options.client.clone());
         Ok(Ground {
             index: StatIndex::open(&store.root().join("stat-index")),
             snapshots,
             fetch: RegistryFetch::new(client.clone()),
             client,
             platform: Platform::host(),
-            local: session.registries.values().map(Inside::new).collect(),
+            local: registries.into_iter().map(Inside::new).collect(),
             store,
         })
     }
@@ -50,8 +53,8 @@ impl Ground {
 }
 
 /// Reads the host's package sources, when asked for.
-pub fn host_packages(session: &Session) -> impl Fn() -> Result<HostSources, PackagesError> + Sync {
-    || HostSources::read(&session.options.etc_apt, &session.options.keyrings)
+pub fn host_packages(options: &Options) -> impl Fn() -> Result<HostSources, PackagesError> + Sync {
+    || HostSources::read(&options.etc_apt, &options.keyrings)
 }
 
 /// A registry of this project whose storage is read without a server.

@@ -17,6 +17,7 @@
 //!
 //! Everything is read first and decided as values; only [`Session::apply`] and [`Session::update`] change anything.
 
+pub mod adhoc;
 mod apply;
 pub mod codes;
 mod error;
@@ -28,6 +29,7 @@ mod observe;
 mod options;
 mod records;
 mod registries;
+mod secrets;
 mod session;
 mod update;
 

@@ -33,7 +33,7 @@ impl Session {
 
     /// The plan, and the units with every input behind it.
     pub fn explain(&self, request: &Request) -> Result<(Plan, Vec<Unit>), ApplyError> {
-        let ground = Ground::open(self)?;
+        let ground = Ground::open(&self.options, self.registries.values())?;
         let outlook = self.look(&ground, request, &Cancel::new())?;
         ground.index.save();
         Ok((outlook.plan, outlook.units))
@@ -133,7 +133,7 @@ impl Session {
         let mut unresolved = Vec::new();
         if let Some(decl) = self.images.get(address) {
             let silent = Reporter::new(address.clone(), std::sync::Arc::new(Silent));
-            let host_packages = crate::ground::host_packages(self);
+            let host_packages = crate::ground::host_packages(&self.options);
             let world = self.world(ground, &self.lock, &host_packages, &silent, cancel);
             let observation = ctk_build::observe(decl, &world, &BTreeMap::new())
                 .map_err(|error| self.build_failure(address, &error))?;

@@ -37,7 +37,7 @@ impl Session {
         sink: Arc<dyn Sink>,
         cancel: &Cancel,
     ) -> Result<Vec<LockChange>, ApplyError> {
-        let ground = Ground::open(self)?;
+        let ground = Ground::open(&self.options, self.registries.values())?;
         let chosen: Vec<&Address> = self.order.iter().filter(|a| only.is_empty() || only.contains(a)).collect();
         let images: BTreeSet<String> = chosen.iter().map(|address| address.to_string()).collect();
         let mut references: BTreeSet<String> = BTreeSet::new();

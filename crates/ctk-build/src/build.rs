@@ -1,6 +1,6 @@
 //! A build from its request to its manifest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ctk_buildgraph::{Lowered, Lowering, Need, lower};
@@ -20,7 +20,7 @@ pub fn build(request: &BuildRequest<'_>) -> Result<Built, BuildError> {
     let world = &request.world;
     let loaded = Loaded::new(request.decl, world.project_directory)?;
     let contexts = Contexts::new(request.decl, world.project_directory, world.index, world.now_seconds);
-    let mut manifests = Vec::new();
+    let (mut manifests, mut base_layers) = (Vec::new(), BTreeSet::new());
     let (mut executed, mut cached) = (0, 0);
     for platform in request.platforms {
         if world.cancel.is_cancelled() {
@@ -34,7 +34,7 @@ pub fn build(request: &BuildRequest<'_>) -> Result<Built, BuildError> {
         let solved = solve(&job)?;
         executed += solved.executed;
         cached += solved.cached;
-        let descriptor = finish::manifest(&job, &solved.tree)?;
+        let descriptor = finish::manifest(&job, &solved.tree, &mut base_layers)?;
         manifests.push((platform.clone(), descriptor));
     }
     world.index.save();
@@ -42,7 +42,7 @@ pub fn build(request: &BuildRequest<'_>) -> Result<Built, BuildError> {
         [(_, only)] => only.clone(),
         several => index(request, several)?,
     };
-    Ok(Built { descriptor, manifests, executed, cached })
+    Ok(Built { descriptor, manifests, base_layers, executed, cached })
 }
 
 /// A lowered recipe and what it is built on.

@@ -1,5 +1,6 @@
 //! Why a build failed.
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
@@ -32,7 +33,7 @@ pub enum BuildError {
         /// Its last lines.
         last_lines: Vec<String>,
         /// Where it stands.
-        place: Option<String>,
+        place: Option<Place>,
     },
     /// A container that did not start.
     #[error("cannot start `{command}`{}", at(.place))]
@@ -40,7 +41,7 @@ pub enum BuildError {
         /// The progress line's name.
         command: String,
         /// Where it stands.
-        place: Option<String>,
+        place: Option<Place>,
         /// Why.
         #[source]
         source: Box<ctk_container::Error>,
@@ -51,7 +52,7 @@ pub enum BuildError {
         /// The progress line's name.
         step: String,
         /// Where it stands.
-        place: Option<String>,
+        place: Option<Place>,
         /// Why.
         #[source]
         source: Box<BuildError>,
@@ -181,7 +182,22 @@ pub enum BuildError {
     Cancelled,
 }
 
-fn at(place: &Option<String>) -> String {
+/// Where an instruction stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// `file:line:column`.
+    pub text: String,
+    /// The lines there, for people.
+    pub excerpt: String,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+fn at(place: &Option<Place>) -> String {
     place.as_ref().map(|place| format!(" at {place}")).unwrap_or_default()
 }
 
@@ -193,6 +209,15 @@ impl BuildError {
     pub(crate) fn read(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> BuildError {
         let path = path.into();
         move |source| BuildError::Read { action, path, source }
+    }
+
+    /// Where the instruction stands that failed, if it was one.
+    pub fn place(&self) -> Option<&Place> {
+        match self {
+            BuildError::Step { source, place, .. } => source.place().or(place.as_ref()),
+            BuildError::Command { place, .. } | BuildError::Start { place, .. } => place.as_ref(),
+            _ => None,
+        }
     }
 
     /// Whether it is the user's word that ended it.

@@ -1,10 +1,10 @@
 //! From a tree of layers to config and manifest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ctk_buildgraph::ImageHistory;
 use ctk_layer::Compression;
-use ctk_oci::{Descriptor, DiffId, Document, History, ImageConfig, Manifest, RootFs, media_type};
+use ctk_oci::{Descriptor, DiffId, Digest, Document, History, ImageConfig, Manifest, RootFs, media_type};
 use ctk_plan::Outcome;
 use ctk_snapshot::LayerKey;
 
@@ -13,10 +13,16 @@ use crate::base::fetch_layers;
 use crate::solve::{Job, Tree};
 
 /// Packs what was built and writes the image. Its layers are all in the store afterwards.
-pub(crate) fn manifest(job: &Job<'_>, tree: &Tree) -> Result<Descriptor, BuildError> {
+///
+/// Layers that come from bases are added to `base_layers`.
+pub(crate) fn manifest(
+    job: &Job<'_>,
+    tree: &Tree,
+    base_layers: &mut BTreeSet<Digest>,
+) -> Result<Descriptor, BuildError> {
     let world = &job.request.world;
     let image = &job.plan.lowered.image;
-    let from_bases = base_layers(job);
+    let from_bases = layers_of_bases(job);
     for base in &job.plan.bases {
         let used = base.config.rootfs.diff_ids.iter().any(|d| tree.0.iter().any(|p| p.layer == LayerKey::diff(d)));
         if used {
@@ -29,6 +35,7 @@ pub(crate) fn manifest(job: &Job<'_>, tree: &Tree) -> Result<Descriptor, BuildEr
     for piece in &tree.0 {
         match from_bases.get(&piece.layer) {
             Some((descriptor, diff_id)) if piece.by.is_none() => {
+                base_layers.insert(descriptor.digest.clone());
                 layers.push(descriptor.clone());
                 diff_ids.push(diff_id.clone());
             }
@@ -83,7 +90,7 @@ fn entry(created: &str, created_by: &str, empty_layer: bool) -> History {
 }
 
 /// The bases' layers as OCI descriptors.
-fn base_layers(job: &Job<'_>) -> BTreeMap<LayerKey, (Descriptor, DiffId)> {
+fn layers_of_bases(job: &Job<'_>) -> BTreeMap<LayerKey, (Descriptor, DiffId)> {
     let mut all = BTreeMap::new();
     for base in &job.plan.bases {
         for (descriptor, diff_id) in base.manifest.layers.iter().zip(&base.config.rootfs.diff_ids) {

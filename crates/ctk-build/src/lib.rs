@@ -32,7 +32,7 @@ pub use build::build;
 pub use codes::CODES;
 pub use decl::{ContextDecl, ImageDecl, RecipeSource, SecretSource};
 pub use decode::decode;
-pub use error::BuildError;
+pub use error::{BuildError, Place};
 pub use index::{ContentDigest, StatIndex};
 pub use observe::{Observed, observe, resolve};
 pub use recipe::check;

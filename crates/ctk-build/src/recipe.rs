@@ -12,6 +12,7 @@ use ctk_syntax::{Diagnostic, Diagnostics, Sources, Span};
 
 use crate::codes;
 use crate::context::{Context, Found, digest_of};
+use crate::error::Place;
 use crate::{BuildError, ContextDecl, ImageDecl, RecipeSource, StatIndex};
 
 /// An image's stages and the texts they stand in.
@@ -75,9 +76,14 @@ impl Loaded {
         self.any.as_ref().or_else(own).expect("a declaration has a recipe for each of its platforms")
     }
 
-    /// `file:line:column`.
-    pub fn place(&self, span: Option<Span>, project: &Sources) -> Option<String> {
-        span.map(|span| self.sources.as_ref().unwrap_or(project).place(span))
+    /// Where that is.
+    pub fn place(&self, span: Option<Span>, project: &Sources) -> Option<Place> {
+        let sources = self.sources.as_ref().unwrap_or(project);
+        span.map(|span| {
+            let shown = Diagnostic::error(codes::NO_DOCKERFILE, "").at(span, "").render(sources, false);
+            let excerpt = shown.split_once('\n').map(|(_, lines)| lines.to_owned()).unwrap_or_default();
+            Place { text: sources.place(span), excerpt }
+        })
     }
 
     /// `source` with the step and the place where it happened.

@@ -1,6 +1,6 @@
 //! What a build is asked for, what it is given of the world, and what it gives back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use ctk_buildgraph::BaseName;
@@ -103,6 +103,8 @@ pub struct Built {
     pub descriptor: Descriptor,
     /// The manifests by platform.
     pub manifests: Vec<(Platform, Descriptor)>,
+    /// Layers that were not built here: those of bases.
+    pub base_layers: BTreeSet<Digest>,
     /// Operations that ran.
     pub executed: usize,
     /// Operations whose earlier result was used.

@@ -1,0 +1,234 @@
+//! A build without a project file, as `docker build` does it: nothing is planned or locked, a moving name means what the
+//! store has under it, or what the registry says.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use ctk_build::{BuildError, BuildRequest, Built, ImageDecl, LockView, RunSettings, World};
+use ctk_oci::{Digest, Platform, Reference};
+use ctk_packages::Locked;
+use ctk_plan::{Address, Cancel, Event, Outcome, Reporter, Sink};
+use ctk_push::export::{Annotation, ExportError, ExportRequest, Exported, Image, Output, export};
+use ctk_store::{Links, Store};
+use ctk_syntax::Sources;
+
+use crate::apply::{build_failure, failure};
+use crate::ground::{Ground, host_packages};
+use crate::secrets::DeclaredSecrets;
+use crate::{ApplyError, Options, UnitFailure, codes};
+
+/// What moving names meant to earlier builds without a project file.
+const BASES: &str = "adhoc-base";
+
+/// A build without a project file.
+pub struct AdHoc {
+    /// As for a session; variables and the lock file have no meaning.
+    pub options: Options,
+    /// The absolute folder that paths are relative to.
+    pub directory: PathBuf,
+    /// What is built.
+    pub decl: ImageDecl,
+    /// What RUN instructions are given.
+    pub run: RunSettings,
+    /// Labels on top of the Dockerfile's.
+    pub labels: BTreeMap<String, String>,
+    /// Whether to use no earlier result.
+    pub no_cache: bool,
+    /// Stages that use none.
+    pub no_cache_stages: Vec<String>,
+    /// Whether moving names are asked for anew.
+    pub pull: bool,
+    /// No file and no date is younger. By default the bases' date.
+    pub epoch_seconds: Option<i64>,
+    /// Names as written.
+    pub names: Vec<String>,
+    /// Where it goes; into the store if there is none.
+    pub outputs: Vec<Output>,
+    /// For every output that is an image.
+    pub annotations: Vec<Annotation>,
+}
+
+/// What came out.
+#[derive(Debug)]
+pub struct AdHocBuilt {
+    /// The image.
+    pub built: Built,
+    /// Where it went.
+    pub exported: Exported,
+}
+
+impl AdHoc {
+    /// Builds it and sends it where it goes. `store_name` gives the full name under which the store keeps what the user
+    /// calls so; `stdout` gets what goes to `-`. Safe to repeat.
+    pub fn build(
+        &self,
+        store_name: &(dyn Fn(&str) -> Result<String, String> + Sync),
+        sink: Arc<dyn Sink>,
+        stdout: &mut dyn Write,
+        cancel: &Cancel,
+    ) -> Result<AdHocBuilt, ApplyError> {
+        let address = self.decl.address.clone();
+        sink.emit(Event::UnitStarted { address: address.clone() });
+        let started = Instant::now();
+        let reporter = Reporter::new(address.clone(), sink.clone());
+        let result = self.work(store_name, &reporter, stdout, cancel);
+        let outcome = match &result {
+            Ok(_) => Outcome::Done,
+            Err(ApplyError::Cancelled) => Outcome::Cancelled,
+            Err(ApplyError::Failed { failures, .. }) => {
+                Outcome::Failed(failures[0].text.lines().next().unwrap_or_default().to_owned())
+            }
+            Err(error) => Outcome::Failed(error.to_string()),
+        };
+        sink.emit(Event::UnitFinished { address, outcome, seconds: started.elapsed().as_secs_f64() });
+        result
+    }
+
+    fn work(
+        &self,
+        store_name: &(dyn Fn(&str) -> Result<String, String> + Sync),
+        reporter: &Reporter,
+        stdout: &mut dyn Write,
+        cancel: &Cancel,
+    ) -> Result<AdHocBuilt, ApplyError> {
+        let ground = Ground::open(&self.options, [])?;
+        ctk_container::cleanup_stale(&self.options.state).map_err(ApplyError::CleanUp)?;
+        let _caches = ground.store.use_caches()?;
+        let book = Names { store: &ground.store, pull: self.pull, found: Mutex::default() };
+        let host = host_packages(&self.options);
+        let sources = Sources::new();
+        let world = World {
+            project_directory: &self.directory,
+            sources: &sources,
+            lock: &book,
+            store: &ground.store,
+            snapshots: &ground.snapshots,
+            index: &ground.index,
+            fetch: &ground.fetch,
+            host_packages: &host,
+            reporter,
+            cancel,
+            now_seconds: self.options.now_seconds,
+            http: &self.options.client.http,
+        };
+        let request = BuildRequest {
+            decl: &self.decl,
+            world,
+            platforms: &self.decl.platforms,
+            images: &BTreeMap::new(),
+            args: &BTreeMap::new(),
+            target: self.decl.target.as_deref(),
+            secrets: &DeclaredSecrets::new(&self.options, &self.directory),
+            jobs: self.options.jobs,
+            no_cache: self.no_cache,
+            no_cache_stages: &self.no_cache_stages,
+            run: &self.run,
+            labels: &self.labels,
+            epoch_seconds: self.epoch_seconds,
+            state_directory: self.options.state.clone(),
+        };
+        let built = ctk_build::build(&request).map_err(|error| self.failed(&error, &sources, cancel))?;
+        let request = ExportRequest {
+            image: Image {
+                descriptor: &built.descriptor,
+                manifests: &built.manifests,
+                base_layers: &built.base_layers,
+            },
+            outputs: &self.outputs,
+            names: &self.names,
+            annotations: &self.annotations,
+            store_name,
+            store: &ground.store,
+            snapshots: &ground.snapshots,
+            client: &ground.client,
+            directory: &self.directory,
+            reporter,
+            cancel,
+        };
+        let exported = export(&request, stdout).map_err(|error| match error {
+            ExportError::Cancelled => ApplyError::Cancelled,
+            _ if cancel.is_cancelled() => ApplyError::Cancelled,
+            error => {
+                let hint = match &error {
+                    ExportError::Registry { source, .. } => source.hint(),
+                    _ => None,
+                };
+                let address = &self.decl.address;
+                one(failure(address, codes::EXPORT_FAILED, "cannot export", &error, hint.as_deref()))
+            }
+        })?;
+        Ok(AdHocBuilt { built, exported })
+    }
+
+    fn failed(&self, error: &BuildError, sources: &Sources, cancel: &Cancel) -> ApplyError {
+        match error.is_cancelled() || cancel.is_cancelled() {
+            true => ApplyError::Cancelled,
+            false => one(build_failure(&self.decl.address, error, sources)),
+        }
+    }
+}
+
+fn one(failure: UnitFailure) -> ApplyError {
+    ApplyError::Failed { failures: vec![failure], reports: Vec::new() }
+}
+
+/// What moving names mean: what the store has, else what an earlier build found, else what is found now.
+struct Names<'a> {
+    store: &'a Store,
+    /// Believe nothing that is older than this build.
+    pull: bool,
+    found: Mutex<BTreeMap<String, Digest>>,
+}
+
+fn key(reference: &Reference, platform: &Platform) -> String {
+    format!("{reference} {platform}")
+}
+
+impl Names<'_> {
+    /// A name without a host is what was built here under it, then what was pulled.
+    fn stored(&self, reference: &Reference) -> Option<Digest> {
+        let full = reference.clone().or_latest();
+        let own = (full.registry() == "docker.io").then(|| {
+            let short = full.repository().strip_prefix("library/").unwrap_or(full.repository());
+            format!("localhost/{short}:{}", full.tag().unwrap_or("latest"))
+        });
+        let here = full.registry() == "localhost";
+        let names = own.into_iter().chain([full.to_string()]).filter(|_| here || !self.pull);
+        names.filter_map(|name| self.store.reference(&name).ok().flatten()).map(|found| found.descriptor.digest).next()
+    }
+}
+
+impl LockView for Names<'_> {
+    fn image(&self, reference: &Reference, platform: &Platform) -> Option<Digest> {
+        let key = key(reference, platform);
+        if let Some(known) = self.found.lock().expect("no holder panics").get(&key) {
+            return Some(known.clone());
+        }
+        let found = self.stored(reference).or_else(|| {
+            let noted = if self.pull { None } else { self.store.record::<Digest>(BASES, &key).ok().flatten() };
+            noted.filter(|digest| self.store.contains(digest).unwrap_or(false))
+        })?;
+        self.found.lock().expect("no holder panics").insert(key, found.clone());
+        Some(found)
+    }
+
+    fn set_image(&self, reference: &Reference, platform: &Platform, digest: &Digest) -> Result<(), String> {
+        let key = key(reference, platform);
+        let links = Links { blobs: vec![digest.clone()], ..Links::default() };
+        self.store.put_record(BASES, &key, digest, &links).map_err(|error| error.to_string())?;
+        self.found.lock().expect("no holder panics").insert(key, digest.clone());
+        Ok(())
+    }
+
+    fn packages(&self, _: &Address, _: &str, _: &Platform) -> Option<Locked> {
+        // No Dockerfile has packages of its own.
+        None
+    }
+
+    fn set_packages(&self, _: &Address, _: &str, _: &Platform, _: &Locked) -> Result<(), String> {
+        Ok(())
+    }
+}
