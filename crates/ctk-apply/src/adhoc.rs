@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use ctk_build::{BuildError, BuildRequest, Built, ImageDecl, LockView, RunSettings, World};
+use ctk_build::{BuildError, BuildRequest, LockView, World};
 use ctk_oci::{Digest, Platform, Reference};
 use ctk_packages::Locked;
 use ctk_plan::{Address, Cancel, Event, Outcome, Reporter, Sink};
-use ctk_push::export::{Annotation, ExportError, ExportRequest, Exported, Image, Output, export};
+use ctk_push::export::{ExportError, ExportRequest, Image, export};
 use ctk_store::{Links, Store};
 use ctk_syntax::Sources;
 
@@ -19,6 +19,14 @@ use crate::apply::{build_failure, failure};
 use crate::ground::{Ground, host_packages};
 use crate::secrets::DeclaredSecrets;
 use crate::{ApplyError, Options, UnitFailure, codes};
+
+pub use ctk_build::{
+    Built, Linted, Location, Outline, Targets, outline, targets, ContextDecl, Entitlements, HostAddress, ImageDecl, RecipeSource, Resources, RunSettings, SecretSource,
+    SshSource, Ulimit,
+};
+pub use ctk_buildgraph::lint::Rule;
+pub use ctk_buildgraph::{BaseName, ContextSource, NetworkMode};
+pub use ctk_push::export::{Annotation, Archive, Exported, Form, Output, Pictured, fields};
 
 /// What moving names meant to earlier builds without a project file.
 const BASES: &str = "adhoc-base";
@@ -85,6 +93,13 @@ impl AdHoc {
         };
         sink.emit(Event::UnitFinished { address, outcome, seconds: started.elapsed().as_secs_f64() });
         result
+    }
+
+    /// Reads the Dockerfile and builds nothing. Mistakes are the error.
+    pub fn lint(&self) -> Result<Linted, ApplyError> {
+        let failed = |error: BuildError| one(build_failure(&self.decl.address, &error, &Sources::new()));
+        let linted = ctk_build::lint(&self.decl, &self.directory).map_err(failed)?;
+        Ok(linted.expect("a build of a folder has a Dockerfile"))
     }
 
     fn work(

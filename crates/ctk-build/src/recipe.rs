@@ -27,16 +27,38 @@ pub(crate) struct Loaded {
     warnings: Diagnostics,
 }
 
-/// Reads the image's stages or its Dockerfile: mistakes are the error, warnings come rendered (empty if there are none).
-/// Builds and fetches nothing.
-pub fn check(decl: &ImageDecl, project_directory: &Path) -> Result<String, BuildError> {
+/// A Dockerfile that was read.
+#[derive(Clone, Debug)]
+pub struct Linted {
+    /// Its stages.
+    pub recipe: Recipe,
+    /// What its author should know that keeps nothing from being built.
+    pub warnings: Diagnostics,
+    /// Where the warnings' places are.
+    pub sources: Sources,
+    /// Its name.
+    pub name: String,
+    /// Its text.
+    pub text: String,
+}
+
+/// Reads the image's Dockerfile; mistakes are the error, native stages give nothing. Builds and fetches nothing.
+pub fn lint(decl: &ImageDecl, project_directory: &Path) -> Result<Option<Linted>, BuildError> {
     let loaded = Loaded::new(decl, project_directory)?;
     for platform in &decl.platforms {
         let request = lower_request(decl, platform, None);
         ctk_buildgraph::reads(loaded.recipe(platform), &request).map_err(|d| loaded.invalid(d))?;
     }
-    Ok(match &loaded.sources {
-        Some(sources) if !loaded.warnings.is_empty() => loaded.warnings.render(sources, false),
+    let Loaded { any, sources, dockerfile, warnings, .. } = loaded;
+    Ok(any.zip(sources).zip(dockerfile).map(|((recipe, sources), (name, text))| {
+        Linted { recipe, warnings, sources, name, text }
+    }))
+}
+
+/// The same: mistakes are the error, warnings come rendered (empty if there are none).
+pub fn check(decl: &ImageDecl, project_directory: &Path) -> Result<String, BuildError> {
+    Ok(match lint(decl, project_directory)? {
+        Some(linted) if !linted.warnings.is_empty() => linted.warnings.render(&linted.sources, false),
         _ => String::new(),
     })
 }

@@ -108,7 +108,8 @@ impl Snapshots {
         cancel: &Cancel,
     ) -> Result<(), SnapshotError> {
         let view = self.view(parents)?;
-        let root = view.open_root()?;
+        // What was opened as a path only cannot be read.
+        let root = openat(view.open_root()?, ".", DIRECTORY, Mode::empty()).context("open", b"/")?;
         let mut packer = Packer { name: "the image's files", tar, epoch, links: HashMap::new(), cancel };
         packer.walk(root.as_fd(), prefix.as_bytes(), 0)
     }

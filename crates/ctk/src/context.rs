@@ -36,7 +36,12 @@ impl Context {
         if let Some(file) = &global.registries {
             options.client.registries = vec![file.clone()];
         }
-        Context { environment, progress: global.progress, options, sink: RefCell::new(None) }
+        let buildkit = || {
+            let word = environment.get("BUILDKIT_PROGRESS")?;
+            clap::ValueEnum::from_str(&word, true).ok()
+        };
+        let progress = global.progress.or_else(buildkit).unwrap_or_default();
+        Context { environment, progress, options, sink: RefCell::new(None) }
     }
 
     /// The options of a session, to be changed by the command's own.

@@ -19,6 +19,18 @@ impl Environment {
         found.and_then(|(_, value)| value.to_str()).filter(|value| !value.is_empty()).map(str::to_owned)
     }
 
+    /// The value of `name`, if it is set and UTF-8.
+    pub fn raw(&self, name: &str) -> Option<String> {
+        let found = self.variables.iter().find(|(key, _)| key == name);
+        found.and_then(|(_, value)| value.to_str()).map(str::to_owned)
+    }
+
+    /// Variables that were not read from a process.
+    #[cfg(test)]
+    pub fn of<const N: usize>(pairs: [(&str, &str); N]) -> Environment {
+        Environment { variables: pairs.map(|(name, value)| (name.into(), value.into())).into() }
+    }
+
     /// Every pair that is UTF-8.
     pub fn pairs(&self) -> impl Iterator<Item = (String, String)> + '_ {
         self.variables.iter().filter_map(|(k, v)| Some((k.to_str()?.to_owned(), v.to_str()?.to_owned())))

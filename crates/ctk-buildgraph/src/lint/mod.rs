@@ -21,6 +21,8 @@ pub const CHECK_ARG: &str = "BUILDKIT_DOCKERFILE_CHECK";
 pub struct Rule {
     /// As `skip=` names it.
     pub name: &'static str,
+    /// What it is about, in one line.
+    pub meaning: &'static str,
     /// Of its diagnostics.
     pub code: &'static str,
     /// Whether it has to be asked for.

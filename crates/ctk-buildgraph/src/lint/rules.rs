@@ -8,6 +8,7 @@ macro_rules! rules {
         /// Every rule.
         pub const RULES: &[super::Rule] = &[$(super::Rule {
             name: $name,
+            meaning: $meaning,
             code: $code,
             experimental: $experimental,
         }),*];

@@ -171,7 +171,9 @@ fn pictured(registry: bool, pairs: &[(String, &str)]) -> Result<Output, String> 
             "unpack" => image.unpack = boolean(key, value)?,
             "name-canonical" => image.canonical = boolean(key, value)?,
             "dangling-name-prefix" => image.dangling_prefix = Some((*value).to_owned()),
-            "danging-name-empty-only" => drop(boolean(key, value)?),
+            "danging-name-empty-only" => {
+                boolean(key, value)?;
+            }
             key => image.form.read(key, value)?,
         }
     }

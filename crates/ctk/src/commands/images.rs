@@ -47,6 +47,10 @@ impl Images {
         if self.quiet {
             return output(&rows.iter().map(|row| format!("{}\n", row.digest)).collect::<String>());
         }
+        // An image without a name is kept under its digest.
+        for row in rows.iter_mut().filter(|row| row.name == row.digest) {
+            row.name = "<none>".into();
+        }
         let width = rows.iter().map(|row| row.name.len()).max().unwrap_or(0).max(4);
         let mut text = format!("{:width$}  {:19}  {:>10}  {:20}  PLATFORMS\n", "NAME", "DIGEST", "SIZE", "CREATED");
         for row in rows {

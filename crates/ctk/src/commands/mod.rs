@@ -49,9 +49,9 @@ pub struct Global {
     /// The store's folder [default: /var/lib/ctk, or below $XDG_DATA_HOME for others than root]
     #[arg(long, global = true, env = "CTK_ROOT", value_name = "DIR", help_heading = "Global options")]
     pub root: Option<PathBuf>,
-    /// How progress is told on standard error
-    #[arg(long, global = true, env = "CTK_PROGRESS", value_enum, default_value_t, help_heading = "Global options")]
-    pub progress: Progress,
+    /// How progress is told on standard error [default: auto, or what BUILDKIT_PROGRESS says]
+    #[arg(long, global = true, env = "CTK_PROGRESS", value_enum, help_heading = "Global options")]
+    pub progress: Option<Progress>,
     /// Registries' configuration: mirrors, insecure hosts [default: ctk's and containers' own files]
     #[arg(long, global = true, env = "CTK_REGISTRIES", value_name = "FILE", help_heading = "Global options")]
     pub registries: Option<PathBuf>,
@@ -94,8 +94,8 @@ commands! {
     Why(why::Why);
     /// Move lock file entries to what their names mean now
     Update(update::Update);
-    /// Build images of the project
-    Build(build::Build);
+    /// Build images of the project, or a folder with a Dockerfile
+    Build(Box<build::Build>);
     /// Run tests of the project
     Test(test::Test);
     /// Push an image from the store, or push resources of the project

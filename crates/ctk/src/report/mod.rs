@@ -3,6 +3,7 @@
 mod json;
 mod live;
 mod plain;
+mod rawjson;
 
 use std::io::IsTerminal;
 use std::sync::Arc;
@@ -17,12 +18,16 @@ pub enum Progress {
     #[default]
     Auto,
     /// A view that is repainted in place.
+    #[value(alias = "tty")]
     Live,
     /// One line for each thing that happened.
     Plain,
     /// One JSON object for each thing that happened.
     Json,
+    /// The same as buildx writes it: vertexes, statuses, logs.
+    Rawjson,
     /// Nothing but errors.
+    #[value(alias = "none")]
     Quiet,
 }
 
@@ -33,11 +38,17 @@ impl Progress {
         match self {
             Progress::Auto if on_terminal => Arc::new(live::Live::new()),
             Progress::Live => Arc::new(live::Live::new()),
-            Progress::Auto | Progress::Plain => Arc::new(plain::Plain::default()),
+            Progress::Auto | Progress::Plain => Arc::new(plain::Plain::new(std::io::stderr())),
             Progress::Json => Arc::new(json::Json),
+            Progress::Rawjson => Arc::new(rawjson::RawJson::default()),
             Progress::Quiet => Arc::new(ctk_plan::Silent),
         }
     }
+}
+
+/// Plain lines into a file, which is emptied first.
+pub fn to_file(path: &std::path::Path) -> std::io::Result<Arc<dyn Sink>> {
+    Ok(Arc::new(plain::Plain::new(std::fs::File::create(path)?)))
 }
 
 /// `850 ms`, `12.4 s`, `3 min 20 s`.

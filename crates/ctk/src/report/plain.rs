@@ -9,14 +9,26 @@ use ctk_plan::{Address, Event, Outcome, Sink, StepId};
 use super::duration;
 
 /// Writes lines as events come; remembers the names of open steps.
-#[derive(Default)]
-pub struct Plain {
-    steps: Mutex<HashMap<StepId, (Address, String)>>,
+pub struct Plain<W> {
+    state: Mutex<State<W>>,
 }
 
-impl Sink for Plain {
+struct State<W> {
+    out: W,
+    steps: HashMap<StepId, (Address, String)>,
+}
+
+impl<W: Write> Plain<W> {
+    /// Lines to `out`.
+    pub fn new(out: W) -> Plain<W> {
+        Plain { state: Mutex::new(State { out, steps: HashMap::new() }) }
+    }
+}
+
+impl<W: Write + Send> Sink for Plain<W> {
     fn emit(&self, event: Event) {
-        let mut steps = self.steps.lock().expect("no holder panics");
+        let mut state = self.state.lock().expect("no holder panics");
+        let State { out, steps } = &mut *state;
         let line = match event {
             Event::UnitStarted { address } => format!("{address}: started"),
             Event::UnitFinished { address, outcome, seconds } => format!("{address}: {}", ended(&outcome, seconds)),
@@ -37,7 +49,7 @@ impl Sink for Plain {
             Event::Warning { address: Some(address), message } => format!("warning: {address}: {message}"),
             Event::Warning { address: None, message } => format!("warning: {message}"),
         };
-        let _ = writeln!(std::io::stderr().lock(), "{line}");
+        let _ = writeln!(out, "{line}");
     }
 }
 
