@@ -21,8 +21,8 @@ use crate::secrets::DeclaredSecrets;
 use crate::{ApplyError, Options, UnitFailure, codes};
 
 pub use ctk_build::{
-    Built, Linted, Location, Outline, Targets, outline, targets, ContextDecl, Entitlements, HostAddress, ImageDecl, RecipeSource, Resources, RunSettings, SecretSource,
-    SshSource, Ulimit,
+    Built, ContextDecl, Entitlements, HostAddress, ImageDecl, Linted, Location, Outline, RecipeSource, Resources,
+    RunSettings, SecretSource, SshSource, Targets, Ulimit, outline, targets,
 };
 pub use ctk_buildgraph::lint::Rule;
 pub use ctk_buildgraph::{BaseName, ContextSource, NetworkMode};

@@ -20,10 +20,10 @@ use ctk_store::{Depth, Fetch, Ref};
 use ctk_syntax::Sources;
 
 use crate::ground::{Ground, host_packages};
-use crate::secrets::DeclaredSecrets;
 use crate::lock::LockBook;
 use crate::observe::{Outlook, Request, test_references};
 use crate::records::Records;
+use crate::secrets::DeclaredSecrets;
 use crate::{ApplyError, Session, UnitFailure, codes, explain, local_name};
 
 /// Requests to the embedded registry that are under way at the end have so long to finish.

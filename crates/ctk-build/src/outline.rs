@@ -160,7 +160,15 @@ pub fn outline(
         Expansion::Dockerfile(escape) => escape,
         Expansion::Literal => Escape::Backslash,
     };
-    let mut walk = Walk { recipe, sources, given, escape, seen: BTreeSet::new(), values: BTreeMap::new(), found: Found::default() };
+    let mut walk = Walk {
+        recipe,
+        sources,
+        given,
+        escape,
+        seen: BTreeSet::new(),
+        values: BTreeMap::new(),
+        found: Found::default(),
+    };
     for arg in &recipe.globals {
         let value = walk.value(arg);
         walk.values.insert(arg.name.clone(), value);
@@ -330,7 +338,10 @@ COPY --from=build / /
     fn stages_are_targets() {
         let (recipe, sources) = parsed();
         let all = targets(&recipe, &sources, None).targets;
-        let words: Vec<_> = all.iter().map(|t| (t.name.as_deref().unwrap_or(""), t.description.as_deref(), t.base.as_str(), t.default)).collect();
+        let words: Vec<_> = all
+            .iter()
+            .map(|t| (t.name.as_deref().unwrap_or(""), t.description.as_deref(), t.base.as_str(), t.default))
+            .collect();
         let expected = [
             ("base", Some("is the base"), "${IMG}", false),
             ("other", None, "base", false),
@@ -347,8 +358,7 @@ COPY --from=build / /
         let given = BTreeMap::from([("B".to_owned(), "7".to_owned())]);
         let outline = outline(&recipe, &sources, None, &given).unwrap();
         let args: Vec<_> = outline.args.iter().map(|a| (a.name.as_str(), a.value.as_deref().unwrap_or(""))).collect();
-        let expected =
-            [("GVER", "2.0"), ("IMG", "scratch"), ("BASEARG", "b"), ("A", "x"), ("B", "7"), ("C", "x-c")];
+        let expected = [("GVER", "2.0"), ("IMG", "scratch"), ("BASEARG", "b"), ("A", "x"), ("B", "7"), ("C", "x-c")];
         assert_eq!(args, expected);
         let secrets: Vec<_> = outline.secrets.iter().map(|s| (s.name.as_str(), s.required)).collect();
         assert_eq!(secrets, [("osec", false), ("tok", true)]);

@@ -50,8 +50,12 @@ pub fn lint(decl: &ImageDecl, project_directory: &Path) -> Result<Option<Linted>
         ctk_buildgraph::reads(loaded.recipe(platform), &request).map_err(|d| loaded.invalid(d))?;
     }
     let Loaded { any, sources, dockerfile, warnings, .. } = loaded;
-    Ok(any.zip(sources).zip(dockerfile).map(|((recipe, sources), (name, text))| {
-        Linted { recipe, warnings, sources, name, text }
+    Ok(any.zip(sources).zip(dockerfile).map(|((recipe, sources), (name, text))| Linted {
+        recipe,
+        warnings,
+        sources,
+        name,
+        text,
     }))
 }
 

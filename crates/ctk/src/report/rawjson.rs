@@ -61,8 +61,7 @@ fn line(event: Event, now: &str, steps: &mut HashMap<StepId, (String, String)>) 
         }
         Event::StepFinished { step, outcome, .. } => {
             let (name, started) = steps.remove(&step)?;
-            let mut vertex =
-                json!({ "digest": digest(step), "name": name, "started": started, "completed": now });
+            let mut vertex = json!({ "digest": digest(step), "name": name, "started": started, "completed": now });
             match outcome {
                 Outcome::Done => {}
                 Outcome::Cached => vertex["cached"] = json!(true),

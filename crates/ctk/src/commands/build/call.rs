@@ -153,7 +153,13 @@ fn check_text(linted: &Linted) -> String {
         let (name, _, url) = rule(diagnostic);
         let _ = write!(text, "\nWARNING: {name} - {url}\n{}\n", diagnostic.message);
         if let Some(range) = place(diagnostic, linted).and_then(|location| location.ranges.into_iter().next()) {
-            let _ = write!(text, "{}:{}\n{}", linted.name, range.start.line, excerpt(&linted.text, range.start.line, range.end.line));
+            let _ = write!(
+                text,
+                "{}:{}\n{}",
+                linted.name,
+                range.start.line,
+                excerpt(&linted.text, range.start.line, range.end.line)
+            );
         }
     }
     text
@@ -246,7 +252,9 @@ mod tests {
         let rule = "--------------------\n";
         assert_eq!(
             excerpt(text, 2, 3),
-            format!("{rule}   1 |     FROM a\n   2 | >>> RUN b \\\n   3 | >>>   c\n   4 |     RUN d\n   5 |     \n{rule}")
+            format!(
+                "{rule}   1 |     FROM a\n   2 | >>> RUN b \\\n   3 | >>>   c\n   4 |     RUN d\n   5 |     \n{rule}"
+            )
         );
     }
 

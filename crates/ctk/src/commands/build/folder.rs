@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
-use ctk_apply::adhoc::{
-    AdHoc, AdHocBuilt, Annotation, BaseName, ContextDecl, ContextSource, ImageDecl, Output,
-};
+use ctk_apply::adhoc::{AdHoc, AdHocBuilt, Annotation, BaseName, ContextDecl, ContextSource, ImageDecl, Output};
 use ctk_oci::Platform;
 use ctk_plan::{Address, Kind};
 
@@ -51,7 +49,9 @@ impl Folder {
         }
         let cancel = context.cancel_on_interrupt();
         let sink = match &self.switches.output.logfile {
-            Some(path) => crate::report::to_file(path).map_err(Failure::during(format!("cannot write {}", path.display())))?,
+            Some(path) => {
+                crate::report::to_file(path).map_err(Failure::during(format!("cannot write {}", path.display())))?
+            }
             None if quiet => Progress::Quiet.sink(),
             None => context.sink(),
         };
@@ -94,7 +94,9 @@ impl Folder {
         if !cache.cache_from.is_empty() || !cache.cache_to.is_empty() {
             notes.push("remote caches are not there yet: the store's own cache is used".to_owned());
         }
-        let asked = |value: &Option<String>| value.as_deref().is_some_and(|v| values::truth(v) != Some(false) && v != "disabled=true");
+        let asked = |value: &Option<String>| {
+            value.as_deref().is_some_and(|v| values::truth(v) != Some(false) && v != "disabled=true")
+        };
         let attest = habits.attest.iter().any(|text| !text.contains("disabled=true"));
         if asked(&habits.provenance) || asked(&habits.sbom) || attest {
             notes.push("attestations are not there yet: the image gets none".to_owned());
@@ -107,7 +109,9 @@ impl Folder {
         let switches = &self.switches.call;
         let check = switches.check.unwrap_or(false);
         match &switches.call {
-            Some(_) if check => Err(Failure::sentence("`--check` and `--call` say what to do twice", Some("leave one out"))),
+            Some(_) if check => {
+                Err(Failure::sentence("`--check` and `--call` say what to do twice", Some("leave one out")))
+            }
             Some(text) => Call::parse(text).map_err(sentence),
             None => Ok(check.then_some((Call::Check, Format::Text))),
         }
@@ -304,7 +308,8 @@ fn epoch(args: &BTreeMap<String, String>, outputs: &[Output]) -> Result<Option<i
 
 /// `NAME=CONTEXT`.
 fn parse_named(text: &str) -> Result<(String, ContextDecl), Failure> {
-    let (name, source) = ContextSource::parse_named(text).map_err(|error| Failure::sentence(error.to_string(), None))?;
+    let (name, source) =
+        ContextSource::parse_named(text).map_err(|error| Failure::sentence(error.to_string(), None))?;
     let decl = match source {
         ContextSource::Local(path) => ContextDecl::Directory { path: path.into(), ignore: Vec::new(), origin: None },
         ContextSource::Image(reference) => ContextDecl::Image(BaseName::Reference(reference)),
@@ -329,7 +334,10 @@ fn bad_name(name: &str) -> Failure {
         true => ": names of images are in small letters".to_owned(),
         false => name.parse::<ctk_oci::Reference>().err().map(|error| format!(": {error}")).unwrap_or_default(),
     };
-    Failure::sentence(format!("`{name}` is no name for an image{why}"), Some("expected e.g. `app:1.0` or `ghcr.io/acme/app:1.0`"))
+    Failure::sentence(
+        format!("`{name}` is no name for an image{why}"),
+        Some("expected e.g. `app:1.0` or `ghcr.io/acme/app:1.0`"),
+    )
 }
 
 fn explain(failure: Failure) -> String {

@@ -95,8 +95,11 @@ impl Build {
         };
         let only_project = self.project.first().or(project_file.then_some("--file FILE.kdl"));
         let has_project = || project.find().is_ok();
-        let facts = Facts { is_folder: &|word| Path::new(word).is_dir(), is_image: &is_image, has_project: &has_project };
-        match wanted(&self.names, switch, only_project, &facts).map_err(|(text, hint)| Failure::sentence(text, Some(&hint)))? {
+        let facts =
+            Facts { is_folder: &|word| Path::new(word).is_dir(), is_image: &is_image, has_project: &has_project };
+        match wanted(&self.names, switch, only_project, &facts)
+            .map_err(|(text, hint)| Failure::sentence(text, Some(&hint)))?
+        {
             Wanted::Folder(main) => folder::Folder {
                 main,
                 file: self.file,
@@ -147,7 +150,10 @@ fn wanted(
         [] => Ok(Wanted::Images),
         [word] if only_project.is_some() => match unmistakable(word) {
             true => {
-                let text = format!("`{}` is for images of the project, and `{word}` is a folder", only_project.unwrap_or_default());
+                let text = format!(
+                    "`{}` is for images of the project, and `{word}` is a folder",
+                    only_project.unwrap_or_default()
+                );
                 Err((text, "leave one of them out".into()))
             }
             false => Ok(Wanted::Images),
@@ -167,13 +173,15 @@ fn wanted(
                 )),
                 (false, _, Some(_)) => Ok(Wanted::Folder(word.clone())),
                 (false, true, None) => Ok(Wanted::Images),
-                (false, false, None) if word.contains('/') || !(facts.has_project)() => match word.contains(':') || (facts.has_project)() {
-                    true => Ok(Wanted::Images),
-                    false => Err((
-                        format!("there is no folder `{word}`, and no {PROJECT_FILE} whose image it could be"),
-                        "write the folder with the Dockerfile: `ctk build .`".into(),
-                    )),
-                },
+                (false, false, None) if word.contains('/') || !(facts.has_project)() => {
+                    match word.contains(':') || (facts.has_project)() {
+                        true => Ok(Wanted::Images),
+                        false => Err((
+                            format!("there is no folder `{word}`, and no {PROJECT_FILE} whose image it could be"),
+                            "write the folder with the Dockerfile: `ctk build .`".into(),
+                        )),
+                    }
+                }
                 (false, false, None) => Ok(Wanted::Images),
             }
         }

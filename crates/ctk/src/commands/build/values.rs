@@ -15,8 +15,22 @@ use crate::env::Environment;
 
 /// Names of `--ulimit`: `RLIMIT_*` in small letters.
 const ULIMITS: [&str; 16] = [
-    "as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio",
-    "rttime", "sigpending", "stack",
+    "as",
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "locks",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+    "rttime",
+    "sigpending",
+    "stack",
 ];
 const RESOURCES: [&str; 7] =
     ["memory", "memory-swap", "cpu-shares", "cpu-period", "cpu-quota", "cpuset-cpus", "cpuset-mems"];
@@ -42,14 +56,19 @@ pub fn build_arg_lines(text: &str) -> impl Iterator<Item = &str> {
 /// `NAME=VALUE`; a name alone has an empty value.
 pub fn label(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').unwrap_or((text, ""));
-    if name.is_empty() { Err(format!("`--label {text}` has no name; expected NAME=VALUE")) } else { Ok((name.into(), value.into())) }
+    if name.is_empty() {
+        Err(format!("`--label {text}` has no name; expected NAME=VALUE"))
+    } else {
+        Ok((name.into(), value.into()))
+    }
 }
 
 /// `id=NAME[,type=file|env][,src=FILE][,env=VARIABLE]`
 pub fn secret(text: &str, environment: &Environment) -> Result<(String, SecretSource), String> {
     let (mut id, mut kind, mut file, mut variable) = (None, None, None, None);
     for field in fields(text)? {
-        let (key, value) = field.split_once('=').ok_or_else(|| format!("`{field}` in `--secret {text}` is no KEY=VALUE"))?;
+        let (key, value) =
+            field.split_once('=').ok_or_else(|| format!("`{field}` in `--secret {text}` is no KEY=VALUE"))?;
         match key.to_lowercase().as_str() {
             "id" => id = Some(value.to_owned()),
             "type" if matches!(value, "file" | "env") => kind = Some(value.to_owned()),
@@ -108,7 +127,8 @@ pub fn run_settings(switches: &RunSwitches, environment: &Environment) -> Result
     }
     for text in &switches.resources {
         for field in fields(text)? {
-            let (key, value) = field.split_once('=').ok_or_else(|| format!("`{field}` in `--resource` is no NAME=VALUE"))?;
+            let (key, value) =
+                field.split_once('=').ok_or_else(|| format!("`{field}` in `--resource` is no NAME=VALUE"))?;
             resource(key, value, &mut settings.resources)?;
         }
     }
@@ -186,9 +206,10 @@ fn ulimit(text: &str) -> Result<Ulimit, String> {
 
 fn resource(key: &str, value: &str, resources: &mut Resources) -> Result<(), String> {
     let number = || value.parse::<u64>().map_err(|_| format!("`{key}={value}` is no number"));
-    let list = || match value.split(',').all(|part| {
-        part.split('-').count() <= 2 && part.split('-').all(|n| n.parse::<u32>().is_ok())
-    }) {
+    let list = || match value
+        .split(',')
+        .all(|part| part.split('-').count() <= 2 && part.split('-').all(|n| n.parse::<u32>().is_ok()))
+    {
         true => Ok(Some(value.to_owned())),
         false => Err(format!("`{key}={value}`: expected a list such as `0-3,5`")),
     };
@@ -229,7 +250,8 @@ fn ssh(text: &str, environment: &Environment) -> Result<(String, SshSource), Str
     let paths: Vec<PathBuf> = paths.split(',').map(PathBuf::from).collect();
     let mut sockets = 0;
     for path in &paths {
-        let found = path.metadata().map_err(|error| format!("`--ssh {id}`: cannot read {}: {error}", path.display()))?;
+        let found =
+            path.metadata().map_err(|error| format!("`--ssh {id}`: cannot read {}: {error}", path.display()))?;
         sockets += usize::from(found.file_type().is_socket());
     }
     let mut paths = paths;
@@ -261,7 +283,9 @@ pub fn truth(text: &str) -> Option<bool> {
 }
 
 /// Labels and arguments as a map; the last of a name counts.
-pub fn map(pairs: impl IntoIterator<Item = Result<(String, String), String>>) -> Result<BTreeMap<String, String>, String> {
+pub fn map(
+    pairs: impl IntoIterator<Item = Result<(String, String), String>>,
+) -> Result<BTreeMap<String, String>, String> {
     pairs.into_iter().collect()
 }
 
