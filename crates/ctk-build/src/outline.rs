@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ctk_buildgraph::{Arg, CopySource, Escape, Expansion, From, Instruction, Recipe, RunMountKind};
+use ctk_buildgraph::{Arg, Escape, Expansion, From, Instruction, Recipe, RunMountKind};
 use ctk_syntax::{ShellSyntax, Sources, Span, shell_word};
 use serde::Serialize;
 
@@ -268,12 +268,7 @@ impl Walk<'_> {
             let location = Location::maybe(statement.origin, self.sources);
             match &statement.instruction {
                 Instruction::Arg(args) => args.iter().for_each(|arg| self.arg(arg)),
-                Instruction::Copy(copy) | Instruction::Add(copy) => {
-                    // Files in place and from the context take nothing.
-                    if copy.sources.iter().any(|source| matches!(source, CopySource::Path(_))) {
-                        self.from(&copy.from);
-                    }
-                }
+                Instruction::Copy(copy) | Instruction::Add(copy) => self.from(&copy.from),
                 Instruction::Run(run) => {
                     for mount in &run.mounts {
                         match &mount.kind {
