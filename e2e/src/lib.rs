@@ -3,7 +3,12 @@
 //! A case makes a [`World`], writes or copies a project into it, runs `ctk` there and looks at what came out, best
 //! through somebody else's eyes ([`World::peer`]). Nothing leaves the machine except to its package mirrors.
 
+pub mod bases;
+pub mod corpus;
+pub mod differences;
 pub mod front;
+pub mod image;
+pub mod peers;
 
 use std::ffi::OsStr;
 use std::fs;
@@ -19,13 +24,17 @@ pub fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("e2e is a folder of the workspace")
 }
 
+/// Where Cargo builds.
+pub fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from)
+}
+
 /// The binary under test: `CTK_BINARY`, else what was built last.
 pub fn binary() -> PathBuf {
     if let Some(path) = std::env::var_os("CTK_BINARY") {
         return path.into();
     }
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from);
-    let built = ["release/ctk", "debug/ctk"].map(|name| target.join(name)).into_iter().filter(|path| path.exists());
+    let built = ["release/ctk", "debug/ctk"].map(|name| target().join(name)).into_iter().filter(|path| path.exists());
     let modified = |path: &PathBuf| fs::metadata(path).and_then(|m| m.modified()).ok();
     built.max_by_key(modified).expect("build ctk first: `cargo build --release --package ctk`")
 }
@@ -117,9 +126,8 @@ impl World {
 
     /// A world that shares its store with others, so that OS packages are fetched and bases built once.
     pub fn shared() -> World {
-        let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from);
         let mut world = World::new();
-        world.store = target.join("e2e-store");
+        world.store = target().join("e2e-store");
         world
     }
 

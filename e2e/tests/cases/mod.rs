@@ -1,6 +1,8 @@
 //! One module an area.
 
+mod corpus;
 mod damage;
+mod differential;
 mod dockerfiles;
 mod examples;
 mod failures;
