@@ -22,7 +22,7 @@ pub struct Difference {
 }
 
 /// In what `ours` and `theirs` differ; `loosely` looks only at what a container runs with.
-pub fn compare(ours: &Outcome, theirs: &Outcome, loosely: bool) -> Vec<Difference> {
+pub fn compare(ours: &Outcome, theirs: &Outcome, base: &Image, loosely: bool) -> Vec<Difference> {
     let different = |what: &str, ours: &str, theirs: &str| Difference {
         what: what.to_owned(),
         ours: ours.to_owned(),
@@ -30,8 +30,11 @@ pub fn compare(ours: &Outcome, theirs: &Outcome, loosely: bool) -> Vec<Differenc
     };
     let (ours, theirs) = match (ours, theirs) {
         (Err(_), Err(_)) => return Vec::new(),
-        (Ok(_), Err(theirs)) => return vec![different("outcome", "builds", theirs)],
-        (Err(ours), Ok(_)) => return vec![different("outcome", ours, "builds")],
+        (Ok(_), Err(theirs)) => return vec![different("outcome", "builds", &short(theirs))],
+        (Err(ours), Ok(theirs)) => {
+            let built: String = theirs.iter().map(|(_, image)| image.golden(base)).collect();
+            return vec![different("outcome", &short(ours), &format!("builds\n{built}"))];
+        }
         (Ok(ours), Ok(theirs)) => (ours, theirs),
     };
     let mut found = Vec::new();
@@ -43,6 +46,11 @@ pub fn compare(ours: &Outcome, theirs: &Outcome, loosely: bool) -> Vec<Differenc
         }
     }
     found
+}
+
+/// The lines of an error without those of the progress.
+fn short(said: &str) -> String {
+    said.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty()).map(|line| format!("\n{line}")).collect()
 }
 
 fn images(ours: &Image, theirs: &Image, loosely: bool, found: &mut Vec<Difference>) {

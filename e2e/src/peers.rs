@@ -18,10 +18,10 @@ const SUITE: &str = "forky";
 
 /// What the root holds.
 const PACKAGES: &str =
-    "docker.io,docker-buildx,containerd,runc,buildah,crun,netavark,iptables,ca-certificates,git,dash,coreutils,mount";
+    "docker.io,docker-buildx,containerd,runc,buildah,crun,netavark,iptables,ca-certificates,git,dash,coreutils,mount,xz-utils";
 
 /// Raised when a root made earlier no longer fits.
-const EDITION: &str = "1";
+const EDITION: &str = "2";
 
 /// A running daemon, and buildah beside it.
 pub struct Peers {

@@ -16,8 +16,13 @@ fn dockerfiles_build_to_what_others_build_them_to() {
     let site = Site::new(&all, true);
     let accepted = Accepted::read();
     let builders = std::env::var("CTK_BUILDERS").unwrap_or_else(|_| "buildkit buildah".into());
-    let told = each(&all, 6, |case| {
+    let told = each(&all, 8, |case| {
+        let started = std::time::Instant::now();
         let ours = site.ctk(case);
+        let took = started.elapsed();
+        if took.as_secs() > 5 {
+            eprintln!("SLOW ctk {} {took:?}", case.name);
+        }
         let mut told = String::new();
         for builder in builders.split(' ') {
             let (theirs, loosely) = match builder {
@@ -25,7 +30,7 @@ fn dockerfiles_build_to_what_others_build_them_to() {
                 _ if ours.is_err() => continue,
                 _ => (site.buildah(case), true),
             };
-            for difference in compare(&ours, &theirs, loosely) {
+            for difference in compare(&ours, &theirs, &site.base, loosely) {
                 if !accepted.accepts(&case.name, builder, &difference.what) {
                     let (what, ours, theirs) = (difference.what, difference.ours.trim(), difference.theirs.trim());
                     writeln!(told, "{} {builder} {what}\n    ctk: {ours}\n    {builder}: {theirs}", case.name).unwrap();

@@ -1,1 +1,1 @@
-tar -C context -czf context/x.tar.gz --owner=5 --group=6 dir a.txt
+tar --mtime=@0 --sort=name -C context -cf - --owner=5 --group=6 dir a.txt | gzip -n > context/x.tar.gz

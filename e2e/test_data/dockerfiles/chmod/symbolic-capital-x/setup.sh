@@ -1,0 +1,1 @@
+chmod 700 context/dir/sub; chmod 600 context/dir/one.txt

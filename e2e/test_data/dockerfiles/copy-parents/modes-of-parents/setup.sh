@@ -1,0 +1,1 @@
+chmod 700 context/src; chmod 2751 context/src/x

@@ -1,0 +1,1 @@
+mknod -m 640 context/null c 1 3

@@ -1,0 +1,1 @@
+mkfifo -m 600 context/pipe

@@ -1,0 +1,1 @@
+printf x > "$(printf 'context/\377\376')"

@@ -1,0 +1,1 @@
+perl -MIO::Socket::UNIX -e "IO::Socket::UNIX->new(Local => q(context/sock), Listen => 1) or die"

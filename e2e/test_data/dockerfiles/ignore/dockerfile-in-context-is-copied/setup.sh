@@ -1,0 +1,1 @@
+cp Dockerfile context/Dockerfile.x
