@@ -6,7 +6,8 @@ use std::path::Path;
 use ctk_oci::Digest;
 use serde_json::{Value, json};
 
-const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\napp:x:1001:1002:app:/home/app:/bin/sh\nweb:x:33:33:web:/srv:/bin/sh\n";
+const PASSWD: &str =
+    "root:x:0:0:root:/root:/bin/sh\napp:x:1001:1002:app:/home/app:/bin/sh\nweb:x:33:33:web:/srv:/bin/sh\n";
 const GROUP: &str = "root:x:0:\napp:x:1002:\nweb:x:33:\nextra:x:1003:app\n";
 
 /// What there is.
@@ -35,8 +36,11 @@ pub fn write(folder: &Path) {
     triggers["OnBuild"] = json!(["ENV TRIGGERED=1", "COPY *.txt /triggered/", "RUN echo \"$TRIGGERED\" > /ran"]);
     layout(&folder.join("triggers"), &[("amd64", "", &layer, triggers)]);
     let others = ["arm64", "arm"].map(self::layer);
-    let several =
-        [("amd64", "", &layer, plain.clone()), ("arm64", "", &others[0], plain.clone()), ("arm", "v7", &others[1], plain)];
+    let several = [
+        ("amd64", "", &layer, plain.clone()),
+        ("arm64", "", &others[0], plain.clone()),
+        ("arm", "v7", &others[1], plain),
+    ];
     layout(&folder.join("several"), &several);
 }
 
@@ -157,9 +161,7 @@ fn layout(folder: &Path, images: &[(&str, &str, &Vec<u8>, Value)]) {
         descriptor["platform"] = platform;
         manifests.push(descriptor);
     }
-    let index = |manifests: &[Value]| {
-        json!({ "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": manifests })
-    };
+    let index = |manifests: &[Value]| json!({ "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": manifests });
     if manifests.len() > 1 {
         manifests = vec![put(index(&manifests).to_string().as_bytes(), "index.v1+json")];
     }

@@ -113,7 +113,10 @@ impl Site {
         }
         for name in bases::NAMES.iter().filter(|_| site.peers.is_some()) {
             let peers = site.peers.as_ref().expect("just asked");
-            let pulled = peers.inside("buildah", &[&BUILDAH[1..], &["pull", "--quiet", &format!("oci:/run/work/bases/{name}")]].concat());
+            let pulled = peers.inside(
+                "buildah",
+                &[&BUILDAH[1..], &["pull", "--quiet", &format!("oci:/run/work/bases/{name}")]].concat(),
+            );
             let id = pulled.ok();
             peers.inside("buildah", &[&BUILDAH[1..], &["tag", id.trim(), &format!("localhost/{name}")]].concat()).ok();
         }
@@ -196,7 +199,7 @@ impl Site {
         let mut environment = Vec::new();
         let mut bases = String::new();
         for name in bases::NAMES {
-            write!(bases, "    context \"{name}\" \"docker://{}/{name}:latest\"\n", self.registry()).unwrap();
+            writeln!(bases, "    context \"{name}\" \"docker://{}/{name}:latest\"", self.registry()).unwrap();
         }
         for choice in self.choices(case) {
             match choice {
@@ -206,24 +209,24 @@ impl Site {
                     match switch.as_str() {
                         "--build-arg" if !value.contains('=') => {
                             if let Some(got) = environment.iter().find_map(|p| p.strip_prefix(&format!("{value}="))) {
-                                write!(inner, "    arg {value:?} {got:?}\n").unwrap();
+                                writeln!(inner, "    arg {value:?} {got:?}").unwrap();
                             }
                         }
-                        "--build-arg" => write!(inner, "    arg {left:?} #\"{right}\"#\n").unwrap(),
+                        "--build-arg" => writeln!(inner, "    arg {left:?} #\"{right}\"#").unwrap(),
                         "--target" => write!(head, " target={value:?}").unwrap(),
-                        "--build-context" => write!(inner, "    context {left:?} {right:?}\n").unwrap(),
+                        "--build-context" => writeln!(inner, "    context {left:?} {right:?}").unwrap(),
                         "--platform" => {
                             let all: Vec<String> = value.split(',').map(|p| format!("{p:?}")).collect();
-                            write!(inner, "    platforms {}\n", all.join(" ")).unwrap();
+                            writeln!(inner, "    platforms {}", all.join(" ")).unwrap();
                         }
                         "--secret" => {
                             let part = |key: &str| value.split(',').find_map(|p| p.strip_prefix(&format!("{key}=")));
                             let id = part("id").unwrap_or_default();
                             match part("env") {
-                                Some(env) => write!(inner, "    secret {id:?} env={env:?}\n").unwrap(),
+                                Some(env) => writeln!(inner, "    secret {id:?} env={env:?}").unwrap(),
                                 None => {
                                     let file = part("src").or(part("source")).unwrap_or(id);
-                                    write!(inner, "    secret {id:?} file={file:?}\n").unwrap();
+                                    writeln!(inner, "    secret {id:?} file={file:?}").unwrap();
                                 }
                             }
                         }
@@ -232,8 +235,11 @@ impl Site {
                 }
             }
         }
-        let bases: String =
-            bases.lines().filter(|b| !inner.contains(b.rsplit_once(" \"").unwrap().0)).map(|b| b.to_owned() + "\n").collect();
+        let bases: String = bases
+            .lines()
+            .filter(|b| !inner.contains(b.rsplit_once(" \"").unwrap().0))
+            .map(|b| b.to_owned() + "\n")
+            .collect();
         let text = format!(
             "project \"{}\"\nimage \"x\" dockerfile=\"Dockerfile\" context=\"context\"{head} {{\n{bases}{inner}}}\n",
             case.name.replace('/', "-")
@@ -288,7 +294,18 @@ impl Site {
         let name = case.name.replace('/', "-");
         let (switches, environment) = self.arguments(case);
         let mut words = BUILDAH.map(str::to_owned).to_vec();
-        words.extend(["bud", "--layers=false", "--ulimit=nofile=1024:1024", "--ulimit=nproc=4096:4096", "--isolation=chroot", "--pull=never", "--format=docker"].map(str::to_owned));
+        words.extend(
+            [
+                "bud",
+                "--layers=false",
+                "--ulimit=nofile=1024:1024",
+                "--ulimit=nproc=4096:4096",
+                "--isolation=chroot",
+                "--pull=never",
+                "--format=docker",
+            ]
+            .map(str::to_owned),
+        );
         words.extend([format!("--tag={name}"), "--file=Dockerfile".into()]);
         words.extend(switches);
         words.push("context".into());

@@ -50,7 +50,10 @@ pub fn compare(ours: &Outcome, theirs: &Outcome, base: &Image, loosely: bool) ->
 
 /// The lines of an error without those of the progress.
 fn short(said: &str) -> String {
-    said.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty()).map(|line| format!("\n{line}")).collect()
+    said.lines()
+        .filter(|line| !line.starts_with('#') && !line.trim().is_empty())
+        .map(|line| format!("\n{line}"))
+        .collect()
 }
 
 fn images(ours: &Image, theirs: &Image, loosely: bool, found: &mut Vec<Difference>) {
@@ -147,9 +150,7 @@ impl Accepted {
 
     /// Whether a rule accepts this.
     pub fn accepts(&self, case: &str, builder: &str, what: &str) -> bool {
-        let fits = |rule: &Rule| {
-            fits(&rule.case, case) && (fits(&rule.builder, builder)) && fits(&rule.what, what)
-        };
+        let fits = |rule: &Rule| fits(&rule.case, case) && (fits(&rule.builder, builder)) && fits(&rule.what, what);
         let fitting: Vec<usize> =
             self.rules.iter().enumerate().filter(|(_, rule)| fits(rule)).map(|(index, _)| index).collect();
         self.used.lock().expect("no holder panics").extend(&fitting);

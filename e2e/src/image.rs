@@ -125,7 +125,10 @@ fn leaves(at: &str, value: &Value, out: &mut BTreeMap<String, String>) {
             fields.iter().for_each(|(name, value)| leaves(&within(name), value, out));
         }
         Value::Array(items) if items.iter().any(Value::is_object) => {
-            items.iter().enumerate().for_each(|(at, item)| drop(out.insert(within(&format!("{at:02}")), item.to_string())));
+            items
+                .iter()
+                .enumerate()
+                .for_each(|(at, item)| drop(out.insert(within(&format!("{at:02}")), item.to_string())));
         }
         _ => drop(out.insert(at.to_owned(), value.to_string())),
     }

@@ -17,8 +17,7 @@ use crate::{Output, World, eventually, run};
 const SUITE: &str = "forky";
 
 /// What the root holds.
-const PACKAGES: &str =
-    "docker.io,docker-buildx,containerd,runc,buildah,crun,netavark,iptables,ca-certificates,git,dash,coreutils,mount,xz-utils";
+const PACKAGES: &str = "docker.io,docker-buildx,containerd,runc,buildah,crun,netavark,iptables,ca-certificates,git,dash,coreutils,mount,xz-utils";
 
 /// Raised when a root made earlier no longer fits.
 const EDITION: &str = "2";
