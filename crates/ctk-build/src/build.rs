@@ -11,6 +11,7 @@ use crate::base::{self, Base};
 use crate::limits::LOWERING_ROUNDS;
 use crate::observe::{lock_packages, locked_digest};
 use crate::recipe::{Contexts, Loaded, SelectionDigests, lower_request};
+use crate::settle::settle;
 use crate::solve::{Job, solve};
 use crate::{BuildError, BuildRequest, Built, finish};
 
@@ -26,7 +27,8 @@ pub fn build(request: &BuildRequest<'_>) -> Result<Built, BuildError> {
         if world.cancel.is_cancelled() {
             return Err(BuildError::Cancelled);
         }
-        let plan = plan(request, &loaded, platform)?;
+        let mut plan = plan(request, &loaded, platform)?;
+        settle(&mut plan.lowered, request, &loaded)?;
         let selections = plan.lowered.graph.selections(plan.lowered.image.vertex);
         let digests = SelectionDigests::new(&selections, &contexts)?;
         let epoch_seconds = request.epoch_seconds.unwrap_or_else(|| plan.default_epoch());

@@ -15,5 +15,6 @@ codes! {
     BAD_MODE = "image::bad-mode", "File permissions that are no octal number.";
     BAD_TRIGGER = "image::bad-trigger", "An `onbuild` whose text is no instruction.";
     NOT_SUPPORTED = "image::not-supported", "Something of the language that this version cannot build.";
+    NOT_ALLOWED = "image::not-allowed", "A RUN that asks for what nobody allowed.";
     NO_DOCKERFILE = "image::no-dockerfile", "A Dockerfile or context that does not exist.";
 }

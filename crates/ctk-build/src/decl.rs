@@ -8,6 +8,8 @@ use ctk_oci::Platform;
 use ctk_plan::Address;
 use ctk_syntax::Span;
 
+use crate::Entitlements;
+
 /// An image's declaration.
 #[derive(Clone, Debug)]
 pub struct ImageDecl {
@@ -23,6 +25,10 @@ pub struct ImageDecl {
     pub args: BTreeMap<String, String>,
     /// Where secrets come from, by name.
     pub secrets: BTreeMap<String, SecretSource>,
+    /// Agents for `RUN --mount=type=ssh`, by name.
+    pub ssh: BTreeMap<String, SshDecl>,
+    /// What its RUN instructions may ask for.
+    pub allow: Entitlements,
     /// Files and folders that applying the project writes, relative to the project's directory or absolute. They are no
     /// part of contexts: an image that holds what was made of it would never be done.
     pub outputs: Vec<PathBuf>,
@@ -71,6 +77,15 @@ pub enum SecretSource {
     File(PathBuf),
 }
 
+/// Where an agent's socket is declared to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SshDecl {
+    /// Where this environment variable says.
+    Env(String),
+    /// There: relative to the project's directory or absolute.
+    Socket(PathBuf),
+}
+
 impl ImageDecl {
     /// An image of a Dockerfile with the main context `context`, as `docker build` takes them.
     pub fn dockerfile(address: Address, dockerfile: impl Into<PathBuf>, context: impl Into<PathBuf>) -> ImageDecl {
@@ -82,6 +97,8 @@ impl ImageDecl {
             contexts: BTreeMap::from([(String::new(), main)]),
             args: BTreeMap::new(),
             secrets: BTreeMap::new(),
+            ssh: BTreeMap::new(),
+            allow: Entitlements::default(),
             outputs: Vec::new(),
             target: None,
             canonical: String::new(),

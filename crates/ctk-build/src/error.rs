@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use ctk_buildgraph::BaseRequest;
 use ctk_container::ExitStatus;
-use ctk_oci::{DocumentError, Platform};
+use ctk_oci::DocumentError;
 use ctk_packages::PackagesError;
 use ctk_snapshot::SnapshotError;
 use ctk_store::{FetchError, StoreError};
@@ -133,11 +133,49 @@ pub enum BuildError {
         /// Which.
         id: String,
     },
-    /// A command for a processor that this machine is not.
-    #[error("cannot run commands of {platform} on this machine; stages for it can only copy files")]
-    ForeignPlatform {
+    /// An ssh agent that a mount requires.
+    #[error("ssh agent `{id}` is not given; name its socket by `--ssh {id}` or, in a project file, by `ssh {id:?}`")]
+    AgentMissing {
         /// Which.
-        platform: Platform,
+        id: String,
+    },
+    /// Private keys where an agent is needed.
+    #[error(
+        "ssh agent `{id}` is given as key files, which only an agent can serve; run `ssh-add` with them and give the \
+         agent's socket"
+    )]
+    AgentKeys {
+        /// Which.
+        id: String,
+    },
+    /// A device that a RUN requires.
+    #[error("this machine has no device `{name}`; expected the path of one below /dev")]
+    DeviceMissing {
+        /// As written.
+        name: String,
+    },
+    /// A command for a processor that this machine is not.
+    #[error(
+        "cannot run commands of {platform} on this {host} machine: {reason}. A stage that only copies files needs none \
+         of this"
+    )]
+    ForeignPlatform {
+        /// Which, as text.
+        platform: String,
+        /// What the machine is, as text.
+        host: String,
+        /// What is missing.
+        reason: String,
+    },
+    /// A line for a shell that is not there.
+    #[error("the image has no `{shell}`{}: {reason}", at(.place))]
+    NoShell {
+        /// The program.
+        shell: String,
+        /// What to do.
+        reason: &'static str,
+        /// Where the line stands.
+        place: Option<Place>,
     },
     /// Something of the language that this version cannot do.
     #[error("{what} is not supported yet")]

@@ -19,3 +19,5 @@ pub const ERROR_LINES: usize = 20;
 pub const DOWNLOAD_BYTES: u64 = 16 << 30;
 /// Bytes of an image's `/etc/passwd` and the like that are read to add an account.
 pub const ACCOUNT_FILE_BYTES: u64 = 4 << 20;
+/// Bytes of a message to or from an ssh agent: OpenSSH's own limit.
+pub const AGENT_MESSAGE_BYTES: usize = 256 << 10;

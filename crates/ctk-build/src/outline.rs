@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ctk_buildgraph::{Arg, Escape, Expansion, From, Instruction, Recipe, RunMountKind};
+use ctk_buildgraph::{Arg, Escape, Expansion, From, Instruction, Recipe, RunMountKind, WrittenMount};
 use ctk_syntax::{ShellSyntax, Sources, Span, shell_word};
 use serde::Serialize;
 
@@ -270,11 +270,16 @@ impl Walk<'_> {
                 Instruction::Arg(args) => args.iter().for_each(|arg| self.arg(arg)),
                 Instruction::Copy(copy) | Instruction::Add(copy) => self.from(&copy.from),
                 Instruction::Run(run) => {
-                    for mount in &run.mounts {
+                    for mount in run.mounts.iter().filter_map(WrittenMount::plain) {
                         match &mount.kind {
-                            RunMountKind::Bind { from, .. } => self.from(from),
+                            RunMountKind::Bind { from, .. } | RunMountKind::Cache { from: Some(from), .. } => {
+                                self.from(from)
+                            }
                             RunMountKind::Secret { id, required, .. } => {
                                 want(&mut self.found.secrets, id, *required, &location);
+                            }
+                            RunMountKind::Ssh { id, required, .. } => {
+                                want(&mut self.found.ssh, id, *required, &location);
                             }
                             _ => {}
                         }

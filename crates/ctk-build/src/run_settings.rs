@@ -6,8 +6,9 @@ use std::path::PathBuf;
 
 use ctk_buildgraph::NetworkMode;
 
-/// The switches of a build that concern its RUN instructions. None of them is part of a cache key. The default is what
-/// a build without switches does.
+/// The switches of a build that concern its RUN instructions. As with BuildKit the network, the names of added hosts,
+/// `/dev/shm`, ulimits and the parent cgroup are part of cache keys; addresses, resources, agents and entitlements are
+/// not. The default is what a build without switches does.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RunSettings {
     /// `--network`: the network of instructions that name none themselves.
@@ -85,4 +86,32 @@ pub struct Entitlements {
     pub security_insecure: bool,
     /// `device` is the name `*`, `device=NAME` is that name.
     pub devices: BTreeSet<String>,
+}
+
+impl Entitlements {
+    /// What there is to be allowed; a single device is `device=NAME`.
+    pub const KNOWN: [&'static str; 3] = ["network.host", "security.insecure", "device"];
+
+    /// Allows what a word of `--allow` or of an `allow` node names. Gives whether there is such a thing.
+    pub fn add(&mut self, word: &str) -> bool {
+        match word.split_once('=') {
+            None if word == "network.host" => self.network_host = true,
+            None if word == "security.insecure" => self.security_insecure = true,
+            None if word == "device" => {
+                self.devices.insert("*".into());
+            }
+            Some(("device", device)) if !device.is_empty() => {
+                // `name=…,alias=…` is CDI's; the name is what counts here.
+                let name = device.split(',').next().unwrap_or_default();
+                self.devices.insert(name.strip_prefix("name=").unwrap_or(name).into());
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    /// Whether a device of this name may be given.
+    pub fn has_device(&self, name: &str) -> bool {
+        self.devices.contains("*") || self.devices.contains(name)
+    }
 }

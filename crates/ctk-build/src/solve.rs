@@ -65,7 +65,7 @@ impl Tree {
     }
 
     /// Names the tree in content keys.
-    fn describe(&self) -> Vec<u8> {
+    pub fn describe(&self) -> Vec<u8> {
         self.0.iter().map(|p| p.layer.as_str()).collect::<Vec<_>>().join("\n").into_bytes()
     }
 }
@@ -277,6 +277,7 @@ impl Solver<'_> {
         result.map_err(|error| match error {
             error @ (BuildError::Command { .. }
             | BuildError::Start { .. }
+            | BuildError::NoShell { .. }
             | BuildError::Cancelled
             | BuildError::Invalid { .. }) => error,
             source => {

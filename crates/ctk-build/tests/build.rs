@@ -454,7 +454,7 @@ fn several_platforms_make_an_index_and_foreign_commands_are_refused() {
         format!("image \"y\" {{\n    platforms \"{foreign}\"\n    copy \"app\" to=\"/app\"\n    run \"/app\"\n}}\n");
     let decl = bench.native(&text, "y");
     let error = chain(&bench.run(&decl).unwrap_err());
-    assert!(error.contains(&format!("cannot run commands of {foreign} on this machine")), "{error}");
+    assert!(error.contains(&format!("cannot run commands of {foreign} on this ")), "{error}");
 }
 
 #[test]

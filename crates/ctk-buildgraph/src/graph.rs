@@ -2,7 +2,7 @@
 
 use ctk_syntax::Span;
 
-use crate::{FileAction, MountKind, Op, Selection};
+use crate::{Exec, FileAction, MountKind, Op, Selection};
 
 /// Names a vertex of one graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -57,6 +57,18 @@ impl Graph {
     /// All vertices with their names, inputs first.
     pub fn vertices(&self) -> impl DoubleEndedIterator<Item = (VertexId, &Vertex)> {
         self.vertices.iter().enumerate().map(|(i, v)| (VertexId(i), v))
+    }
+
+    /// The processes that `target` needs, to be settled before keys are made, each with its name and place.
+    pub fn processes_mut(&mut self, target: VertexId) -> impl Iterator<Item = (&mut Exec, &str, Option<Span>)> {
+        let mut needed = vec![false; self.vertices.len()];
+        self.reachable(target).into_iter().for_each(|id| needed[id.0] = true);
+        self.vertices.iter_mut().zip(needed).filter(|(_, needed)| *needed).filter_map(|(vertex, _)| {
+            match &mut vertex.op {
+                Op::Exec(exec) => Some((exec.as_mut(), vertex.name.as_str(), vertex.origin)),
+                _ => None,
+            }
+        })
     }
 
     /// How many vertices there are.
@@ -124,7 +136,7 @@ impl Op {
             _ => None,
         });
         let of_mounts = mounts.iter().filter_map(|mount: &crate::ExecMount| match &mount.kind {
-            MountKind::Bind { selection, .. } => selection.as_ref(),
+            MountKind::Bind { selection, .. } | MountKind::Cache { selection, .. } => selection.as_ref(),
             _ => None,
         });
         of_actions.chain(of_mounts)

@@ -17,6 +17,7 @@ mod history;
 mod key;
 pub mod lint;
 mod lower;
+mod mount;
 mod op;
 mod recipe;
 mod source;
@@ -30,12 +31,13 @@ pub use lower::{
     BaseImage, Bases, ContextKind, Image, ImageHistory, LowerRequest, Lowered, Lowering, Need, ParseTrigger, lower,
     reads,
 };
+pub use mount::{MountFault, ReadMount, mount_of};
 pub use op::{
-    Access, BaseName, BaseRequest, Exec, ExecMount, FileAction, Follow, MountKind, NetworkMode, Op, Owner, Selection,
-    Sharing,
+    Access, BaseName, BaseRequest, Device, Exec, ExecMount, ExecSettings, FileAction, Follow, MountKind, NetworkMode,
+    Op, Owner, SecurityMode, Selection, Sharing,
 };
 pub use recipe::{
-    Arg, Command, Copy, CopySource, Escape, Expansion, From, Health, Heredoc, Instruction, PackagesSpec, Recipe,
-    RecipeStage, Run, RunHeredoc, RunMount, RunMountKind, Statement, UserEntry,
+    Arg, Command, Copy, CopySource, Escape, Expansion, From, Health, Heredoc, Instruction, MountOption, PackagesSpec,
+    Recipe, RecipeStage, Run, RunHeredoc, RunMount, RunMountKind, Statement, UserEntry, WrittenMount,
 };
 pub use source::{ContextName, ContextSource, GitSource, GitTime, OciLayout, SourceError, is_commit, without_password};

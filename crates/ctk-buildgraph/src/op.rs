@@ -92,7 +92,7 @@ pub enum Op {
         checksum: Option<String>,
     },
     /// A process whose changes are the layer.
-    Exec(Exec),
+    Exec(Box<Exec>),
     /// File operations whose changes are the layer.
     File {
         /// In order.
@@ -135,9 +135,65 @@ pub struct Exec {
     pub mounts: Vec<ExecMount>,
     /// Which network it sees.
     pub network: NetworkMode,
+    /// How far it is confined.
+    #[serde(skip_serializing_if = "SecurityMode::is_sandbox")]
+    pub security: SecurityMode,
+    /// Devices of the host that it sees.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<Device>,
+    /// What the whole build gives every process.
+    #[serde(skip_serializing_if = "ExecSettings::is_default")]
+    pub settings: ExecSettings,
     /// Seconds it may take. Not part of the key.
     #[serde(skip)]
     pub timeout_seconds: Option<u64>,
+}
+
+/// What the whole build gives every process, as far as it counts in keys.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ExecSettings {
+    /// Another host name than the usual one.
+    pub hostname: Option<String>,
+    /// Names added to `/etc/hosts`; where they lead does not count.
+    pub host_names: Vec<String>,
+    /// Bytes of `/dev/shm`.
+    pub shm_size_bytes: Option<u64>,
+    /// `name=soft:hard`.
+    pub ulimits: Vec<String>,
+    /// The cgroup above the process' own.
+    pub cgroup_parent: Option<String>,
+}
+
+impl ExecSettings {
+    fn is_default(&self) -> bool {
+        *self == ExecSettings::default()
+    }
+}
+
+/// How far a process is confined.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SecurityMode {
+    /// As every build.
+    #[default]
+    Sandbox,
+    /// Hardly: all capabilities and devices.
+    Insecure,
+}
+
+impl SecurityMode {
+    fn is_sandbox(&self) -> bool {
+        *self == SecurityMode::Sandbox
+    }
+}
+
+/// A device of the host that a process sees.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Device {
+    /// A path of the host.
+    pub name: String,
+    /// Whether its absence is an error.
+    pub required: bool,
 }
 
 /// Which network a process sees.
@@ -195,6 +251,15 @@ pub enum MountKind {
         id: String,
         /// Who may use it at once.
         sharing: Sharing,
+        /// Index into the vertex' inputs of what its first content comes from.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        input: Option<usize>,
+        /// Path within it; empty for all of it.
+        #[serde(skip_serializing_if = "String::is_empty")]
+        source: String,
+        /// What of a local context its first content is.
+        #[serde(skip)]
+        selection: Option<Selection>,
         /// Mode of a new one.
         mode: u32,
         /// Owner of a new one.
@@ -227,6 +292,19 @@ pub enum MountKind {
         /// Owner of the file.
         uid: u32,
         /// Group of the file.
+        gid: u32,
+    },
+    /// The socket of an ssh agent; `SSH_AUTH_SOCK` of the process names the first one.
+    Ssh {
+        /// Which.
+        id: String,
+        /// Whether its absence is an error.
+        required: bool,
+        /// Mode of the socket.
+        mode: u32,
+        /// Owner of the socket.
+        uid: u32,
+        /// Group of the socket.
         gid: u32,
     },
 }

@@ -8,7 +8,7 @@ use ctk_syntax::Span;
 use serde::Serialize;
 
 use crate::lint::Checks;
-use crate::{Access, BaseName, NetworkMode, Sharing};
+use crate::{Access, BaseName, Device, NetworkMode, SecurityMode, Sharing};
 
 /// A file's stages.
 #[derive(Clone, Debug, Default)]
@@ -237,9 +237,13 @@ pub struct Run {
     /// Here-documents after the line.
     pub heredocs: Vec<RunHeredoc>,
     /// `--mount`
-    pub mounts: Vec<RunMount>,
+    pub mounts: Vec<WrittenMount>,
     /// `--network`
     pub network: NetworkMode,
+    /// `--security`
+    pub security: SecurityMode,
+    /// `--device`
+    pub devices: Vec<Device>,
     /// Seconds it may take.
     pub timeout_seconds: Option<u64>,
 }
@@ -255,10 +259,28 @@ pub struct RunHeredoc {
     pub raw: String,
 }
 
-/// `RUN --mount`, values not expanded.
+/// A mount of a `RUN` as somebody wrote it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WrittenMount {
+    /// `--mount=key=value,…` of a Dockerfile: any value may hold variables. See [`crate::mount_of`].
+    Options(Vec<MountOption>),
+    /// One without variables.
+    Plain(RunMount),
+}
+
+/// `key=value` or `key` of a `--mount`; the key in small letters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MountOption {
+    /// Its name.
+    pub key: String,
+    /// What follows the `=`.
+    pub value: Option<String>,
+}
+
+/// `RUN --mount`, without variables.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunMount {
-    /// Where; a secret may have none.
+    /// Where, relative to the working directory; a secret may have none.
     pub target: Option<String>,
     /// Whether the process may write.
     pub access: Access,
@@ -282,6 +304,10 @@ pub enum RunMountKind {
         id: Option<String>,
         /// Who may use it at once.
         sharing: Sharing,
+        /// Where its first content comes from; nothing by default.
+        from: Option<From>,
+        /// Path within it; empty for all of it.
+        source: String,
         /// Mode of a new one.
         mode: u32,
         /// Owner of a new one.
@@ -307,6 +333,19 @@ pub enum RunMountKind {
         /// Owner of the file.
         uid: u32,
         /// Group of the file.
+        gid: u32,
+    },
+    /// The socket of an ssh agent.
+    Ssh {
+        /// Which.
+        id: String,
+        /// Whether its absence is an error.
+        required: bool,
+        /// Mode of the socket.
+        mode: u32,
+        /// Owner of the socket.
+        uid: u32,
+        /// Group of the socket.
         gid: u32,
     },
 }

@@ -137,7 +137,7 @@ impl Stage {
             0 => format!("RUN {shown}"),
             n => format!("RUN |{n} {} {shown}", args.join(" ")),
         };
-        self.push(graph, Op::Exec(exec), inputs, text, created_by, origin);
+        self.push(graph, Op::Exec(Box::new(exec)), inputs, text, created_by, origin);
     }
 
     /// The environment of a process.

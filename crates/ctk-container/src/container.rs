@@ -64,27 +64,34 @@ pub fn run(options: RunOptions<'_>) -> Result<Container, Error> {
     let capabilities = capabilities(&security)?;
     let args = command(config, options.entrypoint.as_deref(), options.args.as_deref())?;
     let cwd = workdir(options.workdir.as_deref().unwrap_or(&config.working_dir))?;
-    let root = Root::mount(&options.root, false)?;
+    let root = Root::mount(&options.root, security.devices)?;
     let config_user = options.user.clone().unwrap_or_else(|| config.user.clone());
     let account = account(&config_user, &|path| root.read_file(path, ACCOUNT_FILE_BYTES))?;
     let hostname = options.hostname.clone().unwrap_or_else(|| id.clone());
     let terminal = matches!(options.stdio, Stdio::Terminal);
-    let env = environment(config, &options.env, &account.home, &hostname, terminal)?;
+    let named = (!options.build_step).then_some(hostname.as_str());
+    let env = environment(config, &options.env, &account.home, named, terminal)?;
     let reservation = ctk_runtime::reserve(&options.state_dir, &id)?;
     let directory = reservation.directory();
     let port = match &options.network {
         Network::Private { switch, names } => Some(switch.plug(names)?),
         Network::None | Network::Host => None,
     };
-    let mut mounts = system_mounts();
+    let mut mounts = system_mounts(&security, capabilities);
     let hosts = hosts_text(&options, &hostname, port.as_ref())?;
+    let own = mounts.len();
     mounts.push(files::place(directory, "/etc/hosts", hosts.as_bytes())?);
-    mounts.push(files::place(directory, "/etc/hostname", format!("{hostname}\n").as_bytes())?);
+    if !options.build_step {
+        mounts.push(files::place(directory, "/etc/hostname", format!("{hostname}\n").as_bytes())?);
+    }
     let resolver = match (&options.network, &options.resolv_conf) {
         (Network::Host, Some(path)) => std::fs::read(path).unwrap_or_default(),
         _ => Vec::new(),
     };
     mounts.push(files::place(directory, "/etc/resolv.conf", &resolver)?);
+    if options.build_step {
+        mounts[own..].iter_mut().for_each(|mount| mount.options.push("ro".into()));
+    }
     if let Some(port) = &port {
         port.keep_hosts_in(&directory.join("hosts"), &hosts)?;
     }
@@ -331,10 +338,11 @@ fn environment(
     config: &ContainerConfig,
     extra: &[String],
     home: &str,
-    hostname: &str,
+    hostname: Option<&str>,
     terminal: bool,
 ) -> Result<Vec<String>, Error> {
-    let mut env = vec![PATH.to_string(), format!("HOSTNAME={hostname}")];
+    let mut env = vec![PATH.to_string()];
+    env.extend(hostname.map(|hostname| format!("HOSTNAME={hostname}")));
     if terminal {
         env.push("TERM=xterm".into());
     }
@@ -360,24 +368,31 @@ fn set_env(env: &mut Vec<String>, entry: &str) -> Result<(), Error> {
 }
 
 /// What every container has mounted (runtime specification, `config-linux.md`: default filesystems).
-fn system_mounts() -> Vec<Mount> {
+fn system_mounts(security: &Security, capabilities: Capabilities) -> Vec<Mount> {
+    let makes_nodes = Capabilities::parse("MKNOD").is_some_and(|mknod| capabilities.has(mknod));
+    let guard: &[&str] = if makes_nodes && !security.devices { &["nodev"] } else { &[] };
+    let system = if security.devices { "rw" } else { "ro" };
     let mut mounts = vec![
         Mount::new("proc", "proc", "/proc", &["nosuid", "nodev", "noexec"]),
-        Mount::new("dev", "dev", "/dev", &[]),
+        Mount::new("dev", "dev", "/dev", guard),
         Mount::new("devpts", "devpts", "/dev/pts", &["nosuid", "noexec", "ptmxmode=0666", "mode=0620", "gid=5"]),
         Mount::new("tmpfs", "shm", "/dev/shm", &["nosuid", "nodev", "noexec", "mode=1777", "size=67108864"]),
         Mount::new("mqueue", "mqueue", "/dev/mqueue", &["nosuid", "nodev", "noexec"]),
-        Mount::new("sysfs", "sysfs", "/sys", &["nosuid", "nodev", "noexec", "ro"]),
+        Mount::new("sysfs", "sysfs", "/sys", &["nosuid", "nodev", "noexec", system]),
     ];
     let unified = rustix::fs::statfs("/sys/fs/cgroup").is_ok_and(|found| found.f_type as u64 == CGROUP2_MAGIC);
     if unified {
-        let options = ["nosuid", "nodev", "noexec", "ro", "optional"];
+        let options = ["nosuid", "nodev", "noexec", system, "optional"];
         mounts.push(Mount::new("cgroup2", "cgroup", "/sys/fs/cgroup", &options));
     }
     mounts
 }
 
 fn hosts_text(options: &RunOptions<'_>, hostname: &str, port: Option<&Port>) -> Result<String, Error> {
+    if options.build_step {
+        let usual = format!("127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+        return Ok(usual + &files::host_lines(&options.hosts));
+    }
     let mut text = match (&options.network, &options.hosts_file) {
         (Network::Host, Some(path)) => std::fs::read_to_string(path).unwrap_or_else(|_| LOCALHOST.into()),
         _ => LOCALHOST.into(),

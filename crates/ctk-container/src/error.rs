@@ -19,7 +19,7 @@ pub enum Error {
         entry: String,
     },
     /// The user or group cannot be found in the image, or is no number.
-    #[error("no {what} `{name}` in the image's {file}")]
+    #[error("no {what} `{name}` in the image's {file}{near}")]
     UnknownUser {
         /// `user` or `group`.
         what: &'static str,
@@ -27,6 +27,8 @@ pub enum Error {
         name: String,
         /// Where we looked.
         file: &'static str,
+        /// `; did you mean …?`, if something like it is there.
+        near: String,
     },
     /// A capability has no such name.
     #[error("no capability `{name}`")]
@@ -93,4 +95,11 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+}
+
+impl Error {
+    /// Whether everything was ready but the program, or what it is loaded by, is not there.
+    pub fn is_missing_program(&self) -> bool {
+        matches!(self, Error::Runtime(ctk_runtime::Error::Execute { source, .. }) if source.kind() == io::ErrorKind::NotFound)
+    }
 }

@@ -51,6 +51,9 @@ pub struct RunOptions<'a> {
     pub stdin: Stdin,
     /// The host name; the container's id if `None`.
     pub hostname: Option<String>,
+    /// Whether it is a step of a build, as BuildKit runs them: no `/etc/hostname` and no `HOSTNAME`, `/etc/hosts` and
+    /// `/etc/resolv.conf` read-only, and the first with nothing of the host's.
+    pub build_step: bool,
     /// Mounts the root read-only; `/dev`, `/dev/shm` and given mounts stay as they are.
     pub read_only: bool,
     /// How far it is confined.
@@ -84,6 +87,7 @@ impl<'a> RunOptions<'a> {
             stdio: Stdio::Inherit,
             stdin: Stdin::Null,
             hostname: None,
+            build_step: false,
             read_only: false,
             security: Security::default(),
             timeout: None,
@@ -159,6 +163,8 @@ pub struct Security {
     pub seccomp: bool,
     /// Whether kernel settings in /proc and /sys are masked or read-only.
     pub mask_paths: bool,
+    /// Whether device nodes of any kind can be opened, and /sys with its cgroups can be written.
+    pub devices: bool,
 }
 
 impl Default for Security {
@@ -169,6 +175,7 @@ impl Default for Security {
             no_new_privileges: true,
             seccomp: true,
             mask_paths: true,
+            devices: false,
         }
     }
 }

@@ -34,7 +34,7 @@ pub(crate) fn resolve(wanted: &str, passwd: &[u8], group: &[u8]) -> Result<User,
     let uid = match (field(2).and_then(id), number) {
         (Some(uid), _) => uid,
         (None, Some(uid)) => uid,
-        (None, None) => return Err(Error::UnknownUser { what: "user", name: user.into(), file: PASSWD }),
+        (None, None) => return Err(unknown("user", user, PASSWD, &passwd)),
     };
     let home = field(5).filter(|home| home.starts_with('/'));
     let home = home.unwrap_or(if uid == 0 { "/root" } else { "/" }).to_string();
@@ -42,20 +42,29 @@ pub(crate) fn resolve(wanted: &str, passwd: &[u8], group: &[u8]) -> Result<User,
     if let Some(wanted) = explicit_group.filter(|g| !g.is_empty()) {
         let named = lines().find(|fields| fields.first() == Some(&wanted));
         let gid = named.and_then(|fields| id(fields.get(2)?)).or_else(|| id(wanted));
-        let gid = gid.ok_or_else(|| Error::UnknownUser { what: "group", name: wanted.into(), file: GROUP })?;
-        return Ok(User { uid, gid, groups: Vec::new(), home });
+        let gid = gid.ok_or_else(|| unknown("group", wanted, GROUP, &group))?;
+        return Ok(User { uid, gid, groups: vec![gid], home });
     }
     let gid = field(3).and_then(id).unwrap_or(0);
-    let mut groups = Vec::new();
+    // Among the supplementary ones as well: setgroups forgets it otherwise (CVE-2023-25173).
+    let mut groups = vec![gid];
     if let Some(name) = field(0) {
         for fields in lines() {
             let member = fields.get(3).is_some_and(|members| members.split(',').any(|m| m == name));
-            if let (true, Some(gid)) = (member, fields.get(2).and_then(|gid| id(gid))) {
+            if let (true, Some(gid)) = (member, fields.get(2).and_then(|gid| id(gid)))
+                && !groups.contains(&gid)
+            {
                 groups.push(gid);
             }
         }
     }
     Ok(User { uid, gid, groups, home })
+}
+
+fn unknown(what: &'static str, name: &str, file: &'static str, text: &str) -> Error {
+    let names = text.lines().filter_map(|line| line.split(':').next()).filter(|known| !known.is_empty());
+    let near = ctk_syntax::nearest(name, names).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+    Error::UnknownUser { what, name: name.into(), file, near }
 }
 
 /// A user or group number.
@@ -80,12 +89,12 @@ mod tests {
 
     #[test]
     fn users_are_found_by_name_and_number() {
-        check("", Some((0, 0, &[29], "/root")));
-        check("web", Some((33, 34, &[29], "/var/www")));
-        check("33", Some((33, 34, &[29], "/var/www")));
-        check("web:video", Some((33, 44, &[], "/var/www")));
-        check("1000", Some((1000, 0, &[], "/")));
-        check("1000:1001", Some((1000, 1001, &[], "/")));
+        check("", Some((0, 0, &[0, 29], "/root")));
+        check("web", Some((33, 34, &[34, 29], "/var/www")));
+        check("33", Some((33, 34, &[34, 29], "/var/www")));
+        check("web:video", Some((33, 44, &[44], "/var/www")));
+        check("1000", Some((1000, 0, &[0], "/")));
+        check("1000:1001", Some((1000, 1001, &[1001], "/")));
         check("nobody", None);
         check("web:nogroup", None);
         check("-1", None);

@@ -121,7 +121,12 @@ fn devices_are_the_usual_ones() {
 #[test]
 fn memory_is_limited() {
     let Some(rig) = rig() else { return };
-    if !rig.can_limit(Limits { memory_bytes: Some(32 << 20), cpu_millis: Some(500), pids: Some(10) }) {
+    if !rig.can_limit(Limits {
+        memory_bytes: Some(32 << 20),
+        cpu_millis: Some(500),
+        pids: Some(10),
+        ..Limits::default()
+    }) {
         return;
     }
     let (status, _) = rig.run("dd if=/dev/zero of=/dev/null bs=200M count=1", |o| {
@@ -129,7 +134,7 @@ fn memory_is_limited() {
     });
     assert_eq!(status, ExitStatus::Oom);
     let (status, _) = rig.run("true", |o| {
-        o.limits = Limits { memory_bytes: Some(32 << 20), cpu_millis: Some(500), pids: Some(10) };
+        o.limits = Limits { memory_bytes: Some(32 << 20), cpu_millis: Some(500), pids: Some(10), ..Limits::default() };
     });
     assert_eq!(status, ExitStatus::Code(0));
 }
@@ -137,7 +142,12 @@ fn memory_is_limited() {
 #[test]
 fn processes_are_limited() {
     let Some(rig) = rig() else { return };
-    if !rig.can_limit(Limits { memory_bytes: Some(32 << 20), cpu_millis: Some(500), pids: Some(10) }) {
+    if !rig.can_limit(Limits {
+        memory_bytes: Some(32 << 20),
+        cpu_millis: Some(500),
+        pids: Some(10),
+        ..Limits::default()
+    }) {
         return;
     }
     let script = "i=0; while [ $i -lt 20 ]; do sleep 1 & i=$((i+1)); done; wait; echo survived";
@@ -148,7 +158,12 @@ fn processes_are_limited() {
 #[test]
 fn no_cgroup_is_left() {
     let Some(rig) = rig() else { return };
-    if !rig.can_limit(Limits { memory_bytes: Some(32 << 20), cpu_millis: Some(500), pids: Some(10) }) {
+    if !rig.can_limit(Limits {
+        memory_bytes: Some(32 << 20),
+        cpu_millis: Some(500),
+        pids: Some(10),
+        ..Limits::default()
+    }) {
         return;
     }
     let mut options = rig.options("cgroups", "sleep 100");

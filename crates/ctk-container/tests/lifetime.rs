@@ -20,7 +20,7 @@ fn starts_and_waits() {
     let Some(rig) = rig() else { return };
     let mut options = rig.options("orphan", "sleep 1000 & sleep 1000");
     let limits = Limits { pids: Some(100), ..Limits::default() };
-    if rig.can_limit(limits) {
+    if rig.can_limit(limits.clone()) {
         options.limits = limits;
     }
     // A thread that ends: the container must outlive it.

@@ -22,7 +22,6 @@ codes! {
     BAD_HEREDOC = "dockerfile::bad-heredoc", "A here-document that never ends, or stands where none may.";
     BAD_DIRECTIVE = "dockerfile::bad-directive", "A parser directive that cannot be used.";
     BAD_MOUNT = "dockerfile::bad-mount", "A RUN --mount that cannot be read.";
-    NOT_SUPPORTED = "dockerfile::not-supported", "Something of BuildKit's that is not supported yet.";
     DUPLICATE_STAGE = "dockerfile::duplicate-stage", "Two stages of one name.";
     EMPTY_CONTINUATION = "dockerfile::empty-continuation", "An empty line inside a continued instruction.";
     DEPRECATED = "dockerfile::deprecated", "An instruction that Docker gave up.";

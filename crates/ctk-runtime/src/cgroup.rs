@@ -16,6 +16,7 @@ use crate::{Error, Limits};
 const MEMORY: &str = "memory";
 const CPU: &str = "cpu";
 const PIDS: &str = "pids";
+const CPUSET: &str = "cpuset";
 
 /// One mounted hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,9 +71,10 @@ impl Cgroups {
         let v2 = hierarchies.iter().find(|h| h.controllers.is_empty());
         let name = format!("ctk-{id}");
         let mut wanted_of_v2 = Vec::new();
-        for (controller, asked) in
-            [(MEMORY, limits.memory_bytes.is_some()), (CPU, limits.cpu_millis.is_some()), (PIDS, limits.pids.is_some())]
-        {
+        let memory = limits.memory_bytes.is_some() || limits.memory_swap_bytes.is_some();
+        let cpuset = limits.cpuset_cpus.is_some() || limits.cpuset_mems.is_some();
+        let cpu = limits.cpu_shares.is_some() || bandwidth(limits).is_some();
+        for (controller, asked) in [(MEMORY, memory), (CPU, cpu), (CPUSET, cpuset), (PIDS, limits.pids.is_some())] {
             match (asked, v1(controller)) {
                 (false, _) => {}
                 (true, None) => wanted_of_v2.push(controller),
@@ -200,17 +202,37 @@ fn put(directory: &Path, file: &str, value: String) -> Result<(), Error> {
 fn limit_v1(directory: &Path, controller: &str, limits: &Limits) -> Result<(), Error> {
     match controller {
         MEMORY => {
-            let bytes = limits.memory_bytes.unwrap_or(u64::MAX).to_string();
-            put(directory, "memory.limit_in_bytes", bytes.clone())?;
-            // Absent without swap accounting.
-            if directory.join("memory.memsw.limit_in_bytes").exists() {
-                put(directory, "memory.memsw.limit_in_bytes", bytes)?;
+            if let Some(bytes) = limits.memory_bytes {
+                put(directory, "memory.limit_in_bytes", bytes.to_string())?;
             }
-            Ok(())
+            let both = limits.memory_swap_bytes.map(|b| b.to_string()).or(limits.memory_bytes.map(|b| b.to_string()));
+            // Absent without swap accounting.
+            match both.filter(|_| directory.join("memory.memsw.limit_in_bytes").exists()) {
+                Some(bytes) => put(directory, "memory.memsw.limit_in_bytes", bytes),
+                None => Ok(()),
+            }
         }
         CPU => {
-            put(directory, "cpu.cfs_period_us", CPU_PERIOD_MICROS.to_string())?;
-            put(directory, "cpu.cfs_quota_us", quota(limits).to_string())
+            if let Some(shares) = limits.cpu_shares {
+                put(directory, "cpu.shares", shares.to_string())?;
+            }
+            match bandwidth(limits) {
+                None => Ok(()),
+                Some((quota, period)) => {
+                    put(directory, "cpu.cfs_period_us", period.to_string())?;
+                    put(directory, "cpu.cfs_quota_us", quota.map_or("-1".into(), |quota| quota.to_string()))
+                }
+            }
+        }
+        CPUSET => {
+            // Both must be there before a process may come; what is not said is as above.
+            for (file, value) in [("cpuset.cpus", &limits.cpuset_cpus), ("cpuset.mems", &limits.cpuset_mems)] {
+                let above = || directory.parent().and_then(|parent| fs::read_to_string(parent.join(file)).ok());
+                if let Some(value) = value.clone().or_else(above) {
+                    put(directory, file, value.trim().to_owned())?;
+                }
+            }
+            Ok(())
         }
         _ => put(directory, "pids.max", limits.pids.unwrap_or(0).to_string()),
     }
@@ -219,26 +241,65 @@ fn limit_v1(directory: &Path, controller: &str, limits: &Limits) -> Result<(), E
 fn limit_v2(directory: &Path, controller: &str, limits: &Limits) -> Result<(), Error> {
     match controller {
         MEMORY => {
-            put(directory, "memory.max", limits.memory_bytes.unwrap_or(u64::MAX).to_string())?;
+            let memory = limits.memory_bytes;
+            if let Some(bytes) = memory {
+                put(directory, "memory.max", bytes.to_string())?;
+            }
             if directory.join("memory.swap.max").exists() {
-                put(directory, "memory.swap.max", "0".into())?;
+                let swap = match limits.memory_swap_bytes {
+                    Some(both) => u64::try_from(both).ok().map(|both| both.saturating_sub(memory.unwrap_or(0))),
+                    None => Some(0),
+                };
+                put(directory, "memory.swap.max", swap.map_or("max".into(), |bytes| bytes.to_string()))?;
             }
             Ok(())
         }
-        CPU => put(directory, "cpu.max", format!("{} {CPU_PERIOD_MICROS}", quota(limits))),
+        CPU => {
+            if let Some(shares) = limits.cpu_shares {
+                // The mapping that every runtime uses: 2..262144 to 1..10000.
+                let weight = 1 + shares.clamp(2, 262_144).saturating_sub(2) * 9999 / 262_142;
+                put(directory, "cpu.weight", weight.to_string())?;
+            }
+            match bandwidth(limits) {
+                None => Ok(()),
+                Some((quota, period)) => {
+                    let quota = quota.map_or("max".into(), |quota| quota.to_string());
+                    put(directory, "cpu.max", format!("{quota} {period}"))
+                }
+            }
+        }
+        CPUSET => {
+            for (file, value) in [("cpuset.cpus", &limits.cpuset_cpus), ("cpuset.mems", &limits.cpuset_mems)] {
+                if let Some(value) = value {
+                    put(directory, file, value.clone())?;
+                }
+            }
+            Ok(())
+        }
         _ => put(directory, "pids.max", limits.pids.unwrap_or(0).to_string()),
     }
 }
 
-/// Microseconds per period; the kernel refuses less than one millisecond.
-fn quota(limits: &Limits) -> u64 {
-    (limits.cpu_millis.unwrap_or(1000) * CPU_PERIOD_MICROS / 1000).max(1000)
+/// Microseconds of processor time (`None`: unlimited) per period of microseconds, if anybody said so. The kernel
+/// refuses less than one millisecond.
+fn bandwidth(limits: &Limits) -> Option<(Option<u64>, u64)> {
+    let period = limits.cpu_period.filter(|period| *period > 0).unwrap_or(CPU_PERIOD_MICROS);
+    let quota = match (limits.cpu_quota.filter(|quota| *quota != 0), limits.cpu_millis) {
+        (Some(quota), _) => u64::try_from(quota).ok(),
+        (None, Some(millis)) => Some((millis * period / 1000).max(1000)),
+        (None, None) => {
+            limits.cpu_period.filter(|period| *period > 0)?;
+            None
+        }
+    };
+    Some((quota, period))
 }
 
 fn unavailable(controller: &str, reason: &str) -> Error {
     let what = match controller {
         MEMORY => "memory",
         CPU => "cpu time",
+        CPUSET => "the processors",
         _ => "the number of processes",
     };
     Error::Limit { what, reason: reason.into() }

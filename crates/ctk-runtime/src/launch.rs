@@ -84,12 +84,24 @@ pub struct Rlimit {
 }
 
 /// Limits by cgroups; `None` means unlimited.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of memory; swap is not given on top.
+    /// Bytes of memory.
     pub memory_bytes: Option<u64>,
+    /// Bytes of memory and swap together, -1 for as much swap as there is; `None` with a limit of memory: no swap.
+    pub memory_swap_bytes: Option<i64>,
     /// Thousandths of a processor.
     pub cpu_millis: Option<u64>,
+    /// Relative weight of its processor time, 2 to 262144; the usual is 1024.
+    pub cpu_shares: Option<u64>,
+    /// Microseconds of a period of processor time.
+    pub cpu_period: Option<u64>,
+    /// Microseconds of processor time in each period; -1 is unlimited. Wins over `cpu_millis`.
+    pub cpu_quota: Option<i64>,
+    /// Processors that may be used: `0-3,5`.
+    pub cpuset_cpus: Option<String>,
+    /// Memory nodes that may be used: `0-3,5`.
+    pub cpuset_mems: Option<String>,
     /// Processes and threads.
     pub pids: Option<u64>,
 }

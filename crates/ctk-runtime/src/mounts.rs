@@ -117,8 +117,27 @@ impl Root {
     }
 }
 
+/// The option of an overlay of which only this path, resolved inside, is mounted.
+const SUBPATH: &str = "subpath";
+
+/// What a launch's mounts become, in order. A `dev` with the option `nodev` is followed by the usual nodes, each a mount
+/// of its own: any other node made there cannot be opened.
+pub(crate) fn prepare_all(mounts: &[Mount]) -> Result<Vec<Prepared>, Error> {
+    let mut all = Vec::with_capacity(mounts.len());
+    for mount in mounts {
+        all.push(prepare(mount)?);
+        if mount.kind.as_deref() == Some("dev") && mount.options.iter().any(|option| option == "nodev") {
+            for (name, _, _) in NODES {
+                let place = format!("{}/{name}", mount.destination);
+                all.push(prepare(&Mount::new("bind", &format!("/dev/{name}"), &place, &["nosuid", "noexec"]))?);
+            }
+        }
+    }
+    Ok(all)
+}
+
 /// Makes a mount or its recipe.
-pub(crate) fn prepare(mount: &Mount) -> Result<Prepared, Error> {
+fn prepare(mount: &Mount) -> Result<Prepared, Error> {
     let destination = mount.destination.as_str();
     let failed = |what: &str, e: Errno| Error::PrepareMount {
         destination: destination.into(),
@@ -138,11 +157,17 @@ pub(crate) fn prepare(mount: &Mount) -> Result<Prepared, Error> {
             Ok(Prepared { at, directory, no_links: false, what: PreparedKind::Tree(tree) })
         }
         Some("overlay") => {
-            let tree = overlay(&options).map_err(|(what, e)| failed(&what, e))?;
-            Ok(Prepared { at, directory: true, no_links: false, what: PreparedKind::Tree(tree) })
+            let whole = overlay(&options).map_err(|(what, e)| failed(&what, e))?;
+            let tree = match options.rest.iter().find(|(key, _)| *key == SUBPATH) {
+                Some((_, path)) => part(whole, path).map_err(|e| failed(path, e))?,
+                None => whole,
+            };
+            let directory = is_directory(&tree).map_err(|e| failed("overlay", e))?;
+            Ok(Prepared { at, directory, no_links: false, what: PreparedKind::Tree(tree) })
         }
         Some("dev") => {
-            let tree = devices().map_err(|(what, e)| failed(what, e))?;
+            let guarded = options.attributes & NO_DEVICES != 0;
+            let tree = devices(guarded).map_err(|(what, e)| failed(what, e))?;
             Ok(Prepared { at, directory: true, no_links: true, what: PreparedKind::Tree(tree) })
         }
         Some("tmpfs") => {
@@ -213,7 +238,7 @@ fn overlay(options: &Options<'_>) -> Result<OwnedFd, (String, Errno)> {
             _ => {}
         }
     }
-    let others = options.rest.iter().filter(|(key, _)| !matches!(*key, "lowerdir" | "lowerdir+"));
+    let others = options.rest.iter().filter(|(key, _)| !matches!(*key, "lowerdir" | "lowerdir+" | SUBPATH));
     crate::overlay::overlay(&lowers, &others.copied().collect::<Vec<_>>(), options.attributes)
 }
 
@@ -238,11 +263,31 @@ fn split_lowers(value: &str) -> Vec<String> {
     parts
 }
 
+/// A path of a mounted tree, resolved inside of it, as a mount of its own. The tree's file system lives as long.
+fn part(whole: OwnedFd, path: &str) -> Result<OwnedFd, Errno> {
+    let path = path.trim_matches('/');
+    if path.is_empty() {
+        return Ok(whole);
+    }
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let clone = |whole: &OwnedFd| {
+        let found = rustix::fs::openat2(whole, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), INSIDE)?;
+        open_tree(&found, "", flags)
+    };
+    match clone(&whole) {
+        // Before linux 6.15 only what is attached somewhere can be cloned: a thread attaches it where nobody sees it.
+        Err(Errno::INVAL) => crate::overlay::attached(whole, clone),
+        result => result,
+    }
+}
+
+/// Name, major and minor number of the devices that every container has.
+const NODES: [(&str, u32, u32); 6] =
+    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+
 /// A `/dev` with the nodes, links and mount points that the runtime specification asks for (`config-linux.md`, default
-/// devices), and nothing of the host's.
-fn devices() -> Result<OwnedFd, (&'static str, Errno)> {
-    const NODES: [(&str, u32, u32); 6] =
-        [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+/// devices), and nothing of the host's. A guarded one has empty files to mount nodes on.
+fn devices(guarded: bool) -> Result<OwnedFd, (&'static str, Errno)> {
     const LINKS: [(&str, &str); 5] = [
         ("/proc/self/fd", "fd"),
         ("/proc/self/fd/0", "stdin"),
@@ -250,10 +295,15 @@ fn devices() -> Result<OwnedFd, (&'static str, Errno)> {
         ("/proc/self/fd/2", "stderr"),
         ("pts/ptmx", "ptmx"),
     ];
-    let tree =
-        fresh("tmpfs", &[("mode", "755"), ("size", "65536k")], NO_SUID | STRICT_ATIME).map_err(|e| ("tmpfs", e))?;
+    let attributes = NO_SUID | STRICT_ATIME | if guarded { NO_DEVICES } else { 0 };
+    let tree = fresh("tmpfs", &[("mode", "755"), ("size", "65536k")], attributes).map_err(|e| ("tmpfs", e))?;
     let all = Mode::from_raw_mode(0o666);
     for (name, major, minor) in NODES {
+        if guarded {
+            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+            rustix::fs::openat(&tree, name, flags, all).map_err(|e| (name, e))?;
+            continue;
+        }
         let device = rustix::fs::makedev(major, minor);
         rustix::fs::mknodat(&tree, name, FileType::CharacterDevice, all, device).map_err(|e| (name, e))?;
         // The process's umask applied.

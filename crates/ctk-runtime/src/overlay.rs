@@ -10,8 +10,9 @@ use std::path::Path;
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, OpenTreeFlags, fsconfig_create,
-    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, mount_change, open_tree,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
+    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, mount_change, move_mount,
+    open_tree,
 };
 
 use crate::limits::FSCONFIG_STRING_BYTES;
@@ -83,6 +84,22 @@ fn in_a_page(lowers: &[String], rest: &[(&str, &str)], attributes: u64) -> Resul
     let tree = made.map_err(failed)?;
     ctk_sys::mount_set_attributes(tree.as_fd(), false, attributes).map_err(failed)?;
     Ok(tree)
+}
+
+/// Does something with a detached mount while it is attached in a mount namespace of its own.
+pub(crate) fn attached<T: Send>(
+    mount: OwnedFd,
+    then: impl FnOnce(&OwnedFd) -> Result<T, Errno> + Send,
+) -> Result<T, Errno> {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            ctk_sys::unshare(NEW_MOUNTS)?;
+            mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)?;
+            move_mount(&mount, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+            then(&mount)
+        });
+        thread.join().unwrap_or(Err(Errno::IO))
+    })
 }
 
 fn what() -> String {

@@ -93,10 +93,7 @@ pub fn start(launch: Launch<'_>, reservation: Reservation) -> Result<Running, Er
     let membership = left.cgroups.paths();
     left.state.keep_cgroups(&membership)?;
     let joined = left.cgroups.membership()?;
-    let mut prepared = Vec::with_capacity(launch.mounts.len());
-    for mount in &launch.mounts {
-        prepared.push(mounts::prepare(mount)?);
-    }
+    let prepared = mounts::prepare_all(&launch.mounts)?;
     make_mount_points(&launch, &prepared, &mut left)?;
     let terminal = match (&launch.stdio, prepared.iter().find(|mount| mount.at.as_bytes() == b"/dev/pts")) {
         (ProcessStdio::Files { .. }, _) => None,
@@ -156,6 +153,9 @@ pub fn start(launch: Launch<'_>, reservation: Reservation) -> Result<Running, Er
     Ok(running)
 }
 
+/// Mount points that stay in the root.
+const KEPT_STUBS: [&str; 3] = ["/proc", "/sys", "/dev"];
+
 /// Makes mount points in the root where they are missing; those inside of other mounts are left to the container.
 fn make_mount_points(launch: &Launch<'_>, prepared: &[mounts::Prepared], left: &mut Left) -> Result<(), Error> {
     let root = &launch.root.0;
@@ -164,10 +164,14 @@ fn make_mount_points(launch: &Launch<'_>, prepared: &[mounts::Prepared], left: &
             let above = above.destination.trim_end_matches('/');
             mount.destination.strip_prefix(above).is_some_and(|rest| rest.starts_with('/'))
         });
-        let directory = prepared.get(index).is_none_or(|p| p.directory);
+        let own = prepared.iter().find(|p| p.at.as_bytes() == mount.destination.as_bytes());
+        let directory = own.is_none_or(|p| p.directory);
+        // Whoever else builds leaves these in the layer, and a root without them is of little use.
+        let mut kept = Stubs::default();
+        let stubs = if KEPT_STUBS.contains(&mount.destination.as_str()) { &mut kept } else { &mut left.stubs };
         if !inside {
             // An error here shows again, with a better place, when the container tries.
-            let _ = left.stubs.make(root, &mount.destination, directory);
+            let _ = stubs.make(root, &mount.destination, directory);
         }
     }
     if launch.root_read_only {

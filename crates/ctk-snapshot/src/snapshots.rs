@@ -108,6 +108,11 @@ impl Snapshots {
         Ok(Ephemeral::new(self.begin(parents)?))
     }
 
+    /// A directory of the host, not to be changed meanwhile, as a tree whose changes are gone when dropped.
+    pub fn view_of(&self, directory: &std::path::Path) -> Result<Ephemeral, SnapshotError> {
+        Ok(Ephemeral::new(Workspace::over(self, directory)?))
+    }
+
     /// The files of the image with these layers (base first), for reading.
     pub fn tree(&self, parents: &[LayerKey]) -> Result<TreeView, SnapshotError> {
         TreeView::open(self, parents)

@@ -41,6 +41,26 @@ impl Workspace {
         Ok(Workspace { snapshots: snapshots.clone(), lower, root, upper, mounts: AtomicU32::new(0), scratch })
     }
 
+    /// A writable tree over a directory of the host, which itself stays as it is.
+    pub(crate) fn over(snapshots: &Snapshots, directory: &Path) -> Result<Workspace, SnapshotError> {
+        let name = directory.as_os_str().as_encoded_bytes();
+        let stat = rustix::fs::stat(directory).context("stat", name)?;
+        let scratch = snapshots.store().scratch()?;
+        let upper = scratch.path().join("fs");
+        fs::create_dir(&upper).context("create directory", upper.as_os_str().as_encoded_bytes())?;
+        let mtime = mtime_of(&stat);
+        let root = RootAttributes {
+            mode: stat.st_mode & 0o7777,
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+            mtime: (mtime.seconds, mtime.nanos),
+            xattrs: Vec::new(),
+        };
+        root.apply(&open_directory(&upper)?).context("set attributes of", b"/")?;
+        let lower = vec![directory.to_owned()];
+        Ok(Workspace { snapshots: snapshots.clone(), lower, root, upper, mounts: AtomicU32::new(0), scratch })
+    }
+
     /// The root of a container over this workspace, for the runtime. Each call makes a mount of its own.
     pub fn root_mount(&self) -> Result<Mount, SnapshotError> {
         let work = self.work()?;
@@ -159,6 +179,17 @@ impl Ephemeral {
     /// See [`Workspace::open_root`].
     pub fn open_root(&self) -> Result<OwnedFd, SnapshotError> {
         self.workspace.open_root()
+    }
+
+    /// A path of it, resolved inside, as a mount of a container at `destination`. Each call makes a mount of its own.
+    pub fn part_mount(&self, path: &str, destination: &str, writable: bool) -> Result<Mount, SnapshotError> {
+        let mut mount = self.workspace.root_mount()?;
+        mount.destination = destination.to_owned();
+        mount.options.extend([format!("subpath={path}"), "nodev".into()]);
+        if !writable {
+            mount.options.push("ro".into());
+        }
+        Ok(mount)
     }
 
     /// What was written, in overlay's format.

@@ -17,7 +17,7 @@ use ctk_project::{Project, Resource, StageKind};
 use ctk_syntax::{Diagnostic, Diagnostics, Node, Reader, Spanned};
 
 use crate::codes;
-use crate::{ContextDecl, ImageDecl, RecipeSource, SecretSource};
+use crate::{ContextDecl, Entitlements, ImageDecl, RecipeSource, SecretSource, SshDecl};
 
 /// Decodes the image `resource`. `host` is the platform of an image that names none.
 pub fn decode(resource: &Resource, project: &Project, host: &Platform) -> Result<ImageDecl, Diagnostics> {
@@ -89,9 +89,10 @@ impl Image<'_> {
                 }
                 "secret" => self.secret(child, &mut decl),
                 "platforms" | "description" => {}
-                "ssh" => self.not_supported(child),
+                "ssh" => self.ssh(child, &mut decl),
+                "allow" => self.allow(child, &mut decl),
                 _ if dockerfile.is_some() => {
-                    let known = ["context", "arg", "secret", "platforms", "description"];
+                    let known = ["context", "arg", "secret", "ssh", "allow", "platforms", "description"];
                     self.diagnostics.unknown_node(child, Some("image"), &known);
                 }
                 _ => {}
@@ -166,6 +167,42 @@ impl Image<'_> {
         if let Some(name) = name {
             decl.secrets.insert(name.value, source);
         }
+    }
+
+    /// `ssh "name" env="VARIABLE"` or `socket="path"`; by default the agent that `SSH_AUTH_SOCK` names.
+    fn ssh(&mut self, node: &Node, decl: &mut ImageDecl) {
+        let mut reader = Reader::new(node, self.diagnostics);
+        let name = reader.opt_arg_str("a name").map_or_else(|| "default".into(), |name| name.value);
+        let env = reader.opt_prop_str("env");
+        let socket = reader.opt_prop_str("socket");
+        reader.finish();
+        let source = match (env, socket) {
+            (None, None) => SshDecl::Env("SSH_AUTH_SOCK".into()),
+            (Some(env), None) => SshDecl::Env(env.value),
+            (None, Some(socket)) => SshDecl::Socket(self.path(&socket.value)),
+            (Some(_), Some(_)) => {
+                let message = "an agent is found by either `env` or `socket`";
+                self.diagnostics.push(Diagnostic::error(codes::CONFLICT, message).at(node.name.span, ""));
+                return;
+            }
+        };
+        decl.ssh.insert(name, source);
+    }
+
+    /// `allow "network.host" "security.insecure" "device=/dev/fuse"`
+    fn allow(&mut self, node: &Node, decl: &mut ImageDecl) {
+        let mut reader = Reader::new(node, self.diagnostics);
+        for word in reader.args_text_some("an entitlement") {
+            if !decl.allow.add(&word.value) {
+                let known = Entitlements::KNOWN;
+                let near = ctk_syntax::nearest(&word.value, known);
+                let label =
+                    near.map_or(format!("expected {}", known.join(", ")), |near| format!("did you mean `{near}`?"));
+                let message = format!("there is no entitlement `{}`", word.value);
+                reader.error(codes::NOT_ALLOWED, word.span, message, label);
+            }
+        }
+        reader.finish();
     }
 
     fn recipe(&mut self) -> Recipe {

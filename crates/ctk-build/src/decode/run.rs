@@ -1,6 +1,9 @@
-//! `run "line" { cache "/path"; secret "name" env="X"; bind "src" to="/x"; tmpfs "/t"; network "none"; timeout "20m" }`
+//! `run "line" { cache "/path"; secret "name" env="X"; bind "src" to="/x"; tmpfs "/t"; ssh; network "none"; timeout "20m" }`
 
-use ctk_buildgraph::{Access, Command, From, Instruction, NetworkMode, Run, RunMount, RunMountKind, Sharing};
+use ctk_buildgraph::{
+    Access, Command, Device, From, Instruction, NetworkMode, Run, RunMount, RunMountKind, SecurityMode, Sharing,
+    WrittenMount,
+};
 use ctk_syntax::{Node, Reader};
 
 use super::Image;
@@ -16,6 +19,21 @@ impl Image<'_> {
             network = inner.arg_one_of("a network", &allowed).map_or(network, |n| n.value);
             inner.finish();
         }
+        let mut security = SecurityMode::Sandbox;
+        if let Some(child) = reader.opt_child("security") {
+            let allowed = [("sandbox", SecurityMode::Sandbox), ("insecure", SecurityMode::Insecure)];
+            let mut inner = reader.child(child);
+            security = inner.arg_one_of("a degree of confinement", &allowed).map_or(security, |s| s.value);
+            inner.finish();
+        }
+        let mut devices = Vec::new();
+        for child in reader.every("device") {
+            let mut inner = reader.child(child);
+            let name = inner.arg_str("a device");
+            let required = inner.opt_prop_bool("required").is_some_and(|b| b.value);
+            inner.finish();
+            devices.extend(name.map(|name| Device { name: name.value, required }));
+        }
         let mut timeout_seconds = None;
         if let Some(child) = reader.opt_child("timeout") {
             let mut inner = reader.child(child);
@@ -26,18 +44,21 @@ impl Image<'_> {
         let secrets = reader.every("secret");
         let binds = reader.every("bind");
         let tmpfs = reader.every("tmpfs");
+        let sockets = reader.every("ssh");
         reader.finish();
         let mut mounts: Vec<RunMount> = Vec::new();
         for child in &node.children {
             let among = |list: &[&Node]| list.iter().any(|n| std::ptr::eq(*n, child));
             let mount = if among(&caches) {
-                self.cache(child)
+                self.cache(child, stages)
             } else if among(&secrets) {
                 self.secret_mount(child)
             } else if among(&binds) {
                 self.bind(child, stages)
             } else if among(&tmpfs) {
                 self.tmpfs(child)
+            } else if among(&sockets) {
+                self.ssh_mount(child)
             } else {
                 None
             };
@@ -48,21 +69,36 @@ impl Image<'_> {
             [line] => Command::Shell(line.clone()),
             _ => Command::Exec(words),
         };
-        Some(Instruction::Run(Run { command, heredocs: Vec::new(), mounts, network, timeout_seconds }))
+        let mounts = mounts.into_iter().map(WrittenMount::Plain).collect();
+        Some(Instruction::Run(Run {
+            command,
+            heredocs: Vec::new(),
+            mounts,
+            network,
+            security,
+            devices,
+            timeout_seconds,
+        }))
     }
 
-    fn cache(&mut self, node: &Node) -> Option<RunMount> {
+    fn cache(&mut self, node: &Node, stages: &[&str]) -> Option<RunMount> {
         let mut reader = Reader::new(node, self.diagnostics);
         let target = reader.arg_str("a path");
         let id = reader.opt_prop_str("id");
         let allowed = [("shared", Sharing::Shared), ("private", Sharing::Private), ("locked", Sharing::Locked)];
         let sharing = reader.opt_prop_one_of("sharing", &allowed).map_or(Sharing::Shared, |s| s.value);
         let read_only = reader.opt_prop_bool("read-only").is_some_and(|b| b.value);
+        let from = reader.opt_prop_str("from");
+        let source = reader.opt_prop_str("source").map(|s| s.value).unwrap_or_default();
         let mode = mode(&mut reader, 0o755);
         let (uid, gid) = owner(&mut reader);
         reader.finish();
+        let from = match from {
+            Some(text) => Some(self.from(&text, stages)?),
+            None => None,
+        };
         let access = if read_only { Access::ReadOnly } else { Access::ReadWrite };
-        let kind = RunMountKind::Cache { id: id.map(|i| i.value), sharing, mode, uid, gid };
+        let kind = RunMountKind::Cache { id: id.map(|i| i.value), sharing, from, source, mode, uid, gid };
         Some(RunMount { target: Some(target?.value), access, kind })
     }
 
@@ -78,6 +114,18 @@ impl Image<'_> {
         let id = id?.value;
         let target = target.or_else(|| env.is_none().then(|| format!("/run/secrets/{id}")));
         let kind = RunMountKind::Secret { id, env, required, mode, uid, gid };
+        Some(RunMount { target, access: Access::ReadOnly, kind })
+    }
+
+    fn ssh_mount(&mut self, node: &Node) -> Option<RunMount> {
+        let mut reader = Reader::new(node, self.diagnostics);
+        let id = reader.opt_arg_str("an agent's name").map_or_else(|| "default".into(), |id| id.value);
+        let target = reader.opt_prop_str("to").map(|t| t.value);
+        let required = reader.opt_prop_bool("required").is_none_or(|b| b.value);
+        let mode = mode(&mut reader, 0o600);
+        let (uid, gid) = owner(&mut reader);
+        reader.finish();
+        let kind = RunMountKind::Ssh { id, required, mode, uid, gid };
         Some(RunMount { target, access: Access::ReadOnly, kind })
     }
 

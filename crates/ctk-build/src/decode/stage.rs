@@ -37,7 +37,7 @@ impl Image<'_> {
     pub(super) fn instruction(&mut self, node: &Node, stages: &[&str]) -> Option<Statement> {
         let Some((_, decode)) = TABLE.iter().find(|(name, _)| *name == node.name.value) else {
             let mut known: Vec<&str> = TABLE.iter().map(|(name, _)| *name).collect();
-            known.extend(["stage", "context", "secret", "platforms"]);
+            known.extend(["stage", "context", "secret", "ssh", "allow", "platforms"]);
             self.diagnostics.unknown_node(node, Some("stage"), &known);
             return None;
         };

@@ -80,7 +80,7 @@ impl Work<'_> {
     }
 
     /// The tree's keys, all of them unpacked.
-    fn unpacked(&self, tree: &Tree) -> Result<Vec<LayerKey>, BuildError> {
+    pub fn unpacked(&self, tree: &Tree) -> Result<Vec<LayerKey>, BuildError> {
         let world = &self.job.request.world;
         let keys = tree.keys();
         for key in &keys {
@@ -100,7 +100,7 @@ impl Work<'_> {
     }
 
     /// The files of an input, read-only.
-    fn tree(&self, input: usize) -> Result<TreeView, BuildError> {
+    pub fn tree(&self, input: usize) -> Result<TreeView, BuildError> {
         let keys = self.unpacked(&self.inputs[input])?;
         Ok(self.job.request.world.snapshots.tree(&keys)?)
     }

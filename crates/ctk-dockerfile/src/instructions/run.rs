@@ -1,6 +1,8 @@
 //! `RUN [flags] command`
 
-use ctk_buildgraph::{Instruction, NetworkMode, Run};
+use std::ops::Range;
+
+use ctk_buildgraph::{Device, Instruction, NetworkMode, Run, SecurityMode};
 
 use super::{Parsed, done};
 use crate::line::Line;
@@ -24,16 +26,21 @@ pub(super) fn parse(line: &mut Line<'_>) -> Option<Parsed> {
             }
         },
     };
-    if let Some((value, range)) = line.flag("security").filter(|(value, _)| value != "sandbox") {
-        line.error(
-            codes::NOT_SUPPORTED,
-            format!("`--security={value}` is not supported yet"),
-            range,
-            "only `sandbox` is",
-        );
-    }
-    if let Some((_, range)) = line.flag("device") {
-        line.error(codes::NOT_SUPPORTED, "`--device` is not supported yet", range, "");
+    let security = match line.flag("security") {
+        None => SecurityMode::Sandbox,
+        Some((value, range)) => match value.as_str() {
+            "sandbox" => SecurityMode::Sandbox,
+            "insecure" => SecurityMode::Insecure,
+            _ => {
+                let label = "expected `sandbox` or `insecure`";
+                line.error(codes::BAD_FLAG, format!("flag `--security` cannot be `{value}`"), range, label);
+                SecurityMode::Sandbox
+            }
+        },
+    };
+    let mut devices = Vec::new();
+    for (value, range) in line.flag_all("device") {
+        devices.extend(device(line, &value, range));
     }
     let command = line.command("a command")?;
     done(Instruction::Run(Run {
@@ -41,6 +48,31 @@ pub(super) fn parse(line: &mut Line<'_>) -> Option<Parsed> {
         heredocs: line.logical.heredocs.clone(),
         mounts,
         network,
+        security,
+        devices,
         timeout_seconds: None,
     }))
+}
+
+/// `name[,required]`, `name=…[,required=…]`.
+fn device(line: &mut Line<'_>, text: &str, range: Range<usize>) -> Option<Device> {
+    let mut device = Device { name: String::new(), required: false };
+    for field in text.split(',') {
+        match field.split_once('=').unwrap_or((field, "")) {
+            ("required", "" | "true" | "1") => device.required = true,
+            ("required", "false" | "0") => device.required = false,
+            ("name", name) if device.name.is_empty() => device.name = name.to_owned(),
+            (name, "") if device.name.is_empty() => device.name = name.to_owned(),
+            _ => {
+                let message = format!("flag `--device` cannot hold `{field}`");
+                line.error(codes::BAD_FLAG, message, range, "expected `--device=name` or `--device=name,required`");
+                return None;
+            }
+        }
+    }
+    if device.name.is_empty() {
+        line.error(codes::BAD_FLAG, "flag `--device` names no device", range, "expected `--device=name`");
+        return None;
+    }
+    Some(device)
 }

@@ -235,6 +235,7 @@ impl Run {
             memory_bytes: self.memory.filter(|bytes| *bytes > 0),
             cpu_millis: self.cpus.filter(|millis| *millis > 0),
             pids: self.pids_limit.and_then(|pids| u64::try_from(pids).ok()).filter(|pids| *pids > 0),
+            ..Limits::default()
         };
         options.network = match self.network {
             Net::None => Network::None,
