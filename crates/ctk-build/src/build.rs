@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ctk_buildgraph::{Lowered, Lowering, Need, lower};
+use ctk_buildgraph::{BaseName, Lowered, Lowering, Need, lower};
 use ctk_oci::{Descriptor, Document, Index, Platform, media_type};
 use ctk_packages::Locked;
 
@@ -21,7 +21,7 @@ pub fn build(request: &BuildRequest<'_>) -> Result<Built, BuildError> {
     let world = &request.world;
     let loaded = Loaded::new(request.decl, world.project_directory)?;
     let contexts = Contexts::new(request.decl, world.project_directory, world.index, world.now_seconds);
-    let (mut manifests, mut base_layers) = (Vec::new(), BTreeSet::new());
+    let (mut manifests, mut base_layers, mut told) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
     let (mut executed, mut cached) = (0, 0);
     for platform in request.platforms {
         if world.cancel.is_cancelled() {
@@ -29,9 +29,18 @@ pub fn build(request: &BuildRequest<'_>) -> Result<Built, BuildError> {
         }
         let mut plan = plan(request, &loaded, platform)?;
         settle(&mut plan.lowered, request, &loaded)?;
+        for warning in plan.lowered.warnings.iter() {
+            let place = loaded.place(warning.labels.first().map(|label| label.span), world.sources);
+            let place = place.map(|place| format!("{place}: ")).unwrap_or_default();
+            let hint = warning.hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();
+            let message = format!("{place}{}{hint} [{}]", warning.message, warning.code);
+            if told.insert(message.clone()) {
+                world.reporter.warn(message);
+            }
+        }
         let selections = plan.lowered.graph.selections(plan.lowered.image.vertex);
         let digests = SelectionDigests::new(&selections, &contexts)?;
-        let epoch_seconds = request.epoch_seconds.unwrap_or_else(|| plan.default_epoch());
+        let epoch_seconds = plan.epoch(request);
         let job = Job { request, loaded: &loaded, contexts: &contexts, plan: &plan, digests: &digests, epoch_seconds };
         let solved = solve(&job)?;
         executed += solved.executed;
@@ -41,10 +50,17 @@ pub fn build(request: &BuildRequest<'_>) -> Result<Built, BuildError> {
     }
     world.index.save();
     let descriptor = match manifests.as_slice() {
-        [(_, only)] => only.clone(),
+        [(_, only)] if !always_index(request) => only.clone(),
         several => index(request, several)?,
     };
     Ok(Built { descriptor, manifests, base_layers, executed, cached })
+}
+
+/// Whether even one platform is written as an index.
+fn always_index(request: &BuildRequest<'_>) -> bool {
+    let given = |args: &BTreeMap<String, String>| args.get("BUILDKIT_MULTI_PLATFORM").cloned();
+    let value = given(request.args).or_else(|| given(&request.decl.args));
+    matches!(value.as_deref(), Some("1" | "t" | "T" | "true" | "TRUE" | "True"))
 }
 
 /// A lowered recipe and what it is built on.
@@ -56,6 +72,14 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// A build argument says it nearest, then who asks for the build, then the recipe.
+    fn epoch(&self, request: &BuildRequest<'_>) -> i64 {
+        let argument = [request.args, &request.decl.args].iter().any(|args| args.contains_key("SOURCE_DATE_EPOCH"));
+        let own = self.lowered.epoch_seconds;
+        let given = if argument { own.or(request.epoch_seconds) } else { request.epoch_seconds.or(own) };
+        given.unwrap_or_else(|| self.default_epoch())
+    }
+
     /// The newest of what the image is made from: the same inputs, the same date.
     fn default_epoch(&self) -> i64 {
         let bases = self.bases.iter().filter_map(|b| b.config.created.as_ref()?.parse::<jiff::Timestamp>().ok());
@@ -77,10 +101,10 @@ fn plan(request: &BuildRequest<'_>, loaded: &Loaded, platform: &Platform) -> Res
         last.clear();
         for need in needs {
             match need {
-                Need::Base { request: wanted, origin } => {
+                Need::Base { request: wanted, near, origin } => {
                     let place = loaded.place(origin, request.world.sources);
                     let base = base::find(&wanted, request).map_err(|source| BuildError::Step {
-                        step: format!("FROM {}", wanted.name),
+                        step: from_step(&wanted.name, near.as_deref()),
                         place,
                         source: Box::new(source),
                     })?;
@@ -98,6 +122,12 @@ fn plan(request: &BuildRequest<'_>, loaded: &Loaded, platform: &Platform) -> Res
         }
     }
     Err(BuildError::Undecided(last))
+}
+
+/// What fails when there is no such image.
+pub(crate) fn from_step(name: &BaseName, near: Option<&str>) -> String {
+    let near = near.map(|near| format!(" (did you mean stage `{near}`?)")).unwrap_or_default();
+    format!("FROM {name}{near}")
 }
 
 fn index(request: &BuildRequest<'_>, manifests: &[(Platform, Descriptor)]) -> Result<Descriptor, BuildError> {

@@ -9,6 +9,7 @@ use ctk_packages::{Request, Variant, architecture_of};
 use ctk_plan::{Input, hash_text};
 
 use crate::base;
+use crate::build::from_step;
 use crate::context::file_words;
 use crate::recipe::{Contexts, Loaded, lower_request};
 use crate::{BuildError, ContextDecl, ImageDecl, World};
@@ -152,11 +153,13 @@ pub fn resolve(decl: &ImageDecl, world: &World<'_>, args: &BTreeMap<String, Stri
         let (_, needs) = reads(loaded.recipe(platform), &request).map_err(|d| loaded.invalid(d))?;
         for need in needs {
             match need {
-                Need::Base { request, origin } => {
+                Need::Base { request, near, origin } => {
                     if let BaseName::Reference(reference) = &request.name {
                         let for_platform = request.platform.parse().unwrap_or_else(|_| platform.clone());
-                        lock_reference(reference, &for_platform, world)
-                            .map_err(|source| loaded.at(format!("FROM {reference}"), origin, world.sources, source))?;
+                        lock_reference(reference, &for_platform, world).map_err(|source| {
+                            let step = from_step(&request.name, near.as_deref());
+                            loaded.at(step, origin, world.sources, source)
+                        })?;
                     }
                 }
                 Need::Packages { stage, spec, origin } => {

@@ -12,6 +12,7 @@ codes! {
     BAD_WORD = "build::bad-word", "A word whose quotes, escapes or variables cannot be read.";
     BAD_REFERENCE = "build::bad-reference", "A base or source image whose name is malformed.";
     BAD_PLATFORM = "build::bad-platform", "A platform that is not `os/architecture[/variant]`.";
+    BAD_EPOCH = "build::bad-epoch", "A `SOURCE_DATE_EPOCH` that is no number of seconds.";
     BAD_PORT = "build::bad-port", "A port that EXPOSE cannot take.";
     BAD_SIGNAL = "build::bad-signal", "A signal that STOPSIGNAL cannot take.";
     BAD_VOLUME = "build::bad-volume", "A volume whose path is empty.";

@@ -71,6 +71,8 @@ pub enum Need {
     Base {
         /// Which.
         request: BaseRequest,
+        /// The stage that may be meant, if there is no such image.
+        near: Option<String>,
         /// Who wants it.
         origin: Option<Span>,
     },
@@ -103,6 +105,8 @@ pub struct Lowered {
     pub image: Image,
     /// Breaches of lint rules in the stages that were walked: those that [`Recipe::checks`] tells.
     pub warnings: Diagnostics,
+    /// `SOURCE_DATE_EPOCH` as a build argument or as an ARG before the first stage: no file and no date is younger.
+    pub epoch_seconds: Option<i64>,
 }
 
 /// The image that a graph makes.
@@ -148,6 +152,7 @@ pub fn lower(recipe: &Recipe, request: &LowerRequest<'_>) -> Result<Lowering, Di
     let stage = target.map(|index| walk.stage(index, None));
     walk.check_unneeded();
     walk.unused_args();
+    let epoch_seconds = walk.epoch();
     let needs = walk.needs;
     let stage = walk.diagnostics.into_result(stage)?.flatten();
     if !needs.is_empty() {
@@ -162,7 +167,12 @@ pub fn lower(recipe: &Recipe, request: &LowerRequest<'_>) -> Result<Lowering, Di
         author: stage.author,
         history: stage.history,
     };
-    Ok(Lowering::Ready(Box::new(Lowered { graph: walk.graph, image, warnings: recipe.checks.apply(walk.warnings) })))
+    Ok(Lowering::Ready(Box::new(Lowered {
+        graph: walk.graph,
+        image,
+        warnings: recipe.checks.apply(walk.warnings),
+        epoch_seconds,
+    })))
 }
 
 /// What the image says it is for: what is built for, whatever its stage ran on. Where that is the builder's own platform,
@@ -184,6 +194,7 @@ fn image_platform(request: &LowerRequest<'_>, base: Option<Platform>) -> Platfor
 pub fn reads(recipe: &Recipe, request: &LowerRequest<'_>) -> Result<(Vec<Read>, Vec<Need>), Diagnostics> {
     let mut walk = Walk::new(recipe, request);
     let stage = walk.target().and_then(|index| walk.stage(index, None));
+    walk.epoch();
     walk.check_unneeded();
     let stage = walk.diagnostics.into_result(stage)?;
     Ok((stage.map(|s| walk.graph.reads(s.vertex)).unwrap_or_default(), walk.needs))

@@ -264,6 +264,16 @@ fn configs_are_what_docker_makes() {
 }
 
 #[test]
+fn an_argument_dates_the_image() {
+    let text = "ARG SOURCE_DATE_EPOCH=1000\nFROM scratch\n";
+    assert_eq!(meant(text, &[]).epoch_seconds, Some(1000));
+    assert_eq!(meant(text, &[("SOURCE_DATE_EPOCH", "7")]).epoch_seconds, Some(7));
+    assert_eq!(meant("FROM scratch", &[]).epoch_seconds, None);
+    assert_eq!(meant("FROM scratch", &[("SOURCE_DATE_EPOCH", "")]).epoch_seconds, None);
+    assert!(refused("ARG SOURCE_DATE_EPOCH=soon\nFROM scratch\n").contains("expected seconds since 1970"));
+}
+
+#[test]
 fn history_reads_as_docker_s() {
     let text = "FROM scratch\nHEALTHCHECK --interval=90s --timeout=1500ms --retries=66 CMD true\nCMD echo \"a'b\té\"\n\
         ENTRYPOINT [\"x\",\"y\"]\nEXPOSE 80 90/udp 7000-7002 127.0.0.1:8080:81\nVOLUME [\"/a\",\"b\"]\nVOLUME c d\n\

@@ -16,6 +16,9 @@ const PROXIES: [&str; 5] = ["http_proxy", "https_proxy", "ftp_proxy", "no_proxy"
 /// Build arguments for who scans the image; no process sees them.
 const NOT_IN_ENVIRONMENT: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
 
+/// The argument that dates the image.
+const EPOCH: &str = "SOURCE_DATE_EPOCH";
+
 /// What BuildKit's own build arguments begin with.
 const SWITCH: &str = "BUILDKIT_";
 
@@ -74,6 +77,21 @@ impl Walk<'_> {
         PROXIES.iter().filter_map(|name| both(name)).flatten().collect()
     }
 
+    /// The date that `SOURCE_DATE_EPOCH` gives.
+    pub(super) fn epoch(&mut self) -> Option<i64> {
+        let text = self.request.args.get(EPOCH).cloned().or_else(|| find(&self.globals, EPOCH))?;
+        if text.is_empty() {
+            return None;
+        }
+        let seconds = text.parse().ok().filter(|seconds| *seconds >= 0);
+        if seconds.is_none() {
+            let message = format!("`{EPOCH}` cannot be `{text}`; expected seconds since 1970");
+            let origin = self.recipe.globals.iter().rfind(|arg| arg.name == EPOCH).and_then(|arg| arg.origin);
+            self.error(codes::BAD_EPOCH, message, origin, "");
+        }
+        seconds
+    }
+
     /// Warns of given arguments that nothing in the recipe declares.
     pub(super) fn unused_args(&mut self) {
         let mut known: BTreeSet<&str> = self.recipe.globals.iter().map(|arg| arg.name.as_str()).collect();
@@ -88,7 +106,7 @@ impl Walk<'_> {
         let special = |name: &str| {
             automatic.contains_key(name)
                 || name.starts_with(SWITCH)
-                || name == "SOURCE_DATE_EPOCH"
+                || name == EPOCH
                 || PROXIES.iter().any(|proxy| proxy.eq_ignore_ascii_case(name))
         };
         for name in self.request.args.keys().filter(|name| !known.contains(name.as_str()) && !special(name)) {

@@ -180,7 +180,7 @@ impl<'a> Walk<'a> {
     pub(super) fn tree(
         &mut self,
         from: &From,
-        platform: &Platform,
+        _platform: &Platform,
         index: usize,
         origin: Option<Span>,
     ) -> Option<(VertexId, Option<String>)> {
@@ -191,7 +191,8 @@ impl<'a> Walk<'a> {
         Some(match resolved {
             Origin::Stage(stage) => (self.stage(stage, origin)?.vertex, None),
             Origin::Scratch => (self.scratch(), None),
-            Origin::Base(name) => (self.base(&name, platform, origin).0, None),
+            // Not for what the stage runs on, but for what is built.
+            Origin::Base(name) => (self.base(&name, &self.request.platform.clone(), origin).0, None),
             Origin::Local(context) => {
                 let op = Op::Local { context: context.clone() };
                 let shown = if context.is_empty() { "context".to_owned() } else { format!("context {context}") };
@@ -309,11 +310,19 @@ impl<'a> Walk<'a> {
             }
             None => {
                 if !self.needs.iter().any(|n| matches!(n, Need::Base { request: r, .. } if *r == request)) {
-                    self.needs.push(Need::Base { request, origin });
+                    let near = self.near_stage(name);
+                    self.needs.push(Need::Base { request, near, origin });
                 }
                 (self.scratch(), None)
             }
         }
+    }
+
+    /// The stage that may have been meant by an image without registry and tag.
+    fn near_stage(&self, name: &BaseName) -> Option<String> {
+        let BaseName::Reference(reference) = name else { return None };
+        let plain = reference.repository().strip_prefix("library/").filter(|_| reference.digest().is_none())?;
+        nearest(plain, self.stage_names(self.recipe.stages.len())).map(str::to_owned)
     }
 
     fn warn_of_platform(&mut self, name: &BaseName, config: &ImageConfig, wanted: &Platform, origin: Option<Span>) {
