@@ -1,6 +1,7 @@
 //! One module an area.
 
 mod corpus;
+mod build;
 mod damage;
 mod differential;
 mod dockerfiles;

@@ -1,0 +1,318 @@
+//! `ctk build` of a folder, as docker, buildx and buildah have it: switches and exporters, seen through others.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::time::Duration;
+
+use ctk_e2e::{World, contains, eventually, free_port, has_programs};
+use serde_json::Value;
+
+const DOCKERFILE: &str = "\
+FROM scratch AS base
+COPY busybox /bin/busybox
+COPY busybox /bin/sh
+FROM base AS app
+# WHAT is what it says
+ARG WHAT=nothing
+ENV WHAT=$WHAT
+COPY --chown=5:6 --chmod=4755 hello /data/hello
+CMD [\"/bin/busybox\", \"cat\", \"/data/hello\"]
+";
+
+/// A folder `app` with a Dockerfile, and no project file.
+fn world() -> Option<World> {
+    if !ctk_e2e::is_root() || !has_programs(&["busybox", "tar", "skopeo"]) {
+        return None;
+    }
+    let world = World::new();
+    world.write("app/busybox", fs::read("/usr/bin/busybox").expect("a static busybox"));
+    world.write("app/hello", "hello\n").write("app/Dockerfile", DOCKERFILE);
+    fs::set_permissions(world.path("project/app/busybox"), fs::Permissions::from_mode(0o755)).unwrap();
+    Some(world)
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+/// The config of `image`, as skopeo reads it from a layout.
+fn config(world: &World, image: &str) -> Value {
+    let layout = format!("layout-{}", image.replace(['/', ':'], "-"));
+    world.ctk(&["save", image, "--format", "oci-dir", "-o", &layout]).ok();
+    json(&world.peer("skopeo", &["inspect", "--config", &format!("oci:{layout}")]).ok())
+}
+
+#[test]
+fn a_folder_becomes_an_image_that_runs() {
+    let Some(world) = world() else { return };
+    let said = world.ctk(&["build", "-t", "app:1", "-t", "ghcr.io/acme/app", "app"]).ok();
+    contains(&said, &["localhost/app:1 sha256:", "ghcr.io/acme/app:latest sha256:"]);
+    contains(&world.ctk(&["images"]).ok(), &["localhost/app:1", "ghcr.io/acme/app:latest"]);
+    assert_eq!(world.ctk(&["run", "app:1"]).ok(), "hello\n");
+    // Nothing was locked, and the second time nothing is done.
+    assert!(!world.path("project/containers.lock").exists() && !world.path("project/app/containers.lock").exists());
+    let again = world.ctk(&["build", "--progress=plain", "-t", "app:1", "app"]);
+    assert!(!again.err.contains("COPY --chown=5:6 --chmod=4755 hello /data/hello: done"), "{}", again.err);
+    assert_eq!(again.ok().split_once(' ').unwrap().1, said.lines().next().unwrap().split_once(' ').unwrap().1.to_owned() + "\n");
+}
+
+#[test]
+fn an_image_without_a_name_is_its_digest() {
+    let Some(world) = world() else { return };
+    let output = world.ctk(&["build", "-q", "--iidfile", "iid", "app"]);
+    assert_eq!(output.err, "");
+    let digest = output.ok();
+    assert_eq!(world.read("iid"), digest.trim());
+    contains(&world.ctk(&["images"]).ok(), &["<none>"]);
+    assert_eq!(world.ctk(&["run", digest.trim()]).ok(), "hello\n");
+    world.ctk(&["rm", digest.trim()]).ok();
+    assert!(!world.ctk(&["images"]).ok().contains("<none>"));
+}
+
+#[test]
+fn switches_reach_the_image() {
+    let Some(world) = world() else { return };
+    world.write("args", "# a comment\nWHAT=file\n");
+    let mut command =
+        world.command(&["build", "-t", "a", "--build-arg", "WHAT", "--label", "x=y", "--label", "z", "app"]);
+    command.env("WHAT", "environment");
+    ctk_e2e::run(command).ok();
+    let read = config(&world, "a");
+    assert!(read["config"]["Env"].as_array().unwrap().contains(&"WHAT=environment".into()), "{read}");
+    assert_eq!(read["config"]["Labels"], serde_json::json!({ "x": "y", "z": "" }));
+    world.ctk(&["build", "-t", "b", "--build-arg-file", "args", "app"]).ok();
+    assert!(config(&world, "b")["config"]["Env"].to_string().contains("WHAT=file"));
+    world.ctk(&["build", "-t", "c", "--target", "base", "app"]).ok();
+    assert_eq!(config(&world, "c")["rootfs"]["diff_ids"].as_array().unwrap().len(), 2);
+    let mut command = world.command(&["build", "-t", "d", "app"]);
+    command.env("SOURCE_DATE_EPOCH", "1700000000");
+    ctk_e2e::run(command).ok();
+    assert_eq!(config(&world, "d")["created"], "2023-11-14T22:13:20Z");
+    world.ctk(&["build", "-t", "e", "--platform", "linux/arm64", "--target", "base", "app"]).ok();
+    assert_eq!(config(&world, "e")["architecture"], "arm64");
+    // Another Dockerfile, found from where we are; a name that was built here is a base.
+    world.write("other.Dockerfile", "FROM a\nLABEL on=top\nCOPY hello /again\n");
+    world.ctk(&["build", "-t", "f", "-f", "other.Dockerfile", "app"]).ok();
+    assert_eq!(config(&world, "f")["config"]["Labels"], serde_json::json!({ "x": "y", "z": "", "on": "top" }));
+}
+
+#[test]
+fn named_contexts_stand_for_images_and_folders() {
+    let Some(world) = world() else { return };
+    world.write("more/file", "more\n").write("app/named", "FROM base\nCOPY --from=extra /file /file\n");
+    world.ctk(&["build", "-q", "-t", "first", "--target", "base", "app"]).ok();
+    let contexts = ["--build-context", "extra=more", "--build-context", "base=docker-image://localhost/first"];
+    world.ctk(&[&["build", "-t", "named", "-f", "app/named"], &contexts[..], &["app"]].concat()).ok();
+    assert_eq!(world.ctk(&["run", "named", "/bin/busybox", "cat", "/file"]).ok(), "more\n");
+}
+
+#[test]
+fn secrets_reach_run_and_nothing_else() {
+    let Some(world) = world() else { return };
+    let text = "FROM scratch\nCOPY busybox /bin/sh\nRUN --mount=type=secret,id=a --mount=type=secret,id=b,env=B [\"/bin/sh\", \"-c\", \"test $(cat /run/secrets/a) = one && test $B = two\"]\n";
+    world.write("app/secret", text).write("a.txt", "one");
+    let mut command = world.command(&[
+        "build", "-t", "s", "--secret", "id=a,src=a.txt", "--secret", "id=b,env=TWO", "-f", "app/secret", "app",
+    ]);
+    command.env("TWO", "two");
+    ctk_e2e::run(command).ok();
+    contains(
+        &world.ctk(&["build", "--secret", "id=a,src=nope.txt", "-f", "app/secret", "app"]).fails(1),
+        &["secret `a`", "nope.txt"],
+    );
+}
+
+#[test]
+fn files_go_to_a_folder_or_a_tar_stream() {
+    let Some(world) = world() else { return };
+    assert_eq!(world.ctk(&["build", "-q", "-o", "out", "app"]).ok().len(), 72);
+    let hello = world.path("project/out/data/hello");
+    let found = hello.metadata().unwrap();
+    // They are the caller's; the modes are the image's.
+    assert_eq!((found.mode() & 0o7777, found.uid()), (0o4755, rustix_uid()));
+    // A second export replaces its own and keeps what else is there, unless it is told not to.
+    world.write("out/mine", "");
+    fs::write(&hello, "changed").unwrap();
+    world.ctk(&["build", "-o", "type=local,dest=out", "app"]).ok();
+    assert_eq!((world.read("out/data/hello"), world.path("project/out/mine").exists()), ("hello\n".into(), true));
+    world.ctk(&["build", "-o", "type=local,dest=out,mode=delete", "app"]).ok();
+    assert!(!world.path("project/out/mine").exists() && hello.exists());
+    let left: Vec<_> = fs::read_dir(world.path("project/out")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 2, "{left:?}");
+    world.ctk(&["build", "-o", "type=tar,dest=out.tar", "app"]).ok();
+    let listed = world.peer("tar", &["--numeric-owner", "-tvf", "out.tar"]).ok();
+    contains(&listed, &["-rwsr-xr-x 5/6", "data/hello"]);
+    let script = "\"$0\" build -q -o - app | tar -tf -";
+    let binary = ctk_e2e::binary();
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", script]).arg(&binary).current_dir(world.project()).env("CTK_ROOT", world.store());
+    contains(&ctk_e2e::run(command).ok(), &["bin/busybox", "data/hello"]);
+    world.ctk(&["build", "-o", "many", "--platform", "linux/amd64,linux/arm64", "--target", "base", "app"]).ok();
+    assert!(world.path("project/many/linux_arm64/bin/sh").exists());
+}
+
+fn rustix_uid() -> u32 {
+    fs::metadata("/proc/self").unwrap().uid()
+}
+
+#[test]
+fn archives_are_read_by_others() {
+    let Some(world) = world() else { return };
+    if !has_programs(&["podman", "umoci"]) {
+        return;
+    }
+    let outputs = [
+        "-o", "type=oci,dest=oci.tar,compression=zstd,compression-level=9", "-o", "type=docker,dest=docker.tar", "-o",
+        "type=oci,dest=layout,tar=false,compression=uncompressed",
+    ];
+    world.ctk(&[&["build", "-t", "app:2"], &outputs[..], &["app"]].concat()).ok();
+    let media_types = |place: &str| {
+        let manifest = json(&world.peer("skopeo", &["inspect", "--raw", place]).ok());
+        manifest["layers"][0]["mediaType"].as_str().unwrap().to_owned()
+    };
+    assert!(media_types("oci-archive:oci.tar").ends_with("tar+zstd"));
+    assert!(media_types("oci:layout").ends_with(".tar"));
+    contains(&world.podman(&["load", "-i", "docker.tar"]).ok(), &["app:2"]);
+    let mounted = world.podman(&["image", "mount", "localhost/app:2"]).ok();
+    assert_eq!(fs::read_to_string(format!("{}/data/hello", mounted.trim())).unwrap(), "hello\n");
+    world.podman(&["image", "umount", "--all"]).ok();
+    world.peer("umoci", &["unpack", "--image", "layout:docker.io/library/app:2", "bundle"]).ok();
+    assert_eq!(world.read("bundle/rootfs/data/hello"), "hello\n");
+    // The config is the same whatever the compression.
+    let config = |place: &str| world.peer("skopeo", &["inspect", "--config", "--raw", place]).ok();
+    assert_eq!(config("oci-archive:oci.tar"), config("oci:layout"));
+}
+
+#[test]
+fn registries_get_it_under_tags_or_by_digest() {
+    let Some(world) = world() else { return };
+    let port = free_port();
+    let listen = format!("127.0.0.1:{port}");
+    let mut server = world.spawn(&["registry", "serve", "--listen", &listen, "--storage", "data"]);
+    eventually(Duration::from_secs(10), "the registry answers", || std::net::TcpStream::connect(&listen).is_ok());
+    let name = |tag: &str| format!("{listen}/acme/app:{tag}");
+    world.ctk(&["build", "--push", "-t", &name("1"), "-t", &name("2"), "--metadata-file", "meta.json", "app"]).ok();
+    let meta = json(&world.read("meta.json"));
+    assert_eq!(meta["image.name"], format!("{},{}", name("1"), name("2")));
+    assert_eq!(meta["containerimage.digest"], meta["containerimage.descriptor"]["digest"]);
+    let inspect = |reference: &str, more: &[&str]| {
+        let place = format!("docker://{reference}");
+        world.peer("skopeo", &[&["inspect", "--tls-verify=false"], more, &[place.as_str()]].concat())
+    };
+    assert_eq!(json(&inspect(&name("2"), &[]).ok())["Digest"], meta["containerimage.digest"]);
+    // With docker's media types and annotations, in an index for two platforms, by its digest only.
+    let output = format!("type=image,name={listen}/acme/many,push=true,push-by-digest=true,oci-mediatypes=false");
+    let digest = world
+        .ctk(&["build", "-q", "--platform", "linux/amd64,linux/arm64", "--target", "base", "-o", &output, "app"])
+        .ok();
+    let raw = inspect(&format!("{listen}/acme/many@{}", digest.trim()), &["--raw"]).ok();
+    contains(&raw, &["vnd.docker.distribution.manifest.list.v2+json", "arm64"]);
+    assert!(!world.ctk(&["tags", &format!("{listen}/acme/many")]).out.contains("latest"));
+    world.ctk(&["build", "--push", "-t", &name("note"), "--annotation", "org.example.note=hi", "app"]).ok();
+    assert_eq!(json(&inspect(&name("note"), &["--raw"]).ok())["annotations"]["org.example.note"], "hi");
+    world.ctk(&["build", "--format=docker", "-o", &format!("type=registry,name={}", name("v2s2")), "app"]).ok();
+    contains(&inspect(&name("v2s2"), &["--raw"]).ok(), &["vnd.docker.image.rootfs.diff.tar.gzip"]);
+    let _ = server.kill();
+    let _ = server.wait();
+}
+
+#[test]
+fn failures_leave_nothing_behind() {
+    let Some(world) = world() else { return };
+    let nowhere = format!("127.0.0.1:{}/app", free_port());
+    let to = ["-o", "type=tar,dest=x.tar", "-o", "y", "-o", "type=oci,dest=z,tar=false", "-o"];
+    let registry = format!("type=registry,name={nowhere}");
+    let said = world.ctk(&[&["build", "-t", "app"], &to[..], &[registry.as_str(), "app"]].concat()).fails(1);
+    contains(&said, &["error[build::export]", &nowhere]);
+    let left: Vec<_> = fs::read_dir(world.project()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(left, ["app"]);
+    assert!(!world.ctk(&["images"]).ok().contains("app"));
+    world.write("app/bad", "FROM scratch\nCOPY busybox /bin/sh\nRUN [\"/bin/sh\", \"-c\", \"echo last words; exit 3\"]\n");
+    let said = world.ctk(&["build", "-o", "y", "-f", "app/bad", "app"]).fails(1);
+    contains(&said, &["app/bad:3:1", "3 │ RUN", "exit code 3", "last words"]);
+    assert!(!world.path("project/y").exists());
+}
+
+#[test]
+fn wrong_switches_say_what_is_right() {
+    let Some(world) = world() else { return };
+    let check = |arguments: &[&str], code: i32, parts: &[&str]| {
+        contains(&world.ctk(&[&["build"], arguments, &["app"]].concat()).fails(code), parts);
+    };
+    check(&["--platfrom", "x"], 64, &["--platform"]);
+    check(&["-o", "type=lcal,dest=x"], 1, &["did you mean `local`?"]);
+    check(&["-o", "type=oci,dst=x"], 1, &["did you mean `dest`?"]);
+    check(&["-t", "App"], 1, &["`App`", "small letters"]);
+    check(&["--network", "nat"], 1, &["default, none and host"]);
+    check(&["--ulimit", "nofiles=1"], 1, &["did you mean `nofile`?"]);
+    check(&["--target", "bse"], 1, &["`bse`", "does not exist"]);
+    check(&["--call", "outlin"], 1, &["did you mean `outline`?"]);
+    check(&["--squash"], 1, &["not there yet"]);
+    check(&["-o", "type=image,compression=estargz"], 1, &["estargz"]);
+    check(&["--annotation", "index:a=b"], 1, &["no index"]);
+    check(&["-o", "type=tar", "-o", "type=oci"], 1, &["only one output"]);
+    contains(&world.ctk(&["build", "nope"]).fails(1), &["no folder `nope`", "ctk build ."]);
+    contains(&world.ctk(&["build", "-t", "x", "nope"]).fails(1), &["nope"]);
+}
+
+#[test]
+fn habits_of_other_builders_do_no_harm() {
+    let Some(world) = world() else { return };
+    let output = world.ctk(&[
+        "build", "--load", "--rm", "--force-rm=true", "--compress", "--layers=true", "--builder", "default",
+        "--isolation=oci", "--provenance=false", "--sbom=false", "--pull=false", "--no-cache=false", "--progress=tty",
+        "--memory", "1g", "-t", "app", "app",
+    ]);
+    assert!(!output.err.contains("warning"), "{}", output.err);
+    output.ok();
+    let noted = world.ctk(&["build", "--cache-from=type=gha", "--cache-to=type=gha", "--provenance=mode=max", "app"]);
+    contains(&noted.err, &["remote caches are not there yet", "attestations are not there yet"]);
+    noted.ok();
+}
+
+#[test]
+fn questions_are_answered_as_buildx_does() {
+    let Some(world) = world() else { return };
+    let ask = |call: &str| world.ctk(&["build", "--call", call, "app"]).ok();
+    assert_eq!(ask("targets"), "TARGET        DESCRIPTION\nbase\napp (default)\n");
+    assert_eq!(ask("outline"), "TARGET: app\n\nBUILD ARG   VALUE     DESCRIPTION\nWHAT        nothing   is what it says\n");
+    let targets = json(&ask("targets,format=json"));
+    assert_eq!(targets["targets"][1]["name"], "app");
+    assert_eq!(targets["targets"][1]["default"], true);
+    assert_eq!(targets["targets"][1]["location"]["ranges"][0]["start"]["line"], 4);
+    let outline = json(&ask("outline,format=json"));
+    assert_eq!(outline["args"][0]["value"], "nothing");
+    assert_eq!(ask("check"), "Check complete, no warnings found.\n");
+    assert!(world.ctk(&["images"]).ok().lines().count() == 1);
+}
+
+#[test]
+fn stages_can_be_built_anew() {
+    let Some(world) = world() else { return };
+    let text = "FROM scratch AS tools\nCOPY busybox /bin/sh\nRUN [\"/bin/sh\", \"-c\", \"echo a > /a\"]\nFROM tools AS last\nRUN [\"/bin/sh\", \"-c\", \"echo b > /b\"]\n";
+    world.write("app/stages", text);
+    let build = |more: &[&str]| {
+        let output = world.ctk(&[&["build", "--progress=plain", "-f", "app/stages"], more, &["app"]].concat());
+        let ran = |word: &str| output.err.lines().any(|line| line.contains(word) && line.contains(": done in"));
+        let both = (ran("echo a"), ran("echo b"));
+        output.ok();
+        both
+    };
+    assert_eq!(build(&[]), (true, true));
+    assert_eq!(build(&[]), (false, false));
+    assert_eq!(build(&["--no-cache-filter", "last"]), (false, true));
+    assert_eq!(build(&["--no-cache"]), (true, true));
+}
+
+#[test]
+fn a_project_beside_a_folder_is_told_apart() {
+    let Some(world) = world() else { return };
+    world.write("containers.kdl", "project \"case\"\nimage \"app\" dockerfile=\"app/Dockerfile\" { context \"app\"; }\nimage \"web\" dockerfile=\"app/Dockerfile\" { context \"app\"; }\n");
+    contains(&world.ctk(&["build", "app"]).fails(1), &["`image:app`", "`./app`"]);
+    contains(&world.ctk(&["build", "web"]).ok(), &["case: 1 done"]);
+    contains(&world.ctk(&["build", "image:app"]).ok(), &["case: 1 done"]);
+    contains(&world.ctk(&["build", "-t", "x", "./app"]).ok(), &["localhost/x:latest"]);
+    contains(&world.ctk(&["build", "-t", "x", "web"]).fails(1), &["`--tag`", "image of the project"]);
+    contains(&world.ctk(&["build", "--locked", "."]).fails(1), &["`--locked`", "leave one of them out"]);
+    contains(&world.ctk(&["build"]).ok(), &["case: nothing to do"]);
+}
