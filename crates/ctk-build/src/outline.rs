@@ -281,7 +281,10 @@ impl Walk<'_> {
                             RunMountKind::Ssh { id, required, .. } => {
                                 want(&mut self.found.ssh, id, *required, &location);
                             }
-                            _ => {}
+                            RunMountKind::Ssh { id, required, .. } => {
+                                want(&mut self.found.ssh, id, *required, &location);
+                            }
+                            RunMountKind::Cache { .. } | RunMountKind::Tmpfs { .. } => {}
                         }
                     }
                 }

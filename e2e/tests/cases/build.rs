@@ -53,7 +53,10 @@ fn a_folder_becomes_an_image_that_runs() {
     assert!(!world.path("project/containers.lock").exists() && !world.path("project/app/containers.lock").exists());
     let again = world.ctk(&["build", "--progress=plain", "-t", "app:1", "app"]);
     assert!(!again.err.contains("COPY --chown=5:6 --chmod=4755 hello /data/hello: done"), "{}", again.err);
-    assert_eq!(again.ok().split_once(' ').unwrap().1, said.lines().next().unwrap().split_once(' ').unwrap().1.to_owned() + "\n");
+    assert_eq!(
+        again.ok().split_once(' ').unwrap().1,
+        said.lines().next().unwrap().split_once(' ').unwrap().1.to_owned() + "\n"
+    );
 }
 
 #[test]
@@ -112,7 +115,16 @@ fn secrets_reach_run_and_nothing_else() {
     let text = "FROM scratch\nCOPY busybox /bin/sh\nRUN --mount=type=secret,id=a --mount=type=secret,id=b,env=B [\"/bin/sh\", \"-c\", \"test $(cat /run/secrets/a) = one && test $B = two\"]\n";
     world.write("app/secret", text).write("a.txt", "one");
     let mut command = world.command(&[
-        "build", "-t", "s", "--secret", "id=a,src=a.txt", "--secret", "id=b,env=TWO", "-f", "app/secret", "app",
+        "build",
+        "-t",
+        "s",
+        "--secret",
+        "id=a,src=a.txt",
+        "--secret",
+        "id=b,env=TWO",
+        "-f",
+        "app/secret",
+        "app",
     ]);
     command.env("TWO", "two");
     ctk_e2e::run(command).ok();
@@ -162,7 +174,11 @@ fn archives_are_read_by_others() {
         return;
     }
     let outputs = [
-        "-o", "type=oci,dest=oci.tar,compression=zstd,compression-level=9", "-o", "type=docker,dest=docker.tar", "-o",
+        "-o",
+        "type=oci,dest=oci.tar,compression=zstd,compression-level=9",
+        "-o",
+        "type=docker,dest=docker.tar",
+        "-o",
         "type=oci,dest=layout,tar=false,compression=uncompressed",
     ];
     world.ctk(&[&["build", "-t", "app:2"], &outputs[..], &["app"]].concat()).ok();
@@ -227,7 +243,10 @@ fn failures_leave_nothing_behind() {
     let left: Vec<_> = fs::read_dir(world.project()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(left, ["app"]);
     assert!(!world.ctk(&["images"]).ok().contains("app"));
-    world.write("app/bad", "FROM scratch\nCOPY busybox /bin/sh\nRUN [\"/bin/sh\", \"-c\", \"echo last words; exit 3\"]\n");
+    world.write(
+        "app/bad",
+        "FROM scratch\nCOPY busybox /bin/sh\nRUN [\"/bin/sh\", \"-c\", \"echo last words; exit 3\"]\n",
+    );
     let said = world.ctk(&["build", "-o", "y", "-f", "app/bad", "app"]).fails(1);
     contains(&said, &["app/bad:3:1", "3 │ RUN", "exit code 3", "last words"]);
     assert!(!world.path("project/y").exists());
@@ -259,9 +278,25 @@ fn wrong_switches_say_what_is_right() {
 fn habits_of_other_builders_do_no_harm() {
     let Some(world) = world() else { return };
     let output = world.ctk(&[
-        "build", "--load", "--rm", "--force-rm=true", "--compress", "--layers=true", "--builder", "default",
-        "--isolation=oci", "--provenance=false", "--sbom=false", "--pull=false", "--no-cache=false", "--progress=tty",
-        "--memory", "1g", "-t", "app", "app",
+        "build",
+        "--load",
+        "--rm",
+        "--force-rm=true",
+        "--compress",
+        "--layers=true",
+        "--builder",
+        "default",
+        "--isolation=oci",
+        "--provenance=false",
+        "--sbom=false",
+        "--pull=false",
+        "--no-cache=false",
+        "--progress=tty",
+        "--memory",
+        "1g",
+        "-t",
+        "app",
+        "app",
     ]);
     assert!(!output.err.contains("warning"), "{}", output.err);
     output.ok();
@@ -275,7 +310,10 @@ fn questions_are_answered_as_buildx_does() {
     let Some(world) = world() else { return };
     let ask = |call: &str| world.ctk(&["build", "--call", call, "app"]).ok();
     assert_eq!(ask("targets"), "TARGET        DESCRIPTION\nbase\napp (default)\n");
-    assert_eq!(ask("outline"), "TARGET: app\n\nBUILD ARG   VALUE     DESCRIPTION\nWHAT        nothing   is what it says\n");
+    assert_eq!(
+        ask("outline"),
+        "TARGET: app\n\nBUILD ARG   VALUE     DESCRIPTION\nWHAT        nothing   is what it says\n"
+    );
     let targets = json(&ask("targets,format=json"));
     assert_eq!(targets["targets"][1]["name"], "app");
     assert_eq!(targets["targets"][1]["default"], true);

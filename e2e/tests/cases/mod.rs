@@ -1,7 +1,7 @@
 //! One module an area.
 
-mod corpus;
 mod build;
+mod corpus;
 mod damage;
 mod differential;
 mod dockerfiles;
