@@ -281,9 +281,6 @@ impl Walk<'_> {
                             RunMountKind::Ssh { id, required, .. } => {
                                 want(&mut self.found.ssh, id, *required, &location);
                             }
-                            RunMountKind::Ssh { id, required, .. } => {
-                                want(&mut self.found.ssh, id, *required, &location);
-                            }
                             RunMountKind::Cache { .. } | RunMountKind::Tmpfs { .. } => {}
                         }
                     }
