@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path};
 use std::sync::Mutex;
 
-use ctk_buildgraph::lint::CHECK_ARG;
+use ctk_buildgraph::lint::{self, CHECK_ARG};
 use ctk_buildgraph::{ContextKind, LowerRequest, Recipe, Selection, Sources as KeySources};
 use ctk_dockerfile::Ignore;
 use ctk_oci::Platform;
@@ -49,7 +49,8 @@ pub fn lint(decl: &ImageDecl, project_directory: &Path) -> Result<Option<Linted>
         let request = lower_request(decl, platform, None);
         ctk_buildgraph::reads(loaded.recipe(platform), &request).map_err(|d| loaded.invalid(d))?;
     }
-    let Loaded { any, sources, dockerfile, warnings, .. } = loaded;
+    let warnings = loaded.lint(decl, project_directory)?;
+    let Loaded { any, sources, dockerfile, .. } = loaded;
     Ok(any.zip(sources).zip(dockerfile).map(|((recipe, sources), (name, text))| Linted {
         recipe,
         warnings,
@@ -65,6 +66,20 @@ pub fn check(decl: &ImageDecl, project_directory: &Path) -> Result<String, Build
         Some(linted) if !linted.warnings.is_empty() => linted.warnings.render(&linted.sources, false),
         _ => String::new(),
     })
+}
+
+/// What `.dockerignore`, or the one of the Dockerfile's own, leaves out of a context.
+fn ignored(decl: &ImageDecl, project: &Path, root: &Path, name: &str) -> Result<Ignore, BuildError> {
+    let mut patterns = None;
+    if let (RecipeSource::Dockerfile { path: dockerfile, .. }, "") = (&decl.source, name) {
+        let mut own = dockerfile.clone().into_os_string();
+        own.push(".dockerignore");
+        patterns = Context::small_file(project, Path::new(&own))?;
+    }
+    if patterns.is_none() {
+        patterns = Context::small_file(root, Path::new(".dockerignore"))?;
+    }
+    Ok(Ignore::parse(&patterns.unwrap_or_default()))
 }
 
 impl Loaded {
@@ -95,6 +110,26 @@ impl Loaded {
             dockerfile: Some((name, text)),
             warnings: diagnostics,
         })
+    }
+
+    /// The parser's warnings, and those of lowering in all stages; mistakes in stages that no target needs are errors.
+    fn lint(&self, decl: &ImageDecl, project: &Path) -> Result<Diagnostics, BuildError> {
+        let mut warnings = self.warnings.clone();
+        let Some(recipe) = &self.any else { return Ok(warnings) };
+        let ignore = match decl.contexts.get("") {
+            Some(ContextDecl::Directory { path, .. }) => Some(ignored(decl, project, &project.join(path), "")?),
+            _ => None,
+        };
+        let leaves_out = |path: &str| ignore.as_ref().is_some_and(|ignore| ignore.prunes(path));
+        for platform in &decl.platforms {
+            let request = lower_request(decl, platform, None);
+            warnings.extend(lint::check(recipe, &request, &leaves_out).map_err(|d| self.invalid(d))?);
+        }
+        warnings.sort();
+        match warnings.has_errors() {
+            true => Err(self.invalid(warnings)),
+            false => Ok(warnings),
+        }
     }
 
     pub fn recipe(&self, platform: &Platform) -> &Recipe {
@@ -176,16 +211,7 @@ impl<'a> Contexts<'a> {
         if !root.is_dir() {
             return Err(missing(&format!("context `{}` is no directory", path.display()), *origin));
         }
-        let mut patterns = None;
-        if let (RecipeSource::Dockerfile { path: dockerfile, .. }, "") = (&self.decl.source, name) {
-            let mut own = dockerfile.clone().into_os_string();
-            own.push(".dockerignore");
-            patterns = Context::small_file(self.project, Path::new(&own))?;
-        }
-        if patterns.is_none() {
-            patterns = Context::small_file(&root, Path::new(".dockerignore"))?;
-        }
-        let patterns = Ignore::parse(&patterns.unwrap_or_default()).and(ignore.iter().map(String::as_str));
+        let patterns = ignored(self.decl, self.project, &root, name)?.and(ignore.iter().map(String::as_str));
         let inside = |output: &std::path::PathBuf| {
             let whole = self.project.join(output);
             let plain =

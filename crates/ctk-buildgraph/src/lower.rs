@@ -9,7 +9,10 @@ mod arguments;
 mod config;
 mod copy;
 mod from;
+mod lint;
 mod run;
+
+pub use lint::check;
 
 use std::collections::BTreeMap;
 
@@ -148,6 +151,7 @@ pub enum ImageHistory {
 /// Lowers the recipe's target. All mistakes are reported at once.
 pub fn lower(recipe: &Recipe, request: &LowerRequest<'_>) -> Result<Lowering, Diagnostics> {
     let mut walk = Walk::new(recipe, request);
+    walk.lint_bases();
     let target = walk.target();
     let stage = target.map(|index| walk.stage(index, None));
     walk.check_unneeded();
@@ -158,6 +162,10 @@ pub fn lower(recipe: &Recipe, request: &LowerRequest<'_>) -> Result<Lowering, Di
     if !needs.is_empty() {
         return Ok(Lowering::Needs(needs));
     }
+    let warnings = recipe.checks.apply(walk.warnings);
+    if warnings.has_errors() {
+        return Err(warnings);
+    }
     let stage = stage.expect("a recipe without mistakes has a target");
     let image = Image {
         vertex: stage.vertex,
@@ -167,12 +175,7 @@ pub fn lower(recipe: &Recipe, request: &LowerRequest<'_>) -> Result<Lowering, Di
         author: stage.author,
         history: stage.history,
     };
-    Ok(Lowering::Ready(Box::new(Lowered {
-        graph: walk.graph,
-        image,
-        warnings: recipe.checks.apply(walk.warnings),
-        epoch_seconds,
-    })))
+    Ok(Lowering::Ready(Box::new(Lowered { graph: walk.graph, image, warnings, epoch_seconds })))
 }
 
 /// What the image says it is for: what is built for, whatever its stage ran on. Where that is the builder's own platform,
@@ -218,6 +221,10 @@ struct Walk<'a> {
     warnings: Diagnostics,
     /// What the bases' triggers said.
     triggered: Vec<Statement>,
+    /// What the last text asked for, with the values.
+    asked: Vec<(String, Option<String>)>,
+    /// Whether the main context leaves a path out, where that is known.
+    ignored: Option<&'a dyn Fn(&str) -> bool>,
 }
 
 impl<'a> Walk<'a> {
@@ -234,6 +241,8 @@ impl<'a> Walk<'a> {
             diagnostics,
             warnings: Diagnostics::new(),
             triggered: Vec::new(),
+            asked: Vec::new(),
+            ignored: None,
         };
         walk.read_globals();
         walk
@@ -265,8 +274,11 @@ impl<'a> Walk<'a> {
     ) -> (String, bool) {
         let Some(escape) = self.escape() else { return (text.to_owned(), false) };
         let mut variables = Variables::new(lookup);
-        match variables.word(text, escape) {
-            Ok(value) => (value, variables.unset),
+        let expanded = variables.word(text, escape);
+        let unset = variables.unset();
+        self.asked = variables.asked;
+        match expanded {
+            Ok(value) => (value, unset),
             Err(error) if is_required(&error) && !known => (String::new(), true),
             Err(error) => {
                 self.error(codes::BAD_WORD, format!("cannot expand `{text}`: {error}"), origin, "");
@@ -276,7 +288,14 @@ impl<'a> Walk<'a> {
     }
 
     fn text(&mut self, stage: &Stage, text: &str, origin: Option<Span>) -> String {
-        self.expand(text, &|n| stage.lookup(n), stage.known, origin).0
+        self.word(stage, text, origin).0
+    }
+
+    /// A text of a stage, and whether an unset variable was in it.
+    fn word(&mut self, stage: &Stage, text: &str, origin: Option<Span>) -> (String, bool) {
+        let expanded = self.expand(text, &|n| stage.lookup(n), stage.known, origin);
+        self.lint_variables(stage, origin);
+        expanded
     }
 
     fn pairs(&mut self, stage: &Stage, pairs: &[(String, String)], origin: Option<Span>) -> Vec<(String, String)> {

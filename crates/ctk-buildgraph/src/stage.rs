@@ -33,6 +33,8 @@ pub(crate) struct Stage {
     pub(crate) step: usize,
     pub(crate) steps: usize,
     cmd_set: bool,
+    /// Whether there was a WORKDIR since the base image.
+    pub(crate) workdir_set: bool,
 }
 
 impl Stage {
@@ -52,6 +54,7 @@ impl Stage {
             step: 1,
             steps: 1,
             cmd_set: false,
+            workdir_set: false,
         }
     }
 
@@ -169,6 +172,7 @@ impl Stage {
     }
 
     pub(crate) fn workdir(&mut self, graph: &mut Graph, path: &str, text: &str, origin: Option<Span>) {
+        self.workdir_set = true;
         // An absolute path stays as it is written, a relative one is resolved.
         let written = if path.starts_with('/') { path.to_owned() } else { clean(self.cwd(), path) };
         let created_by = format!("WORKDIR {written}");

@@ -8,18 +8,23 @@ use crate::Escape;
 pub(crate) struct Variables<'a> {
     /// What a name stands for.
     pub lookup: &'a dyn Fn(&str) -> Option<String>,
-    /// Whether a name without a value was asked for.
-    pub unset: bool,
+    /// The names that were asked for, with their values.
+    pub asked: Vec<(String, Option<String>)>,
 }
 
 impl Variables<'_> {
     pub(crate) fn new(lookup: &dyn Fn(&str) -> Option<String>) -> Variables<'_> {
-        Variables { lookup, unset: false }
+        Variables { lookup, asked: Vec::new() }
+    }
+
+    /// Whether a name without a value was asked for.
+    pub(crate) fn unset(&self) -> bool {
+        self.asked.iter().any(|(_, value)| value.is_none())
     }
 
     fn find(&mut self, name: &str) -> Option<String> {
         let value = (self.lookup)(name);
-        self.unset |= value.is_none();
+        self.asked.push((name.to_owned(), value.clone()));
         value
     }
 

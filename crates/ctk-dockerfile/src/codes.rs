@@ -22,8 +22,5 @@ codes! {
     BAD_HEREDOC = "dockerfile::bad-heredoc", "A here-document that never ends, or stands where none may.";
     BAD_DIRECTIVE = "dockerfile::bad-directive", "A parser directive that cannot be used.";
     BAD_MOUNT = "dockerfile::bad-mount", "A RUN --mount that cannot be read.";
-    DUPLICATE_STAGE = "dockerfile::duplicate-stage", "Two stages of one name.";
-    EMPTY_CONTINUATION = "dockerfile::empty-continuation", "An empty line inside a continued instruction.";
-    DEPRECATED = "dockerfile::deprecated", "An instruction that Docker gave up.";
-    BAD_JSON = "dockerfile::bad-json", "A command that looks like the exec form and is no JSON array of strings.";
+    BAD_JSON = "dockerfile::bad-json", "A JSON array of something else than strings, or brackets that are no JSON.";
 }

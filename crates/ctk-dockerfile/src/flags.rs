@@ -2,8 +2,6 @@
 
 use std::ops::Range;
 
-use ctk_buildgraph::Escape;
-
 /// A flag as written, quotes taken away.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Flag {
@@ -12,8 +10,12 @@ pub(crate) struct Flag {
     pub range: Range<usize>,
 }
 
-/// The flags that `text` begins with and how many bytes they take. `start` is the place of `text` in its line.
-pub(crate) fn take_flags(text: &str, start: usize, escape: Escape) -> (Vec<Flag>, usize) {
+/// Flags that may be given several times.
+pub(crate) const REPEATABLE: [&str; 3] = ["mount", "exclude", "device"];
+
+/// The flags that `text` begins with and how many bytes they take; `--` ends them. `start` is the place of `text` in
+/// its line.
+pub(crate) fn take_flags(text: &str, start: usize) -> (Vec<Flag>, usize) {
     let mut flags = Vec::new();
     let mut at = 0;
     loop {
@@ -23,12 +25,12 @@ pub(crate) fn take_flags(text: &str, start: usize, escape: Escape) -> (Vec<Flag>
         if !word.starts_with("--") {
             return (flags, at);
         }
-        let (plain, length) = unquoted_word(word, escape);
+        let (plain, length) = unquoted_word(word);
         at += blanks + length;
         if plain == "--" {
             return (flags, at);
         }
-        let body = plain.trim_start_matches('-');
+        let body = &plain[2..];
         let (name, value) = match body.split_once('=') {
             Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
             None => (body.to_owned(), None),
@@ -37,19 +39,15 @@ pub(crate) fn take_flags(text: &str, start: usize, escape: Escape) -> (Vec<Flag>
     }
 }
 
-/// The first word without quotes and escapes, and its length as written.
-fn unquoted_word(text: &str, escape: Escape) -> (String, usize) {
+/// The first word without quotes and escapes, and its length as written. Here `\` escapes whatever `# escape=` says,
+/// in single quotes, too: so does BuildKit.
+fn unquoted_word(text: &str) -> (String, usize) {
     let mut plain = String::new();
     let mut quote: Option<char> = None;
     let mut chars = text.char_indices();
     while let Some((at, char)) = chars.next() {
-        if char == escape.char() && quote != Some('\'') {
-            // A dollar keeps its escape: expansion comes later.
-            match chars.next() {
-                Some((_, '$')) => plain.extend([char, '$']),
-                Some((_, next)) => plain.push(next),
-                None => {}
-            }
+        if char == '\\' {
+            plain.extend(chars.next().map(|(_, next)| next));
         } else if quote == Some(char) {
             quote = None;
         } else if quote.is_none() && matches!(char, '"' | '\'') {
@@ -61,4 +59,19 @@ fn unquoted_word(text: &str, escape: Escape) -> (String, usize) {
         }
     }
     (plain, text.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::take_flags;
+
+    #[test]
+    fn flags_end_at_a_word_or_two_dashes() {
+        let names = |text| take_flags(text, 0).0.into_iter().map(|f| (f.name, f.value)).collect::<Vec<_>>();
+        let pair = |name: &str, value: Option<&str>| (name.to_owned(), value.map(str::to_owned));
+        assert_eq!(names("--link --from='a b' x --y"), [pair("link", None), pair("from", Some("a b"))]);
+        assert_eq!(names("--a= ---b -- --c"), [pair("a", Some("")), pair("-b", None)]);
+        assert_eq!(take_flags("--a -- --c", 0).1, "--a --".len());
+        assert_eq!(names(r"--a=\$x\ y"), [pair("a", Some("$x y"))]);
+    }
 }

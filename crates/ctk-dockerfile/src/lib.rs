@@ -8,13 +8,17 @@
 //! Every mistake of a file is reported at once, with its place. Nothing is expanded here: what a variable means depends
 //! on the stage, and that is the build graph's matter.
 
+mod blank;
 pub mod codes;
 mod directives;
 mod flags;
+mod heredoc;
 mod ignore;
 mod instructions;
+mod json;
 pub mod limits;
 mod line;
+mod lint;
 mod logical;
 mod mount;
 
@@ -52,15 +56,26 @@ pub fn parse_checked(sources: &Sources, id: SourceId, check: Option<&str>) -> (D
         let message = format!("this Dockerfile is larger than {} bytes", limits::FILE_BYTES);
         diagnostics.push(Diagnostic::error(codes::TOO_LARGE, message).at(Span::new(id, 0, 0), ""));
     }
+    for line in text.split_inclusive('\n').filter(|line| line.trim_end_matches('\n').len() > limits::LINE_BYTES) {
+        let at = line.as_ptr() as usize - text.as_ptr() as usize;
+        let message = format!("this line is longer than {} bytes", limits::LINE_BYTES);
+        diagnostics.push(Diagnostic::error(codes::TOO_LARGE, message).at(Span::new(id, at, at), ""));
+    }
     let text = text.get(..limits::FILE_BYTES).unwrap_or(text);
     let (directives, body) = directives::read(id, text, &mut diagnostics);
     let escape = directives.escape;
     let checks = checks(&directives, check, &mut diagnostics);
     let mut recipe = Recipe { expansion: Expansion::Dockerfile(escape), checks, ..Recipe::default() };
-    for logical in logical::split(id, text, body, escape, &mut diagnostics) {
-        let mut line = Line::new(&logical, escape, &mut diagnostics);
-        let keyword = line.keyword();
-        match instructions::parse(&mut line) {
+    let logicals = logical::split(id, text, body, escape, &mut diagnostics);
+    let mut keywords = Vec::new();
+    for logical in &logicals {
+        let mut line = Line::new(logical, escape, &mut diagnostics);
+        let (keyword, place) = (line.keyword(), line.keyword_span());
+        let parsed = instructions::parse(&mut line);
+        if keyword == "FROM" || !recipe.stages.is_empty() {
+            keywords.push((logical.keyword(), place));
+        }
+        match parsed {
             None => {}
             Some(instructions::Parsed::Stage(stage)) => begin(&mut recipe, stage, logical.span, &mut diagnostics),
             Some(instructions::Parsed::Instruction(Instruction::Arg(args))) if recipe.stages.is_empty() => {
@@ -79,6 +94,8 @@ pub fn parse_checked(sources: &Sources, id: SourceId, check: Option<&str>) -> (D
             },
         }
     }
+    lint::keywords(&keywords, &mut diagnostics);
+    lint::recipe(&recipe, &mut diagnostics);
     if recipe.stages.is_empty() && !diagnostics.has_errors() {
         let end = Span::new(id, text.len(), text.len());
         diagnostics
@@ -109,12 +126,6 @@ fn begin(recipe: &mut Recipe, stage: RecipeStage, span: Span, diagnostics: &mut 
         let message = format!("more than {} stages", limits::STAGES);
         diagnostics.push(Diagnostic::error(codes::TOO_LARGE, message).at(span, ""));
         return;
-    }
-    let same = |s: &&RecipeStage| s.name.is_some() && s.name == stage.name;
-    if let Some(first) = recipe.stages.iter().find(same).and_then(|s| s.origin) {
-        let name = stage.name.as_deref().unwrap_or_default();
-        let diagnostic = Diagnostic::warning(codes::DUPLICATE_STAGE, format!("stage `{name}` is defined twice"));
-        diagnostics.push(diagnostic.at(span, "this one counts from here on").at(first, "first defined here"));
     }
     recipe.stages.push(stage);
 }

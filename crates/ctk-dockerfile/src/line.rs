@@ -3,11 +3,13 @@
 use std::ops::Range;
 
 use ctk_buildgraph::{Command, Escape};
-use ctk_syntax::{Diagnostic, Diagnostics, Span};
+use ctk_syntax::{Diagnostic, Diagnostics, Severity, Span};
 
+use crate::blank::{is_blank, plain_words, quoted_words};
 use crate::codes;
-use crate::flags::{Flag, take_flags};
-use crate::logical::{Logical, split_words};
+use crate::flags::{Flag, REPEATABLE, take_flags};
+use crate::json;
+use crate::logical::Logical;
 
 /// One instruction under the eyes of its parser.
 pub(crate) struct Line<'a> {
@@ -21,7 +23,7 @@ pub(crate) struct Line<'a> {
 
 impl<'a> Line<'a> {
     pub fn new(logical: &'a Logical, escape: Escape, diagnostics: &'a mut Diagnostics) -> Line<'a> {
-        let keyword = logical.text.find(char::is_whitespace).unwrap_or(logical.text.len());
+        let keyword = logical.text.find(is_blank).unwrap_or(logical.text.len());
         let mut line = Line { logical, escape, diagnostics, start: keyword, flags: Vec::new() };
         line.skip_blanks();
         line
@@ -34,62 +36,64 @@ impl<'a> Line<'a> {
 
     /// In upper case.
     pub fn keyword(&self) -> String {
-        self.logical.text.split_whitespace().next().unwrap_or_default().to_ascii_uppercase()
+        self.keyword_written().to_ascii_uppercase()
+    }
+
+    /// As written.
+    pub fn keyword_written(&self) -> &'a str {
+        let logical: &'a Logical = self.logical;
+        logical.keyword()
     }
 
     pub fn keyword_span(&self) -> Span {
         self.logical.span_of(0..self.keyword().len())
     }
 
-    /// Reads the flags at the front; only those named in `known` may be there.
-    pub fn read_flags(&mut self, known: &[&str]) {
-        let (flags, length) = take_flags(&self.logical.text[self.start..], self.start, self.escape);
+    /// Takes the flags at the front, whatever they are.
+    pub fn take_flags(&mut self) {
+        let (flags, length) = take_flags(&self.logical.text[self.start..], self.start);
         self.start += length;
         self.skip_blanks();
-        for flag in flags {
-            let span = self.logical.span_of(flag.range.clone());
-            if known.contains(&flag.name.as_str()) {
-                self.flags.push(flag);
-                continue;
-            }
-            let message = format!("{} has no flag `--{}`", self.keyword(), flag.name);
-            let near = ctk_syntax::nearest(&flag.name, known.iter().copied()).map(|n| format!("--{n}"));
-            let otherwise = match known {
-                [] => "it has no flags".to_owned(),
-                known => format!("it has {}", known.iter().map(|k| format!("--{k}")).collect::<Vec<_>>().join(", ")),
-            };
-            self.diagnostics.push(Diagnostic::error(codes::UNKNOWN_FLAG, message).at_or_nearest(
-                span,
-                near.as_deref(),
-                otherwise,
-            ));
-        }
+        self.flags = flags;
     }
 
-    /// The value of a flag that may be given once.
+    /// Only flags named in `known` may be there, most of them once.
+    pub fn check_flags(&mut self, known: &[&str], severity: Severity) {
+        let mut kept: Vec<Flag> = Vec::new();
+        for flag in std::mem::take(&mut self.flags) {
+            let name = flag.name.as_str();
+            if !known.contains(&name) {
+                self.unknown_flag(&flag, known, severity);
+            } else if kept.iter().any(|k| k.name == name) && !REPEATABLE.contains(&name) {
+                self.error(codes::REPEATED_FLAG, format!("flag `--{name}` is given twice"), flag.range, "");
+            } else {
+                kept.push(flag);
+            }
+        }
+        self.flags = kept;
+    }
+
+    fn unknown_flag(&mut self, flag: &Flag, known: &[&str], severity: Severity) {
+        let message = format!("{} has no flag `--{}`", self.keyword(), flag.name);
+        let near = ctk_syntax::nearest(flag.name.trim_start_matches('-'), known.iter().copied());
+        let otherwise = match known {
+            [] => "it has no flags".to_owned(),
+            known => format!("it has {}", known.iter().map(|k| format!("--{k}")).collect::<Vec<_>>().join(", ")),
+        };
+        let span = self.logical.span_of(flag.range.clone());
+        let diagnostic = Diagnostic { severity, ..Diagnostic::error(codes::UNKNOWN_FLAG, message) };
+        let near = near.map(|n| format!("--{n}"));
+        self.diagnostics.push(diagnostic.at_or_nearest(span, near.as_deref(), otherwise));
+    }
+
+    /// A flag's value and place.
     pub fn flag(&mut self, name: &str) -> Option<(String, Range<usize>)> {
-        let mut all = self.flags.iter().filter(|f| f.name == name).cloned().collect::<Vec<_>>().into_iter();
-        let first = all.next()?;
-        if let Some(again) = all.next() {
-            self.error(codes::REPEATED_FLAG, format!("flag `--{name}` is given twice"), again.range, "");
-        }
-        match first.value {
-            Some(value) => Some((value, first.range)),
-            None => {
-                self.error(
-                    codes::BAD_FLAG,
-                    format!("flag `--{name}` needs a value"),
-                    first.range,
-                    format!("expected `--{name}=…`"),
-                );
-                None
-            }
-        }
+        self.flag_all(name).into_iter().next()
     }
 
-    /// The value of a flag that may be given once, alone.
+    /// A flag's value, alone; what is given empty is not given.
     pub fn flag_text(&mut self, name: &str) -> Option<String> {
-        self.flag(name).map(|(value, _)| value)
+        self.flag(name).map(|(value, _)| value).filter(|value| !value.is_empty())
     }
 
     /// All values of a flag.
@@ -111,16 +115,12 @@ impl<'a> Line<'a> {
     /// `--name`, `--name=true`, `--name=false`; none when it is not given.
     pub fn flag_bool(&mut self, name: &str) -> Option<bool> {
         let flag = self.flags.iter().find(|f| f.name == name).cloned()?;
-        match flag.value.as_deref() {
-            None | Some("true" | "1") => Some(true),
-            Some("false" | "0") => Some(false),
-            Some(other) => {
-                self.error(
-                    codes::BAD_FLAG,
-                    format!("flag `--{name}` cannot be `{other}`"),
-                    flag.range,
-                    "expected `true` or `false`",
-                );
+        match flag.value.as_deref().map(str::to_ascii_lowercase).as_deref() {
+            None | Some("true") => Some(true),
+            Some("false") => Some(false),
+            Some(_) => {
+                let message = format!("flag `--{name}` cannot be `{}`", flag.value.unwrap_or_default());
+                self.error(codes::BAD_FLAG, message, flag.range, "expected `true` or `false`");
                 None
             }
         }
@@ -146,62 +146,60 @@ impl<'a> Line<'a> {
         Some(rest)
     }
 
-    /// What is left as words with their ranges; quotes and escapes stay.
-    pub fn words(&self) -> Vec<(Range<usize>, String)> {
-        let words = split_words(self.rest(), self.escape).into_iter();
-        words.map(|(at, word)| (self.start + at..self.start + at + word.len(), word)).collect()
+    /// What is left as words at blanks, with their ranges; at least one.
+    pub fn some_plain_words(&mut self, what: &str) -> Option<Vec<(Range<usize>, String)>> {
+        let words = plain_words(self.rest()).into_iter();
+        let words = words.map(|(at, word)| (self.start + at..self.start + at + word.len(), word.to_owned())).collect();
+        self.some(words, what)
     }
 
-    /// At least one word.
+    /// What is left as words at blanks outside quotes, with their ranges; quotes and escapes stay. At least one.
     pub fn some_words(&mut self, what: &str) -> Option<Vec<(Range<usize>, String)>> {
-        let words = self.words();
+        let words = quoted_words(self.rest(), self.escape.char()).into_iter();
+        let words = words.map(|(at, word)| (self.start + at..self.start + at + word.len(), word)).collect();
+        self.some(words, what)
+    }
+
+    fn some<T>(&mut self, words: Vec<T>, what: &str) -> Option<Vec<T>> {
         if words.is_empty() {
             self.missing(what);
-            return None;
         }
-        Some(words)
+        (!words.is_empty()).then_some(words)
     }
 
-    /// Exactly one word.
-    pub fn one_word(&mut self, what: &str) -> Option<String> {
-        let mut words = self.some_words(what)?.into_iter();
-        let (_, word) = words.next()?;
-        if let Some((range, extra)) = words.next() {
-            let message = format!("{} takes one argument, and `{extra}` is another", self.keyword());
-            self.error(codes::UNEXPECTED_ARGUMENT, message, range, "");
+    /// A JSON array of strings, if what is left is one. An array of something else is an error, and gives none.
+    pub fn json(&mut self) -> Result<Option<Vec<String>>, ()> {
+        match json::array(self.rest()) {
+            json::Array::Strings(words) => Ok(Some(words)),
+            json::Array::Not => Ok(None),
+            json::Array::Others => {
+                let message = format!("{} takes strings in its JSON array, and nothing else", self.keyword());
+                self.error(codes::BAD_JSON, message, self.rest_range(), "expected `[\"one\", \"two\"]`");
+                Err(())
+            }
         }
-        Some(word)
-    }
-
-    /// A JSON array of strings, if what is left is one.
-    pub fn json(&self) -> Option<Vec<String>> {
-        let rest = self.rest().trim();
-        rest.starts_with('[').then(|| serde_json::from_str(rest).ok()).flatten()
     }
 
     /// Words of a JSON array, or blank-separated ones.
     pub fn json_or_words(&mut self, what: &str) -> Option<Vec<String>> {
-        match self.json() {
-            Some(words) if words.is_empty() => {
-                self.missing(what);
-                None
-            }
-            Some(words) => Some(words),
-            None => Some(self.some_words(what)?.into_iter().map(|(_, word)| word).collect()),
+        match self.json().ok()? {
+            Some(words) => self.some(words, what),
+            None => Some(self.some_plain_words(what)?.into_iter().map(|(_, word)| word).collect()),
         }
     }
 
-    /// The exec form if it is JSON, the shell form otherwise.
-    pub fn command(&mut self, what: &str) -> Option<Command> {
-        if let Some(words) = self.json() {
+    /// The exec form if it is JSON, the shell form otherwise, even of nothing.
+    pub fn command(&mut self) -> Option<Command> {
+        if let Some(words) = self.json().ok()? {
             return Some(Command::Exec(words));
         }
-        let rest = self.some_rest(what)?;
+        let rest = self.rest();
         if rest.starts_with('[') && rest.ends_with(']') && !rest.starts_with("[ ") && !rest.starts_with("[[") {
             let message =
                 format!("{} has brackets but is no JSON array of strings, so a shell will run it", self.keyword());
             let span = self.logical.span_of(self.rest_range());
-            self.diagnostics.push(Diagnostic::warning(codes::BAD_JSON, message).at(span, "strings need double quotes"));
+            let diagnostic = Diagnostic::warning(codes::BAD_JSON, message);
+            self.diagnostics.push(diagnostic.at(span, "strings need double quotes"));
         }
         Some(Command::Shell(rest.to_owned()))
     }
@@ -216,6 +214,17 @@ impl<'a> Line<'a> {
         let message = format!("{} needs {what}", self.keyword());
         let span = self.keyword_span();
         self.diagnostics.push(Diagnostic::error(codes::MISSING_ARGUMENT, message).at(span, format!("expected {what}")));
+    }
+
+    pub fn warning(
+        &mut self,
+        code: &'static str,
+        message: impl Into<String>,
+        range: Range<usize>,
+        label: impl Into<String>,
+    ) {
+        let span = self.logical.span_of(range);
+        self.diagnostics.push(Diagnostic::warning(code, message).at(span, label));
     }
 
     pub fn error(

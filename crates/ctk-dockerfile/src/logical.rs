@@ -1,9 +1,11 @@
 //! Logical lines: continuations joined, comments dropped, here-documents taken from the lines that follow.
 
-use ctk_buildgraph::{Escape, Heredoc, RunHeredoc};
+use ctk_buildgraph::lint;
+use ctk_buildgraph::{Escape, RunHeredoc};
 use ctk_syntax::{Diagnostic, Diagnostics, SourceId, Span};
 
-use crate::codes;
+use crate::blank::{is_blank, plain_words};
+use crate::{codes, heredoc};
 
 /// Instructions whose lines may introduce here-documents.
 const HEREDOC_KEYWORDS: [&str; 3] = ["ADD", "COPY", "RUN"];
@@ -17,6 +19,8 @@ pub(crate) struct Logical {
     map: Vec<(usize, usize)>,
     /// All of it, without documents.
     pub span: Span,
+    /// Blanks at the end of it as written.
+    pub trailing: String,
     /// Its here-documents, in order.
     pub heredocs: Vec<RunHeredoc>,
     /// The comments above it since the last instruction or empty comment.
@@ -24,6 +28,26 @@ pub(crate) struct Logical {
 }
 
 impl Logical {
+    /// The first word as written.
+    pub fn keyword(&self) -> &str {
+        self.text.split(is_blank).next().unwrap_or_default()
+    }
+
+    /// What follows byte `start` as a line of its own, with the same documents.
+    pub fn rest(&self, start: usize) -> Logical {
+        let place = self.span_of(start..start).start;
+        let mut map = vec![(0, place)];
+        map.extend(self.map.iter().filter(|(at, _)| *at > start).map(|(at, source)| (at - start, *source)));
+        Logical {
+            text: self.text[start..].to_owned(),
+            map,
+            span: Span::new(self.span.source, place, self.span.end),
+            trailing: self.trailing.clone(),
+            heredocs: self.heredocs.clone(),
+            comments: Vec::new(),
+        }
+    }
+
     /// What a comment `# name description` above it says of `name`.
     pub fn description(&self, name: &str) -> Option<String> {
         let about = |line: &String| line.strip_prefix(name)?.strip_prefix(' ').map(str::to_owned);
@@ -42,9 +66,26 @@ impl Logical {
         Span::new(self.span.source, start, end.max(start))
     }
 
+    /// Takes blanks away at both ends.
+    fn trim(&mut self) {
+        let blanks = self.text.len() - self.text.trim_start().len();
+        let start = self.span_of(blanks..blanks).start;
+        self.trailing = self.text[self.text.trim_end().len()..].to_owned();
+        self.text = self.text.trim().to_owned();
+        self.map = self
+            .map
+            .iter()
+            .map(|(logical, source)| match logical.checked_sub(blanks) {
+                Some(logical) => (logical, *source),
+                None => (0, start),
+            })
+            .collect();
+        self.span.start = start;
+    }
+
     /// For people: in one line, the keyword in upper case.
     pub fn shown(&self) -> String {
-        let (keyword, rest) = self.text.split_once(char::is_whitespace).unwrap_or((&self.text, ""));
+        let (keyword, rest) = self.text.split_once(is_blank).unwrap_or((&self.text, ""));
         format!("{} {}", keyword.to_ascii_uppercase(), rest.trim()).trim_end().to_owned()
     }
 }
@@ -63,9 +104,10 @@ pub(crate) fn split(
         let trimmed = line.trim_start();
         if trimmed.starts_with('#') {
             // As BuildKit does: an indented comment describes nothing.
-            match line[1..].trim() {
-                "" => comments.clear(),
-                comment => comments.push(comment.to_owned()),
+            match line.strip_prefix('#').map(str::trim) {
+                Some("") => comments.clear(),
+                Some(comment) => comments.push(comment.to_owned()),
+                None => comments.push(trimmed.trim_end().to_owned()),
             }
         }
         if trimmed.is_empty() || trimmed.starts_with('#') {
@@ -76,12 +118,14 @@ pub(crate) fn split(
             text: String::new(),
             map: vec![(0, begin)],
             span: Span::new(id, begin, begin),
+            trailing: String::new(),
             heredocs: Vec::new(),
             comments: std::mem::take(&mut comments),
         };
         let (mut piece, mut more) = continued(trimmed, escape);
         logical.text.push_str(piece);
         logical.span.end = begin + piece.trim_end().len();
+        let mut empty = None;
         while more {
             let Some((at, line)) = lines.next() else { break };
             let bare = line.trim();
@@ -89,12 +133,7 @@ pub(crate) fn split(
                 continue;
             }
             if bare.is_empty() {
-                let diagnostic = Diagnostic::warning(codes::EMPTY_CONTINUATION, "an empty line inside an instruction");
-                diagnostics.push(
-                    diagnostic
-                        .at(Span::new(id, at, at), "")
-                        .hint("remove it; later versions may end the instruction here"),
-                );
+                empty.get_or_insert(at);
                 continue;
             }
             (piece, more) = continued(line, escape);
@@ -102,11 +141,37 @@ pub(crate) fn split(
             logical.text.push_str(piece);
             logical.span.end = at + piece.trim_end().len();
         }
-        logical.text.truncate(logical.text.trim_end().len());
-        documents(&mut logical, &mut lines, escape, diagnostics);
+        if let Some(at) = empty {
+            let message = "an empty line inside an instruction";
+            let diagnostic = Diagnostic::warning(lint::codes::NO_EMPTY_CONTINUATION, message);
+            let hint = "remove it; later versions may end the instruction here";
+            diagnostics.push(diagnostic.at(Span::new(id, at, at), "").hint(hint));
+        }
+        logical.trim();
+        documents(&mut logical, &mut lines, diagnostics);
         all.push(logical);
     }
     all
+}
+
+/// Takes the documents that the line introduces from the lines that follow.
+fn documents(logical: &mut Logical, lines: &mut Lines<'_>, diagnostics: &mut Diagnostics) {
+    let mut words = plain_words(&logical.text).into_iter();
+    let mut keyword = words.next().map(|(_, word)| word.to_ascii_uppercase());
+    if keyword.as_deref() == Some("ONBUILD") {
+        keyword = words.next().map(|(_, word)| word.to_ascii_uppercase());
+    }
+    if !keyword.is_some_and(|keyword| HEREDOC_KEYWORDS.contains(&keyword.as_str())) {
+        return;
+    }
+    let found = heredoc::introductions(&logical.text);
+    let (documents, open) = heredoc::take(&logical.text, found, || lines.next_raw().map(|(_, line)| line));
+    logical.heredocs = documents;
+    if let Some((range, introduction)) = open {
+        let name = introduction.name;
+        let diagnostic = Diagnostic::error(codes::BAD_HEREDOC, format!("here-document `{name}` never ends"));
+        diagnostics.push(diagnostic.at(logical.span_of(range), format!("expected a line `{name}`")));
+    }
 }
 
 struct Lines<'a> {
@@ -117,6 +182,11 @@ struct Lines<'a> {
 impl<'a> Lines<'a> {
     /// The next line without its end, and where it starts.
     fn next(&mut self) -> Option<(usize, &'a str)> {
+        self.next_raw().map(|(at, line)| (at, line.trim_end_matches(['\r', '\n'])))
+    }
+
+    /// The next line with its end, and where it starts.
+    fn next_raw(&mut self) -> Option<(usize, &'a str)> {
         let rest = &self.text[self.at..];
         if rest.is_empty() {
             return None;
@@ -124,9 +194,7 @@ impl<'a> Lines<'a> {
         let at = self.at;
         let length = rest.find('\n').map_or(rest.len(), |n| n + 1);
         self.at += length;
-        let line = &rest[..length];
-        let line = line.strip_suffix('\n').unwrap_or(line);
-        Some((at, line.strip_suffix('\r').unwrap_or(line)))
+        Some((at, &rest[..length]))
     }
 }
 
@@ -137,82 +205,4 @@ fn continued(line: &str, escape: Escape) -> (&str, bool) {
         Some(piece) if !piece.ends_with(escape.char()) => (piece, true),
         _ => (line, false),
     }
-}
-
-fn documents(logical: &mut Logical, lines: &mut Lines<'_>, escape: Escape, diagnostics: &mut Diagnostics) {
-    let mut words = split_words(&logical.text, escape).into_iter();
-    let mut keyword = words.next().map(|(_, word)| word.to_ascii_uppercase()).unwrap_or_default();
-    if keyword == "ONBUILD" {
-        keyword = words.next().map(|(_, word)| word.to_ascii_uppercase()).unwrap_or_default();
-    }
-    if !HEREDOC_KEYWORDS.contains(&keyword.as_str()) {
-        return;
-    }
-    let introduced: Vec<(usize, String)> = words.filter(|(_, word)| introduction(word).is_some()).collect();
-    for (at, word) in introduced {
-        let (strip, name, expand) = introduction(&word).expect("filtered just above");
-        let (mut content, mut raw) = (String::new(), String::new());
-        let mut closed = false;
-        while let Some((_, line)) = lines.next() {
-            let body = if strip { line.trim_start_matches('\t') } else { line };
-            if body == name {
-                closed = true;
-                break;
-            }
-            content.push_str(body);
-            content.push('\n');
-            raw.push_str(line);
-            raw.push('\n');
-        }
-        if !closed {
-            let message = format!("here-document `{name}` never ends");
-            let span = logical.span_of(at..at + word.len());
-            diagnostics
-                .push(Diagnostic::error(codes::BAD_HEREDOC, message).at(span, format!("expected a line `{name}`")));
-        }
-        logical.heredocs.push(RunHeredoc { document: Heredoc { name, content, expand }, word, raw });
-    }
-}
-
-/// `<<NAME`, `<<-"NAME"`, `3<<NAME`: whether tabs are stripped, the name, whether variables are expanded.
-pub(crate) fn introduction(word: &str) -> Option<(bool, String, bool)> {
-    let rest = word.trim_start_matches(|c: char| c.is_ascii_digit()).strip_prefix("<<")?;
-    let (strip, rest) = match rest.strip_prefix('-') {
-        Some(rest) => (true, rest),
-        None => (false, rest),
-    };
-    if rest.is_empty() || rest.contains('<') {
-        return None;
-    }
-    let name: String = rest.chars().filter(|c| !matches!(c, '"' | '\'')).collect();
-    let plain = !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || "_-./".contains(c));
-    plain.then(|| (strip, name.clone(), name.len() == rest.len()))
-}
-
-/// Words at blanks outside quotes, with their places; quotes and escapes stay.
-pub(crate) fn split_words(text: &str, escape: Escape) -> Vec<(usize, String)> {
-    let mut words: Vec<(usize, String)> = Vec::new();
-    let mut quote: Option<char> = None;
-    let mut open = false;
-    let mut chars = text.char_indices().peekable();
-    while let Some((at, char)) = chars.next() {
-        if quote.is_none() && char.is_whitespace() {
-            open = false;
-            continue;
-        }
-        if !open {
-            words.push((at, String::new()));
-            open = true;
-        }
-        let word = &mut words.last_mut().expect("just pushed").1;
-        word.push(char);
-        if char == escape.char() && quote != Some('\'') {
-            word.extend(chars.next().map(|(_, next)| next));
-        } else if quote == Some(char) {
-            quote = None;
-        } else if quote.is_none() && matches!(char, '"' | '\'') {
-            quote = Some(char);
-        }
-    }
-    words
 }

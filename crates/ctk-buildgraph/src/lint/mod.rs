@@ -4,13 +4,13 @@
 //! [`Checks`], the `# check=` line or the build argument [`CHECK_ARG`], decides at the end which of them are told, and
 //! whether they are errors.
 
-#[path = "rules.rs"]
 pub mod codes;
 
 use std::collections::BTreeSet;
 
 use ctk_syntax::{Diagnostic, Diagnostics, Severity, nearest};
 
+pub use crate::lower::check;
 pub use codes::RULES;
 
 /// The build argument that takes the place of `# check=`.

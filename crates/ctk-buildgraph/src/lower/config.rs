@@ -10,6 +10,7 @@ use crate::{Instruction, Op, PackagesSpec, Statement, codes};
 impl Walk<'_> {
     pub(super) fn statement(&mut self, stage: &mut Stage, statement: &Statement, index: usize) {
         let origin = statement.origin;
+        self.lint_statement(stage, statement);
         match &statement.instruction {
             Instruction::Add(copy) => self.copy(stage, copy, true, statement, index),
             Instruction::Copy(copy) => self.copy(stage, copy, false, statement, index),
@@ -17,6 +18,7 @@ impl Walk<'_> {
             Instruction::Arg(args) => self.arg(stage, args),
             Instruction::Env(pairs) => {
                 let pairs = self.pairs(stage, pairs, origin);
+                self.lint_secrets("ENV", &pairs.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), origin);
                 stage.env(&pairs);
             }
             Instruction::Label(pairs) => {
@@ -25,6 +27,7 @@ impl Walk<'_> {
             }
             Instruction::Workdir(path) => {
                 let path = self.text(stage, path, origin);
+                self.lint_workdir(stage, &path, origin);
                 stage.workdir(&mut self.graph, &path, &statement.text, origin);
             }
             Instruction::User(user) => {
@@ -45,7 +48,7 @@ impl Walk<'_> {
             }
             Instruction::Shell(shell) => stage.shell(shell),
             Instruction::Stopsignal(signal) => {
-                let (signal, unset) = self.expand(signal, &|n| stage.lookup(n), stage.known, origin);
+                let (signal, unset) = self.word(stage, signal, origin);
                 if !is_signal(&signal) && (stage.known || !unset) {
                     let message = format!("`{signal}` is no signal; expected a name such as `SIGTERM` or a number");
                     self.error(codes::BAD_SIGNAL, message, origin, "");
@@ -73,12 +76,13 @@ impl Walk<'_> {
                 None => Ok(vec![text.clone()]),
                 Some(escape) => variables.words(text, escape),
             };
-            let unsure = variables.unset && !stage.known;
+            let unsure = variables.unset() && !stage.known;
             match words {
                 Err(error) if is_required(&error) && unsure => {}
                 Err(error) => self.error(codes::BAD_WORD, format!("cannot expand `{text}`: {error}"), origin, ""),
                 Ok(words) => {
                     for word in words {
+                        self.lint_port(&word, origin);
                         match port_range(&word) {
                             Some(range) => out.extend(range),
                             None if unsure => {}

@@ -5,7 +5,7 @@ use ctk_oci::Digest;
 use super::Walk;
 use crate::stage::{Stage, clean};
 use crate::words::Variables;
-use crate::{Copy, CopySource, FileAction, Follow, Op, Owner, Selection, Statement, VertexId, codes};
+use crate::{Copy, CopySource, FileAction, Follow, From, Op, Owner, Selection, Statement, VertexId, codes};
 
 impl Walk<'_> {
     pub(super) fn copy(&mut self, stage: &mut Stage, copy: &Copy, add: bool, statement: &Statement, index: usize) {
@@ -27,7 +27,11 @@ impl Walk<'_> {
                         None => document.content.clone(),
                         Some(_) => {
                             let lookup = |n: &str| stage.lookup(n);
-                            match Variables::new(&lookup).document(&document.content) {
+                            let mut variables = Variables::new(&lookup);
+                            let expanded = variables.document(&document.content);
+                            self.asked = variables.asked;
+                            self.lint_variables(stage, origin);
+                            match expanded {
                                 Ok(content) => content,
                                 Err(error) => {
                                     let message = format!("cannot expand `<<{}`: {error}", document.name);
@@ -42,7 +46,7 @@ impl Walk<'_> {
                     actions.push(FileAction::Mkfile { dest, name, content, mode: mode.clone(), owner: owner.clone() });
                 }
                 CopySource::Path(path) => {
-                    let (path, unset) = self.expand(path, &|n| stage.lookup(n), stage.known, origin);
+                    let (path, unset) = self.word(stage, path, origin);
                     unsure |= unset && !stage.known;
                     shown.push(path.clone());
                     match remote(&path).filter(|_| add) {
@@ -70,6 +74,9 @@ impl Walk<'_> {
             }
         }
         if !paths.is_empty() {
+            if copy.from == From::Context {
+                self.lint_sources(&paths, origin);
+            }
             let platform = stage.platform.clone();
             let Some((vertex, context)) = self.tree(&copy.from, &platform, index, origin) else { return };
             inputs.push(vertex);

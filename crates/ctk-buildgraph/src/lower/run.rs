@@ -81,7 +81,7 @@ impl Walk<'_> {
         let mut expanded = options.to_vec();
         for value in expanded.iter_mut().filter_map(|option| option.value.as_mut()) {
             let unset;
-            (*value, unset) = self.expand(value, &|n| stage.lookup(n), stage.known, statement.origin);
+            (*value, unset) = self.word(stage, value, statement.origin);
             any_unset |= unset;
         }
         match mount_of(&expanded) {

@@ -4,7 +4,7 @@ use ctk_buildgraph::Instruction;
 
 use super::{Parsed, done};
 use crate::line::Line;
-use crate::{codes, name_and_default};
+use crate::{codes, lint, name_and_default};
 
 pub(super) fn parse(line: &mut Line<'_>) -> Option<Parsed> {
     let mut args = Vec::new();
@@ -23,5 +23,7 @@ pub(super) fn parse(line: &mut Line<'_>) -> Option<Parsed> {
         }
         args.push(arg);
     }
+    let names: Vec<&str> = args.iter().map(|arg| arg.name.as_str()).collect();
+    lint::description(line, &names);
     done(Instruction::Arg(args))
 }

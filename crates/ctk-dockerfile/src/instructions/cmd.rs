@@ -1,14 +1,11 @@
 //! `CMD ["program", "argument"]` or `CMD line`
 
-use ctk_buildgraph::{Command, Instruction};
+use ctk_buildgraph::Instruction;
 
 use super::{Parsed, done};
 use crate::line::Line;
 
 pub(super) fn parse(line: &mut Line<'_>) -> Option<Parsed> {
-    if line.rest().is_empty() {
-        return done(Instruction::Cmd(Command::Exec(Vec::new())));
-    }
-    let command = line.command("a command")?;
+    let command = line.command()?;
     done(Instruction::Cmd(command))
 }

@@ -1,8 +1,9 @@
 //! `ENV name=value…`, or `ENV name value` of old
 
-use ctk_buildgraph::Instruction;
+use ctk_buildgraph::{Instruction, lint};
 
 use super::{Parsed, done};
+use crate::blank::is_blank;
 use crate::codes;
 use crate::line::Line;
 
@@ -14,22 +15,25 @@ pub(super) fn parse(line: &mut Line<'_>) -> Option<Parsed> {
 /// `name=value` words; without a `=` in the first one, that is the name and the rest of the line the value.
 pub(super) fn pairs(line: &mut Line<'_>) -> Option<Vec<(String, String)>> {
     let words = line.some_words("a name and a value")?;
-    let (first_range, first) = words[0].clone();
-    if !first.contains('=') {
-        line.advance(&first_range);
-        let value = line.rest().to_owned();
-        if value.is_empty() {
+    if !words[0].1.contains('=') {
+        let rest = line.rest();
+        let Some((name, value)) = rest.split_once(is_blank) else {
             let label = "expected `NAME=value`";
-            line.error(codes::MISSING_ARGUMENT, format!("`{first}` has no value"), first_range, label);
+            line.error(codes::MISSING_ARGUMENT, format!("`{rest}` has no value"), line.rest_range(), label);
             return None;
-        }
-        return Some(vec![(first, value)]);
+        };
+        let (keyword, value) = (line.keyword(), value.trim_start_matches(is_blank));
+        let message = format!("{keyword} without `=` is a form of old: its value is the rest of the line");
+        let label = format!("use `{name}=…`");
+        line.warning(lint::codes::LEGACY_KEY_VALUE_FORMAT, message, line.rest_range(), label);
+        return Some(vec![(name.to_owned(), value.to_owned())]);
     }
     let mut pairs = Vec::new();
     for (range, word) in words {
         match word.split_once('=') {
             Some((name, value)) if !name.is_empty() => pairs.push((name.to_owned(), value.to_owned())),
-            _ => line.error(
+            Some(_) => line.error(codes::BAD_ARGUMENT, format!("`{word}` has no name"), range, "expected `NAME=value`"),
+            None => line.error(
                 codes::BAD_ARGUMENT,
                 format!("`{word}` is no `NAME=value`"),
                 range,

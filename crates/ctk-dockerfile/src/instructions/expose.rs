@@ -6,6 +6,6 @@ use super::{Parsed, done};
 use crate::line::Line;
 
 pub(super) fn parse(line: &mut Line<'_>) -> Option<Parsed> {
-    let words = line.some_words("a port")?;
+    let words = line.some_plain_words("a port")?;
     done(Instruction::Expose(words.into_iter().map(|(_, word)| word).collect()))
 }

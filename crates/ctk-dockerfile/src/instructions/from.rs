@@ -3,12 +3,12 @@
 use ctk_buildgraph::{From, RecipeStage};
 
 use super::Parsed;
-use crate::codes;
 use crate::line::Line;
+use crate::{codes, lint};
 
 pub(super) fn parse(line: &mut Line<'_>) -> Option<Parsed> {
     let platform = line.flag_text("platform");
-    let words = line.some_words("an image")?;
+    let words = line.some_plain_words("an image")?;
     let mut stage = RecipeStage {
         name: None,
         description: None,
@@ -17,6 +17,7 @@ pub(super) fn parse(line: &mut Line<'_>) -> Option<Parsed> {
         statements: Vec::new(),
         origin: Some(line.logical.span),
     };
+    lint::from(line);
     match &words[1..] {
         [] => {}
         [(_, word), (range, name)] if word.eq_ignore_ascii_case("AS") => {
@@ -41,6 +42,9 @@ pub(super) fn parse(line: &mut Line<'_>) -> Option<Parsed> {
                 "expected `AS name`",
             );
         }
+    }
+    if let Some(name) = &stage.name {
+        lint::description(line, &[name]);
     }
     Some(Parsed::Stage(stage))
 }

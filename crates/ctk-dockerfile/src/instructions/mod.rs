@@ -20,7 +20,7 @@ mod volume;
 mod workdir;
 
 use ctk_buildgraph::{Instruction, RecipeStage};
-use ctk_syntax::Diagnostic;
+use ctk_syntax::{Diagnostic, Severity};
 
 use crate::line::Line;
 use crate::{codes, nearest_keyword};
@@ -82,7 +82,11 @@ pub(crate) fn parse(line: &mut Line<'_>) -> Option<Parsed> {
         ));
         return None;
     };
-    line.read_flags(entry.flags);
+    line.take_flags();
+    // BuildKit does not look at the flags of these.
+    let lenient =
+        ["ARG", "STOPSIGNAL"].contains(&keyword.as_str()) || (keyword == "HEALTHCHECK" && healthcheck::is_none(line));
+    line.check_flags(entry.flags, if lenient { Severity::Warning } else { Severity::Error });
     (entry.parse)(line)
 }
 

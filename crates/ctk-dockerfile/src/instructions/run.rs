@@ -42,7 +42,7 @@ pub(super) fn parse(line: &mut Line<'_>) -> Option<Parsed> {
     for (value, range) in line.flag_all("device") {
         devices.extend(device(line, &value, range));
     }
-    let command = line.command("a command")?;
+    let command = line.command()?;
     done(Instruction::Run(Run {
         command,
         heredocs: line.logical.heredocs.clone(),

@@ -8,7 +8,7 @@ use crate::line::Line;
 
 pub(super) fn parse(line: &mut Line<'_>) -> Option<Parsed> {
     line.some_rest("a JSON array")?;
-    match line.json().filter(|words| !words.is_empty()) {
+    match line.json().ok()?.filter(|words| !words.is_empty()) {
         Some(words) => done(Instruction::Shell(words)),
         None => {
             let label = r#"expected `["program", "argument"]`"#;
