@@ -112,9 +112,10 @@ impl AdHoc {
         let ground = Ground::open(&self.options, [])?;
         ctk_container::cleanup_stale(&self.options.state).map_err(ApplyError::CleanUp)?;
         let _caches = ground.store.use_caches()?;
-        let book = Names { store: &ground.store, pull: self.pull, found: Mutex::default() };
+        let book = Names { store: &ground.store, pull: self.pull, found: Mutex::default(), commits: Mutex::default() };
         let host = host_packages(&self.options);
         let sources = Sources::new();
+        let (secrets, environment) = (DeclaredSecrets::new(&self.options, &self.directory), self.environment());
         let world = World {
             project_directory: &self.directory,
             sources: &sources,
@@ -128,6 +129,8 @@ impl AdHoc {
             cancel,
             now_seconds: self.options.now_seconds,
             http: &self.options.client.http,
+            secrets: &secrets,
+            environment: &environment,
         };
         let request = BuildRequest {
             decl: &self.decl,
@@ -136,7 +139,6 @@ impl AdHoc {
             images: &BTreeMap::new(),
             args: &BTreeMap::new(),
             target: self.decl.target.as_deref(),
-            secrets: &DeclaredSecrets::new(&self.options, &self.directory),
             jobs: self.options.jobs,
             no_cache: self.no_cache,
             no_cache_stages: &self.no_cache_stages,
@@ -178,6 +180,15 @@ impl AdHoc {
         Ok(AdHocBuilt { built, exported })
     }
 
+    /// What `git` may see: the agent that was named, not the user's.
+    fn environment(&self) -> BTreeMap<String, String> {
+        let mut environment = self.options.environment.clone();
+        if let Some(SshSource::Agent(socket)) = self.run.ssh.get("default") {
+            environment.insert("SSH_AUTH_SOCK".into(), socket.display().to_string());
+        }
+        environment
+    }
+
     fn failed(&self, error: &BuildError, sources: &Sources, cancel: &Cancel) -> ApplyError {
         match error.is_cancelled() || cancel.is_cancelled() {
             true => ApplyError::Cancelled,
@@ -196,6 +207,8 @@ struct Names<'a> {
     /// Believe nothing that is older than this build.
     pull: bool,
     found: Mutex<BTreeMap<String, Digest>>,
+    /// Commits of this build.
+    commits: Mutex<BTreeMap<String, String>>,
 }
 
 fn key(reference: &Reference, platform: &Platform) -> String {
@@ -235,6 +248,24 @@ impl LockView for Names<'_> {
         let links = Links { blobs: vec![digest.clone()], ..Links::default() };
         self.store.put_record(BASES, &key, digest, &links).map_err(|error| error.to_string())?;
         self.found.lock().expect("no holder panics").insert(key, digest.clone());
+        Ok(())
+    }
+
+    fn git(&self, url: &str, reference: &str) -> Option<String> {
+        self.commits.lock().expect("no holder panics").get(&format!("{url} {reference}")).cloned()
+    }
+
+    fn set_git(&self, url: &str, reference: &str, commit: &str) -> Result<(), String> {
+        self.commits.lock().expect("no holder panics").insert(format!("{url} {reference}"), commit.to_owned());
+        Ok(())
+    }
+
+    fn http(&self, url: &str) -> Option<Digest> {
+        self.found.lock().expect("no holder panics").get(url).cloned()
+    }
+
+    fn set_http(&self, url: &str, digest: &Digest) -> Result<(), String> {
+        self.found.lock().expect("no holder panics").insert(url.to_owned(), digest.clone());
         Ok(())
     }
 

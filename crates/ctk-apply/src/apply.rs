@@ -5,7 +5,7 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use ctk_build::{BuildError, BuildRequest, LockView, RunSettings, World};
+use ctk_build::{BuildError, BuildRequest, LockView, RunSettings, SecretSource, Secrets, World};
 use ctk_buildgraph::BaseName;
 use ctk_check::{CheckError, ImageName, Report, ServiceImage, TestRequest};
 use ctk_dag::{Graph, Scheduler};
@@ -189,6 +189,8 @@ impl Session {
             cancel,
             now_seconds: self.options.now_seconds,
             http: &self.options.client.http,
+            secrets: self,
+            environment: &self.options.environment,
         }
     }
 
@@ -503,7 +505,6 @@ impl Work<'_> {
             images: &images,
             args: &BTreeMap::new(),
             target: stage.or(decl.target.as_deref()),
-            secrets: &DeclaredSecrets::new(&session.options, &session.directory),
             jobs: session.options.jobs,
             no_cache: self.request.no_cache && self.request.force.contains(address),
             no_cache_stages: &[],
@@ -618,5 +619,12 @@ impl Work<'_> {
                 None,
             ),
         }
+    }
+}
+
+/// As images declare them.
+impl Secrets for Session {
+    fn secret(&self, id: &str, declared: Option<&SecretSource>) -> Option<Vec<u8>> {
+        DeclaredSecrets::new(&self.options, &self.directory).secret(id, declared)
     }
 }

@@ -91,6 +91,22 @@ impl LockView for LockBook {
         })
     }
 
+    fn git(&self, url: &str, reference: &str) -> Option<String> {
+        self.with(|lock| lock.git(url, reference).map(str::to_owned))
+    }
+
+    fn set_git(&self, url: &str, reference: &str, commit: &str) -> Result<(), String> {
+        self.add(|lock| lock.insert_git(url, reference, commit))
+    }
+
+    fn http(&self, url: &str) -> Option<Digest> {
+        self.with(|lock| lock.http(url))
+    }
+
+    fn set_http(&self, url: &str, digest: &Digest) -> Result<(), String> {
+        self.add(|lock| lock.insert_http(url, digest))
+    }
+
     fn set_packages(&self, image: &Address, stage: &str, platform: &Platform, locked: &Locked) -> Result<(), String> {
         let value = serde_json::to_value(locked).map_err(|error| error.to_string())?;
         self.add(|lock| lock.insert_packages(image, stage, platform, value))

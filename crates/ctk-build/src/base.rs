@@ -38,6 +38,7 @@ pub(crate) fn find(wanted: &BaseRequest, request: &BuildRequest<'_>) -> Result<B
                 _ => fetch(reference, &digest, &platform, Depth::Config, world)?,
             }
         }
+        BaseName::Layout(layout) => crate::remote::layout::import(layout, world)?,
         project => match request.images.get(project) {
             Some(descriptor) => descriptor.clone(),
             None => return Err(BuildError::ProjectImage { image: project.to_string() }),

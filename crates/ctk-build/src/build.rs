@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ctk_buildgraph::{BaseName, Lowered, Lowering, Need, lower};
+use ctk_buildgraph::{BaseName, Lowered, Lowering, Need, Op, lower};
 use ctk_oci::{Descriptor, Document, Index, Platform, media_type};
 use ctk_packages::Locked;
 
@@ -11,6 +11,7 @@ use crate::base::{self, Base};
 use crate::limits::LOWERING_ROUNDS;
 use crate::observe::{lock_packages, locked_digest};
 use crate::recipe::{Contexts, Loaded, SelectionDigests, lower_request};
+use crate::remote::{Given, git};
 use crate::settle::settle;
 use crate::solve::{Job, solve};
 use crate::{BuildError, BuildRequest, Built, finish};
@@ -19,7 +20,7 @@ use crate::{BuildError, BuildRequest, Built, finish};
 /// several times at once.
 pub fn build(request: &BuildRequest<'_>) -> Result<Built, BuildError> {
     let world = &request.world;
-    let loaded = Loaded::new(request.decl, world.project_directory)?;
+    let loaded = Loaded::fetch(request.decl, &Given::new(request.decl, world))?;
     let contexts = Contexts::new(request.decl, world.project_directory, world.index, world.now_seconds);
     let (mut manifests, mut base_layers, mut told) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
     let (mut executed, mut cached) = (0, 0);
@@ -69,6 +70,8 @@ pub(crate) struct Plan {
     pub bases: Vec<Arc<Base>>,
     pub packages: BTreeMap<String, Locked>,
     pub mirrors: BTreeMap<String, Option<String>>,
+    /// When the commits were made whose files it reads.
+    pub commits: Vec<i64>,
 }
 
 impl Plan {
@@ -84,18 +87,23 @@ impl Plan {
     fn default_epoch(&self) -> i64 {
         let bases = self.bases.iter().filter_map(|b| b.config.created.as_ref()?.parse::<jiff::Timestamp>().ok());
         let packages = self.packages.values().map(|p| p.epoch_seconds);
-        bases.map(|t| t.as_second()).chain(packages).max().unwrap_or(0).max(0)
+        let commits = self.commits.iter().copied();
+        bases.map(|t| t.as_second()).chain(packages).chain(commits).max().unwrap_or(0).max(0)
     }
 }
 
 fn plan(request: &BuildRequest<'_>, loaded: &Loaded, platform: &Platform) -> Result<Plan, BuildError> {
     let mut ask = lower_request(request.decl, platform, request.target);
     ask.args.extend(request.args.clone());
+    let given = Given::new(request.decl, &request.world);
     let (mut bases, mut packages, mut mirrors) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
     let mut last = Vec::new();
     for _ in 0..LOWERING_ROUNDS {
         let needs = match lower(loaded.recipe(platform), &ask).map_err(|d| loaded.invalid(d))? {
-            Lowering::Ready(lowered) => return Ok(Plan { lowered: *lowered, bases, packages, mirrors }),
+            Lowering::Ready(lowered) => {
+                let commits = commit_times(&lowered, &given)?;
+                return Ok(Plan { lowered: *lowered, bases, packages, mirrors, commits });
+            }
             Lowering::Needs(needs) => needs,
         };
         last.clear();
@@ -111,6 +119,17 @@ fn plan(request: &BuildRequest<'_>, loaded: &Loaded, platform: &Platform) -> Res
                     ask.bases.insert(wanted.clone(), base.image());
                     bases.push(Arc::new(base));
                     last.push(wanted);
+                }
+                Need::Git { source, origin } => {
+                    let commit = given
+                        .commit(&source)
+                        .map_err(|error| loaded.at(source.to_string(), origin, request.world.sources, error))?;
+                    ask.remote.commits.insert((source.url.clone(), source.wanted().to_owned()), commit);
+                }
+                Need::Http { url, origin } => {
+                    let file = given.file(&url);
+                    let file = file.map_err(|error| loaded.at(url.clone(), origin, request.world.sources, error))?;
+                    ask.remote.files.insert(url, file);
                 }
                 Need::Packages { stage, spec, .. } => {
                     let locked = lock_packages(request.decl, &stage, &spec, platform, &request.world)?;
@@ -128,6 +147,18 @@ fn plan(request: &BuildRequest<'_>, loaded: &Loaded, platform: &Platform) -> Res
 pub(crate) fn from_step(name: &BaseName, near: Option<&str>) -> String {
     let near = near.map(|near| format!(" (did you mean stage `{near}`?)")).unwrap_or_default();
     format!("FROM {name}{near}")
+}
+
+/// When the commits were made that the image needs.
+fn commit_times(lowered: &Lowered, given: &Given<'_>) -> Result<Vec<i64>, BuildError> {
+    let needed = lowered.graph.reachable(lowered.image.vertex);
+    let mut times = Vec::new();
+    for id in needed {
+        if let Op::Git { source, commit } = &lowered.graph.get(id).op {
+            times.push(git::seconds(source, commit, given)?);
+        }
+    }
+    Ok(times)
 }
 
 fn index(request: &BuildRequest<'_>, manifests: &[(Platform, Descriptor)]) -> Result<Descriptor, BuildError> {

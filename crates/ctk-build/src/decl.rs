@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use ctk_buildgraph::{BaseName, Recipe};
-use ctk_oci::Platform;
-use ctk_plan::Address;
+use ctk_buildgraph::{BaseName, ContextSource, GitSource, Recipe, SourceError};
+use ctk_oci::{Digest, Platform};
+use ctk_plan::{Address, Kind};
 use ctk_syntax::Span;
 
 use crate::Entitlements;
@@ -50,6 +50,21 @@ pub enum RecipeSource {
         /// Where it is named.
         origin: Option<Span>,
     },
+    /// A Dockerfile in the main context, which is no directory of this machine. If that is one plain file, it is the
+    /// Dockerfile itself.
+    InContext {
+        /// Within the context.
+        path: String,
+        /// Where it is named.
+        origin: Option<Span>,
+    },
+    /// A Dockerfile that was read already, e.g. from standard input.
+    Text {
+        /// What it is called in messages.
+        name: String,
+        /// Its text.
+        text: String,
+    },
 }
 
 /// A context.
@@ -66,6 +81,44 @@ pub enum ContextDecl {
     },
     /// An image.
     Image(BaseName),
+    /// No files.
+    Scratch,
+    /// A checkout of a repository.
+    Git {
+        /// Of which.
+        source: GitSource,
+        /// Where it is named.
+        origin: Option<Span>,
+    },
+    /// What a URL gives: an archive, whose files count, or a Dockerfile. As a named context one file called `context`.
+    Http {
+        /// Where from.
+        url: String,
+        /// Where it is named.
+        origin: Option<Span>,
+    },
+    /// An archive in the store: what standard input gave.
+    Archive {
+        /// Its digest.
+        digest: Digest,
+    },
+}
+
+impl ContextDecl {
+    /// The context that a command line or a project file names. Paths start at the project's directory; `target:x` is
+    /// an image of the project. Standard input has to be read first: [`read_stdin`](crate::read_stdin).
+    pub fn from_source(source: ContextSource, origin: Option<Span>) -> Result<ContextDecl, SourceError> {
+        Ok(match source {
+            ContextSource::Stdin => return Err(SourceError::NotNamed),
+            ContextSource::Local(path) => ContextDecl::Directory { path: path.into(), ignore: Vec::new(), origin },
+            ContextSource::Git(source) => ContextDecl::Git { source, origin },
+            ContextSource::Http(url) => ContextDecl::Http { url, origin },
+            ContextSource::Image(reference) => ContextDecl::Image(BaseName::Reference(reference)),
+            ContextSource::Scratch => ContextDecl::Scratch,
+            ContextSource::OciLayout(layout) => ContextDecl::Image(BaseName::Layout(layout)),
+            ContextSource::Target(name) => ContextDecl::Image(BaseName::Project(Address::new(Kind::Image, &name))),
+        })
+    }
 }
 
 /// Where a secret comes from.

@@ -183,6 +183,60 @@ pub enum BuildError {
         /// What.
         what: String,
     },
+    /// `git` said no.
+    #[error("cannot {action} {url}: {reason}")]
+    Git {
+        /// Verb.
+        action: &'static str,
+        /// Which repository.
+        url: String,
+        /// Why.
+        reason: String,
+    },
+    /// There is no `git`.
+    #[error("the repository {url} needs the `git` program, and it is not on the search path")]
+    GitMissing {
+        /// Which repository.
+        url: String,
+    },
+    /// A name that a repository does not have.
+    #[error("{url} has no branch, tag or commit `{reference}`{}", did_you_mean(.near))]
+    GitReference {
+        /// Which repository.
+        url: String,
+        /// The name.
+        reference: String,
+        /// The one that is nearly it.
+        near: Option<String>,
+    },
+    /// A commit that is another than expected.
+    #[error("{source_} is commit {commit}, not {expected}")]
+    GitChecksum {
+        /// What was asked for.
+        source_: String,
+        /// What it is.
+        commit: String,
+        /// What it should begin with.
+        expected: String,
+    },
+    /// A folder that a commit does not have.
+    #[error("{source_} has no folder `{subdir}`{}", did_you_mean(.near))]
+    GitFolder {
+        /// What was asked for.
+        source_: String,
+        /// The folder.
+        subdir: String,
+        /// The one that is nearly it.
+        near: Option<String>,
+    },
+    /// An image layout that does not have an image.
+    #[error("cannot take an image from {layout}: {reason}")]
+    Layout {
+        /// Which layout.
+        layout: String,
+        /// Why.
+        reason: String,
+    },
     /// A download failed.
     #[error("cannot download {url}: {reason}")]
     Download {
@@ -233,6 +287,10 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
+}
+
+fn did_you_mean(near: &Option<String>) -> String {
+    near.as_ref().map(|near| format!("; did you mean `{near}`?")).unwrap_or_default()
 }
 
 fn at(place: &Option<Place>) -> String {

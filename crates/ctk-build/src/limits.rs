@@ -15,6 +15,14 @@ pub const SMALL_FILE_BYTES: u64 = 2 << 20;
 pub const LOWERING_ROUNDS: usize = 20;
 /// Lines of a failed command's output that its error repeats.
 pub const ERROR_LINES: usize = 20;
+/// Submodules below each other: more is a circle.
+pub const SUBMODULE_DEPTH: usize = 20;
+/// Submodules of a checkout, with theirs: each is a repository of its own to be fetched.
+pub const SUBMODULE_COUNT: usize = 1000;
+/// Seconds that one call of `git` may take: the largest repositories are fetched in less over slow lines.
+pub const GIT_SECONDS: u64 = 3600;
+/// Bytes of what one call of `git` prints: a million refs, or files of a tree.
+pub const GIT_OUTPUT_BYTES: u64 = 128 << 20;
 /// Bytes of a file that ADD downloads.
 pub const DOWNLOAD_BYTES: u64 = 16 << 30;
 /// Bytes of an image's `/etc/passwd` and the like that are read to add an account.

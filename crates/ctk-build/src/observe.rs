@@ -12,6 +12,7 @@ use crate::base;
 use crate::build::from_step;
 use crate::context::file_words;
 use crate::recipe::{Contexts, Loaded, lower_request};
+use crate::remote::{Given, layout};
 use crate::{BuildError, ContextDecl, ImageDecl, World};
 
 /// Raised when the same declaration means something else.
@@ -31,7 +32,15 @@ pub struct Observed {
 /// What `decl` depends on. `args` are build arguments on top of the declaration's. Mistakes of a Dockerfile are found
 /// here. Saves the stat index.
 pub fn observe(decl: &ImageDecl, world: &World<'_>, args: &BTreeMap<String, String>) -> Result<Observed, BuildError> {
-    let loaded = Loaded::new(decl, world.project_directory)?;
+    let given = Given::new(decl, world);
+    let loaded = match Loaded::look(decl, &given)? {
+        Ok(loaded) => loaded,
+        Err(what) => {
+            let mut seen = Observed { unresolved: vec![format!("context {what}")], ..Observed::default() };
+            seen.inputs.insert(Input::Named(format!("context {what}")), "unresolved".into());
+            return Ok(seen);
+        }
+    };
     let contexts = Contexts::new(decl, world.project_directory, world.index, world.now_seconds);
     let mut seen = Observed::default();
     seen.inputs.insert(Input::Declaration, hash_text(&decl.canonical));
@@ -73,7 +82,7 @@ pub fn observe(decl: &ImageDecl, world: &World<'_>, args: &BTreeMap<String, Stri
             }
         }
         for need in needs {
-            seen.need(decl, platform, need, world);
+            seen.need(decl, platform, need, world)?;
         }
     }
     world.index.save();
@@ -98,7 +107,7 @@ fn here(need: &Need, world: &World<'_>) -> Option<Result<(BaseRequest, base::Bas
 }
 
 impl Observed {
-    fn need(&mut self, decl: &ImageDecl, platform: &Platform, need: Need, world: &World<'_>) {
+    fn need(&mut self, decl: &ImageDecl, platform: &Platform, need: Need, world: &World<'_>) -> Result<(), BuildError> {
         match need {
             Need::Base { request, .. } => match request.name {
                 BaseName::Reference(reference) => {
@@ -111,9 +120,21 @@ impl Observed {
                     });
                     self.inputs.insert(Input::Base(name), digest);
                 }
+                BaseName::Layout(layout) => {
+                    let digest = layout::choose(&layout, world)?.digest;
+                    self.inputs.insert(Input::Base(format!("{layout} {}", request.platform)), digest.to_string());
+                }
                 project if !self.images.contains(&project) => self.images.push(project),
                 _ => {}
             },
+            Need::Git { source, .. } => {
+                let commit = Given::new(decl, world).known_commit(&source);
+                self.remote(source.to_string(), commit);
+            }
+            Need::Http { url, .. } => {
+                let digest = world.lock.http(&url).map(|digest| digest.to_string());
+                self.remote(url, digest);
+            }
             Need::Packages { stage, .. } => {
                 let name = format!("{}/{stage} {platform}", decl.address);
                 let locked = world.lock.packages(&decl.address, &stage, platform);
@@ -124,6 +145,16 @@ impl Observed {
                 self.inputs.insert(Input::Packages(name), digest);
             }
         }
+        Ok(())
+    }
+
+    /// A repository or URL and what the lock file says of it.
+    fn remote(&mut self, what: String, locked: Option<String>) {
+        let word = locked.unwrap_or_else(|| {
+            self.unresolved.push(what.clone());
+            "unresolved".into()
+        });
+        self.inputs.insert(Input::Named(what), word);
     }
 }
 
@@ -146,7 +177,8 @@ pub(crate) fn locked_digest(locked: &ctk_packages::Locked) -> String {
 /// Pins every moving name of `decl` that the lock file does not know: asks registries and package mirrors. Does
 /// nothing, without network, when all are known.
 pub fn resolve(decl: &ImageDecl, world: &World<'_>, args: &BTreeMap<String, String>) -> Result<(), BuildError> {
-    let loaded = Loaded::new(decl, world.project_directory)?;
+    let given = Given::new(decl, world);
+    let loaded = Loaded::fetch(decl, &given)?;
     for platform in &decl.platforms {
         let mut request = lower_request(decl, platform, None);
         request.args.extend(args.clone());
@@ -161,6 +193,13 @@ pub fn resolve(decl: &ImageDecl, world: &World<'_>, args: &BTreeMap<String, Stri
                             loaded.at(step, origin, world.sources, source)
                         })?;
                     }
+                }
+                Need::Git { source, origin } => {
+                    let commit = given.commit(&source);
+                    commit.map_err(|error| loaded.at(source.to_string(), origin, world.sources, error))?;
+                }
+                Need::Http { url, origin } => {
+                    given.file(&url).map_err(|error| loaded.at(url.clone(), origin, world.sources, error))?;
                 }
                 Need::Packages { stage, spec, origin } => {
                     lock_packages(decl, &stage, &spec, platform, world)

@@ -5,7 +5,7 @@ use std::path::{Component, Path};
 use std::sync::Mutex;
 
 use ctk_buildgraph::lint::{self, CHECK_ARG};
-use ctk_buildgraph::{ContextKind, LowerRequest, Recipe, Selection, Sources as KeySources};
+use ctk_buildgraph::{ContextKind, LowerRequest, Recipe, Remote, Selection, Sources as KeySources};
 use ctk_dockerfile::Ignore;
 use ctk_oci::Platform;
 use ctk_syntax::{Diagnostic, Diagnostics, Sources, Span};
@@ -13,6 +13,7 @@ use ctk_syntax::{Diagnostic, Diagnostics, Sources, Span};
 use crate::codes;
 use crate::context::{Context, Found, digest_of};
 use crate::error::Place;
+use crate::remote::{self, Given, MainDockerfile};
 use crate::{BuildError, ContextDecl, ImageDecl, RecipeSource, StatIndex};
 
 /// An image's stages and the texts they stand in.
@@ -42,9 +43,11 @@ pub struct Linted {
     pub text: String,
 }
 
-/// Reads the image's Dockerfile; mistakes are the error, native stages give nothing. Builds and fetches nothing.
+/// Reads the image's Dockerfile; mistakes are the error. Native stages, and what is not on this machine, give nothing.
+/// Builds and fetches nothing.
 pub fn lint(decl: &ImageDecl, project_directory: &Path) -> Result<Option<Linted>, BuildError> {
-    let loaded = Loaded::new(decl, project_directory)?;
+    // What is elsewhere is read when it is built.
+    let Ok(loaded) = Loaded::read(decl, project_directory, None)? else { return Ok(None) };
     for platform in &decl.platforms {
         let request = lower_request(decl, platform, None);
         ctk_buildgraph::reads(loaded.recipe(platform), &request).map_err(|d| loaded.invalid(d))?;
@@ -83,33 +86,58 @@ fn ignored(decl: &ImageDecl, project: &Path, root: &Path, name: &str) -> Result<
 }
 
 impl Loaded {
-    pub fn new(decl: &ImageDecl, project: &Path) -> Result<Loaded, BuildError> {
-        let (path, origin) = match &decl.source {
+    /// What can be read without asking anybody; the error says what has to be fetched first.
+    pub fn look(decl: &ImageDecl, given: &Given<'_>) -> Result<Result<Loaded, String>, BuildError> {
+        Loaded::read(decl, given.world.project_directory, Some((given, false)))
+    }
+
+    /// All of it, fetched where it has to be.
+    pub fn fetch(decl: &ImageDecl, given: &Given<'_>) -> Result<Loaded, BuildError> {
+        let loaded = Loaded::read(decl, given.world.project_directory, Some((given, true)))?;
+        Ok(loaded.expect("what was fetched is known"))
+    }
+
+    fn read(
+        decl: &ImageDecl,
+        project: &Path,
+        elsewhere: Option<(&Given<'_>, bool)>,
+    ) -> Result<Result<Loaded, String>, BuildError> {
+        let (name, text) = match &decl.source {
             RecipeSource::Native(recipes) => {
                 let warnings = Diagnostics::new();
-                return Ok(Loaded { recipes: recipes.clone(), any: None, sources: None, dockerfile: None, warnings });
+                let recipes = recipes.clone();
+                return Ok(Ok(Loaded { recipes, any: None, sources: None, dockerfile: None, warnings }));
             }
-            RecipeSource::Dockerfile { path, origin } => (path, origin),
-        };
-        let Some(text) = Context::small_file(project, path)? else {
-            return Err(missing(&format!("Dockerfile `{}` does not exist", path.display()), *origin));
+            RecipeSource::Text { name, text } => (name.clone(), text.clone()),
+            RecipeSource::Dockerfile { path, origin } => match remote::local(project, path)? {
+                Some((name, text)) => (name.strip_prefix("./").unwrap_or(&name).to_owned(), text),
+                None => return Err(missing(&format!("Dockerfile `{}` does not exist", path.display()), *origin)),
+            },
+            RecipeSource::InContext { path, origin } => {
+                let Some((given, fetch)) = elsewhere else { return Ok(Err(path.clone())) };
+                match remote::dockerfile(decl, path, given, fetch)? {
+                    MainDockerfile::Found(name, text) => (name, text),
+                    MainDockerfile::Unknown(what) => return Ok(Err(what)),
+                    MainDockerfile::Missing => {
+                        return Err(missing(&format!("Dockerfile `{path}` does not exist in the context"), *origin));
+                    }
+                }
+            }
         };
         let mut sources = Sources::new();
-        let name = path.display().to_string();
-        let name = name.strip_prefix("./").unwrap_or(&name).to_owned();
         let id = sources.add(name.clone(), text.clone());
         let (file, diagnostics) =
             ctk_dockerfile::parse_checked(&sources, id, decl.args.get(CHECK_ARG).map(String::as_str));
         if diagnostics.has_errors() {
             return Err(BuildError::Invalid { diagnostics, sources: Some(Box::new(sources)) });
         }
-        Ok(Loaded {
+        Ok(Ok(Loaded {
             recipes: BTreeMap::new(),
             any: Some(file.recipe),
             sources: Some(sources),
             dockerfile: Some((name, text)),
             warnings: diagnostics,
-        })
+        }))
     }
 
     /// The parser's warnings, and those of lowering in all stages; mistakes in stages that no target needs are errors.
@@ -170,6 +198,10 @@ pub(crate) fn lower_request<'a>(decl: &ImageDecl, platform: &Platform, target: O
     let kind = |context: &ContextDecl| match context {
         ContextDecl::Directory { .. } => ContextKind::Local,
         ContextDecl::Image(base) => ContextKind::Base(base.clone()),
+        ContextDecl::Scratch => ContextKind::Scratch,
+        ContextDecl::Git { source, .. } => ContextKind::Git(source.clone()),
+        ContextDecl::Http { url, .. } => ContextKind::Http(url.clone()),
+        ContextDecl::Archive { digest } => ContextKind::Archive(digest.clone()),
     };
     LowerRequest {
         platform: platform.clone(),
@@ -179,6 +211,7 @@ pub(crate) fn lower_request<'a>(decl: &ImageDecl, platform: &Platform, target: O
         contexts: decl.contexts.iter().map(|(name, context)| (name.clone(), kind(context))).collect(),
         bases: BTreeMap::new(),
         packages: BTreeMap::new(),
+        remote: Remote::default(),
         parse_trigger: &ctk_dockerfile::parse_trigger,
     }
 }

@@ -25,6 +25,14 @@ pub trait LockView: Sync {
     fn set_image(&self, reference: &Reference, platform: &Platform, digest: &Digest) -> Result<(), String>;
     /// The packages of a stage of `image` for `platform`.
     fn packages(&self, image: &Address, stage: &str, platform: &Platform) -> Option<Locked>;
+    /// The commit that `reference` meant in the repository `url`.
+    fn git(&self, url: &str, reference: &str) -> Option<String>;
+    /// Notes what it means now.
+    fn set_git(&self, url: &str, reference: &str, commit: &str) -> Result<(), String>;
+    /// The digest of what a context's `url` gave.
+    fn http(&self, url: &str) -> Option<Digest>;
+    /// Notes what it gives now.
+    fn set_http(&self, url: &str, digest: &Digest) -> Result<(), String>;
     /// Notes the packages of a stage.
     fn set_packages(&self, image: &Address, stage: &str, platform: &Platform, locked: &Locked) -> Result<(), String>;
 }
@@ -62,6 +70,10 @@ pub struct World<'a> {
     pub now_seconds: i64,
     /// For what ADD downloads.
     pub http: &'a ctk_http::Options,
+    /// Secrets.
+    pub secrets: &'a dyn Secrets,
+    /// The environment, of which `git` gets the search path, proxies, authorities and the agent of `ssh`.
+    pub environment: &'a BTreeMap<String, String>,
 }
 
 /// A build.
@@ -78,8 +90,6 @@ pub struct BuildRequest<'a> {
     pub args: &'a BTreeMap<String, String>,
     /// Another stage than the last.
     pub target: Option<&'a str>,
-    /// Secrets.
-    pub secrets: &'a dyn Secrets,
     /// Operations at once; at least 1.
     pub jobs: usize,
     /// Whether to use no earlier result. Results are recorded all the same.

@@ -130,7 +130,8 @@ pub(crate) fn solve(job: &Job<'_>) -> Result<Solved, BuildError> {
         let vertex = graph.get(*id);
         let known = if moving[id.index()] { None } else { known(job, &vertex.op, &keys[id.index()])? };
         if let Some(tree) = known {
-            if !vertex.inputs.is_empty() || matches!(vertex.op, Op::Packages { .. } | Op::Http { .. }) {
+            if !vertex.inputs.is_empty() || matches!(vertex.op, Op::Packages { .. } | Op::Http { .. } | Op::Git { .. })
+            {
                 job.request.world.reporter.step(vertex.name.clone()).finish(Outcome::Cached);
                 state.cached += 1;
             }

@@ -28,8 +28,8 @@ pub use codes::CODES;
 pub use graph::{Graph, Read, Vertex, VertexId};
 pub use key::{Key, KeyHasher, Sources};
 pub use lower::{
-    BaseImage, Bases, ContextKind, Image, ImageHistory, LowerRequest, Lowered, Lowering, Need, ParseTrigger, lower,
-    reads,
+    BaseImage, Bases, ContextKind, Image, ImageHistory, LowerRequest, Lowered, Lowering, Need, ParseTrigger, Remote,
+    RemoteFile, lower, reads,
 };
 pub use mount::{MountFault, ReadMount, mount_of};
 pub use op::{

@@ -7,6 +7,7 @@
 
 mod arguments;
 mod config;
+mod context;
 mod copy;
 mod from;
 mod lint;
@@ -21,7 +22,9 @@ use ctk_syntax::{Diagnostic, Diagnostics, Span};
 
 use crate::stage::Stage;
 use crate::words::{Variables, is_required};
-use crate::{BaseName, BaseRequest, Escape, Expansion, Graph, PackagesSpec, Read, Recipe, Statement, VertexId, codes};
+use crate::{
+    BaseName, BaseRequest, Escape, Expansion, GitSource, Graph, PackagesSpec, Read, Recipe, Statement, VertexId, codes,
+};
 
 /// Base images by what was asked for.
 pub type Bases = BTreeMap<BaseRequest, BaseImage>;
@@ -42,6 +45,32 @@ pub enum ContextKind {
     Local,
     /// An image.
     Base(BaseName),
+    /// No files.
+    Scratch,
+    /// A checkout.
+    Git(GitSource),
+    /// What a URL gives: one file called `context`. As the main context it may be an archive, whose files count.
+    Http(String),
+    /// An archive in the store.
+    Archive(Digest),
+}
+
+/// What is known of repositories and URLs so far.
+#[derive(Clone, Debug, Default)]
+pub struct Remote {
+    /// Commits by repository and ref ([`GitSource::wanted`]).
+    pub commits: BTreeMap<(String, String), String>,
+    /// Contexts by URL.
+    pub files: BTreeMap<String, RemoteFile>,
+}
+
+/// A file that a URL gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoteFile {
+    /// Its digest; it is in the store.
+    pub digest: Digest,
+    /// Whether it is an archive.
+    pub archive: bool,
 }
 
 /// Reads the Dockerfile text of an `ONBUILD` trigger; an error is one sentence.
@@ -57,8 +86,10 @@ pub struct LowerRequest<'a> {
     pub args: BTreeMap<String, String>,
     /// Name or number of the wanted stage; the last one if none.
     pub target: Option<String>,
-    /// Named contexts; `""` is the main one and always a directory.
+    /// Named contexts; `""` is the main one. A key `name::os/architecture` counts for that platform only.
     pub contexts: BTreeMap<String, ContextKind>,
+    /// Commits and files of contexts known so far.
+    pub remote: Remote,
     /// Base images known so far.
     pub bases: Bases,
     /// Digests of locked package lists known so far, by stage.
@@ -76,6 +107,20 @@ pub enum Need {
         request: BaseRequest,
         /// The stage that may be meant, if there is no such image.
         near: Option<String>,
+        /// Who wants it.
+        origin: Option<Span>,
+    },
+    /// The commit that a ref of a repository means.
+    Git {
+        /// Of what.
+        source: GitSource,
+        /// Who wants it.
+        origin: Option<Span>,
+    },
+    /// A context from a URL, in the store.
+    Http {
+        /// Where from.
+        url: String,
         /// Who wants it.
         origin: Option<Span>,
     },

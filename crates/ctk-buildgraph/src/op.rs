@@ -6,6 +6,8 @@ use ctk_oci::{Digest, Platform, Reference};
 use ctk_plan::Address;
 use serde::Serialize;
 
+use crate::{GitSource, OciLayout};
+
 /// What an image to build on is called.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum BaseName {
@@ -15,6 +17,8 @@ pub enum BaseName {
     Project(Address),
     /// A stage of an image of the same project.
     ProjectStage(Address, String),
+    /// An image of an OCI layout on this machine.
+    Layout(OciLayout),
 }
 
 impl fmt::Display for BaseName {
@@ -23,6 +27,7 @@ impl fmt::Display for BaseName {
             BaseName::Reference(reference) => reference.fmt(f),
             BaseName::Project(address) => address.fmt(f),
             BaseName::ProjectStage(address, stage) => write!(f, "{address}/{stage}"),
+            BaseName::Layout(layout) => layout.fmt(f),
         }
     }
 }
@@ -80,16 +85,17 @@ pub enum Op {
     },
     /// A checkout.
     Git {
-        /// Repository.
-        url: String,
-        /// Branch, tag or commit.
-        reference: Option<String>,
-        /// Folder within the checkout.
-        subdir: Option<String>,
-        /// Whether `.git` stays.
-        keep_git_dir: bool,
-        /// What the commit must begin with.
-        checksum: Option<String>,
+        /// Of what.
+        source: GitSource,
+        /// Which commit, with all its digits.
+        commit: String,
+    },
+    /// A file that is in the store.
+    Blob {
+        /// Which.
+        digest: Digest,
+        /// Name of the file in the tree; none for an archive, whose files are the tree.
+        file_name: Option<String>,
     },
     /// A process whose changes are the layer.
     Exec(Box<Exec>),

@@ -67,6 +67,7 @@ fn mean(sources: &Sources, recipe: &ctk_buildgraph::Recipe, text: &str) -> Strin
         contexts: BTreeMap::from([(String::new(), ContextKind::Local), ("shared".into(), ContextKind::Local)]),
         bases: BTreeMap::new(),
         packages: BTreeMap::new(),
+        remote: Default::default(),
         parse_trigger: &parse_trigger,
     };
     let early = match reads(recipe, &request) {
@@ -79,7 +80,15 @@ fn mean(sources: &Sources, recipe: &ctk_buildgraph::Recipe, text: &str) -> Strin
             Ok(Lowering::Ready(lowered)) => return show(&lowered, &early),
             Ok(Lowering::Needs(needs)) => {
                 for need in needs {
-                    let Need::Base { request: wanted, .. } = need else { panic!("no packages in a Dockerfile") };
+                    let wanted = match need {
+                        Need::Base { request, .. } => request,
+                        Need::Git { source, .. } => {
+                            let asked = (source.url.clone(), source.wanted().to_owned());
+                            request.remote.commits.insert(asked, "0123456789".repeat(4));
+                            continue;
+                        }
+                        _ => panic!("no packages in a Dockerfile"),
+                    };
                     let name = match &wanted.name {
                         BaseName::Reference(reference) => reference.repository().to_owned(),
                         other => other.to_string(),

@@ -33,6 +33,7 @@ fn asked(text: &str, asked: &Asked<'_>) -> Result<Lowered, String> {
         contexts: BTreeMap::from([(String::new(), ContextKind::Local)]),
         bases: BTreeMap::new(),
         packages: BTreeMap::new(),
+        remote: Default::default(),
         parse_trigger: &parse_trigger,
     };
     reads(&file.recipe, &request).map_err(shown)?;

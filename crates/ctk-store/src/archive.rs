@@ -34,25 +34,42 @@ pub fn import_layout(store: &Store, directory: &Path, cancel: &Cancel) -> Result
     let bytes = fs::read(&path).context("read", &path)?;
     let index: Index = serde_json::from_slice(&bytes).map_err(|source| StoreError::Json { path, source })?;
     let what = directory.display().to_string();
-    let mut bring = |descriptor: &Descriptor| -> Result<bool, StoreError> {
-        if cancel.is_cancelled() {
-            return Err(StoreError::Cancelled);
-        }
-        if store.contains(&descriptor.digest)? {
-            return Ok(true);
-        }
-        let digest = &descriptor.digest;
-        let path = directory.join("blobs").join(digest.algorithm().name()).join(digest.hex());
-        let file = match File::open(&path) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
-            file => file.context("open", &path)?,
-        };
-        let mut ingest = store.ingest(Some(descriptor))?;
-        ingest.fill(&path.display().to_string(), file)?;
-        ingest.commit()?;
-        Ok(true)
+    named(store, &what, &index, &mut |descriptor| bring(store, directory, descriptor, cancel))
+}
+
+/// Brings one image of an OCI layout directory, with all that belongs to it.
+pub fn import_from_layout(
+    store: &Store,
+    directory: &Path,
+    image: &Descriptor,
+    cancel: &Cancel,
+) -> Result<(), StoreError> {
+    let what = directory.display().to_string();
+    let mut bring = |descriptor: &Descriptor| bring(store, directory, descriptor, cancel);
+    match walk(store, &what, image, 0, &mut HashSet::new(), &mut bring)? {
+        true => Ok(()),
+        false => Err(StoreError::Archive { what, reason: format!("{} is missing", image.digest) }),
+    }
+}
+
+/// Makes a blob of a layout available; `false`: the layout does not have it.
+fn bring(store: &Store, directory: &Path, descriptor: &Descriptor, cancel: &Cancel) -> Result<bool, StoreError> {
+    if cancel.is_cancelled() {
+        return Err(StoreError::Cancelled);
+    }
+    if store.contains(&descriptor.digest)? {
+        return Ok(true);
+    }
+    let digest = &descriptor.digest;
+    let path = directory.join("blobs").join(digest.algorithm().name()).join(digest.hex());
+    let file = match File::open(&path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        file => file.context("open", &path)?,
     };
-    named(store, &what, &index, &mut bring)
+    let mut ingest = store.ingest(Some(descriptor))?;
+    ingest.fill(&path.display().to_string(), file)?;
+    ingest.commit()?;
+    Ok(true)
 }
 
 /// Loads a tar stream, compressed or not, that holds an OCI layout or a docker archive. `what` names it in errors.

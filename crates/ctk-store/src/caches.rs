@@ -45,6 +45,7 @@ impl Store {
         }
         collect(&self.path("packages/partial"), &mut cached)?;
         collect(&self.path("cache"), &mut cached)?;
+        collect(&self.path("git"), &mut cached)?;
         cached.sort_by_key(|cached| std::cmp::Reverse(cached.used));
         let now = SystemTime::now();
         let (mut kept_bytes, mut count, mut freed) = (0u64, 0, 0);

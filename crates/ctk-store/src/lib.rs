@@ -13,8 +13,8 @@
 //! leases/<id>                  what a process needs, a line each; locked while it lives
 //! layers/<key>/                unpacked layers (ctk-snapshot)
 //! locks/<name>                 named locks
-//! packages/, cache/            package files and cache mounts (ctk-packages, ctk-build); `caches.lock` is shared by who
-//!                              uses them
+//! packages/, cache/, git/      package files, cache mounts and mirrors of repositories (ctk-packages, ctk-build);
+//!                              `caches.lock` is shared by who uses them
 //! tmp/<id>/                    scratch of a process; `tmp/<id>.lock` is locked while it lives
 //! ```
 
@@ -36,7 +36,7 @@ mod records;
 mod refs;
 mod store;
 
-pub use archive::{Imported, import_archive, import_layout};
+pub use archive::{Imported, import_archive, import_from_layout, import_layout};
 pub use blobs::{BlobReader, BlobWriter, Blobs, Sink};
 pub use caches::CacheUse;
 pub use disk::Ingest;

@@ -67,7 +67,7 @@ impl Mounts {
                 }
                 MountKind::Secret { id, env, required, mode, uid, gid } => {
                     let declared = work.job.request.decl.secrets.get(id);
-                    let secret = work.job.request.secrets.secret(id, declared);
+                    let secret = work.job.request.world.secrets.secret(id, declared);
                     if let Some(name) = env {
                         // As with BuildKit, one that is not given is empty.
                         let value = secret.as_deref().map(String::from_utf8_lossy).unwrap_or_default();

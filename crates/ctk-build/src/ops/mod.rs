@@ -1,7 +1,9 @@
 //! The operations, one file each.
 
+mod blob;
 mod exec;
 mod file;
+mod git;
 mod http;
 mod packages;
 
@@ -56,7 +58,8 @@ impl Work<'_> {
             Op::File { actions, link } => file::run(self, actions, *link, key),
             Op::Packages { stage, scripts, .. } => packages::run(self, stage, *scripts, key),
             Op::Http { url, file_name, checksum } => http::run(self, url, file_name, checksum.as_ref(), key),
-            Op::Git { url, .. } => Err(BuildError::NotSupported { what: format!("ADD of the git repository {url}") }),
+            Op::Git { source, commit } => git::run(self, source, commit),
+            Op::Blob { digest, file_name } => blob::run(self, digest, file_name.as_deref()),
             Op::Scratch | Op::Image { .. } | Op::Local { .. } => Ok(None),
         }
     }

@@ -71,6 +71,24 @@ impl LockView for MemoryLock {
         self.0.lock().unwrap().insert(format!("packages {image}/{stage} {platform}"), text);
         Ok(())
     }
+
+    fn git(&self, url: &str, reference: &str) -> Option<String> {
+        self.0.lock().unwrap().get(&format!("git {url} {reference}")).cloned()
+    }
+
+    fn set_git(&self, url: &str, reference: &str, commit: &str) -> Result<(), String> {
+        self.0.lock().unwrap().insert(format!("git {url} {reference}"), commit.to_owned());
+        Ok(())
+    }
+
+    fn http(&self, url: &str) -> Option<Digest> {
+        self.0.lock().unwrap().get(&format!("http {url}")).map(|d| d.parse().unwrap())
+    }
+
+    fn set_http(&self, url: &str, digest: &Digest) -> Result<(), String> {
+        self.0.lock().unwrap().insert(format!("http {url}"), digest.to_string());
+        Ok(())
+    }
 }
 
 pub struct GivenSecrets(pub BTreeMap<String, String>);
@@ -97,6 +115,7 @@ pub struct Bench {
     pub snapshots: Snapshots,
     pub lock: MemoryLock,
     pub secrets: GivenSecrets,
+    pub environment: BTreeMap<String, String>,
     pub story: Arc<Story>,
     pub cancel: Cancel,
     pub images: BTreeMap<ctk_buildgraph::BaseName, Descriptor>,
@@ -121,6 +140,7 @@ impl Bench {
             store,
             lock: MemoryLock::default(),
             secrets: GivenSecrets(BTreeMap::new()),
+            environment: std::env::vars().filter(|(name, _)| name == "PATH").collect(),
             story: Arc::default(),
             cancel: Cancel::new(),
             images: BTreeMap::new(),
@@ -188,12 +208,13 @@ impl Bench {
                 cancel: &self.cancel,
                 now_seconds: self.now_seconds,
                 http: &http,
+                secrets: &self.secrets,
+                environment: &self.environment,
             },
             platforms: &decl.platforms,
             images: &self.images,
             args: &self.args,
             target: None,
-            secrets: &self.secrets,
             jobs: self.jobs,
             no_cache: self.no_cache,
             no_cache_stages: &[],
@@ -224,6 +245,8 @@ impl Bench {
             cancel: &self.cancel,
             now_seconds: self.now_seconds,
             http: &http,
+            secrets: &self.secrets,
+            environment: &self.environment,
         };
         ctk_build::observe(decl, &world, &self.args)
     }

@@ -5,7 +5,10 @@ use ctk_oci::Digest;
 use super::Walk;
 use crate::stage::{Stage, clean};
 use crate::words::Variables;
-use crate::{Copy, CopySource, FileAction, Follow, From, Op, Owner, Selection, Statement, VertexId, codes};
+use crate::{
+    Copy, CopySource, FileAction, Follow, From, GitSource, Op, Owner, Selection, SourceError, Statement, VertexId,
+    codes,
+};
 
 impl Walk<'_> {
     pub(super) fn copy(&mut self, stage: &mut Stage, copy: &Copy, add: bool, statement: &Statement, index: usize) {
@@ -49,11 +52,19 @@ impl Walk<'_> {
                     let (path, unset) = self.word(stage, path, origin);
                     unsure |= unset && !stage.known;
                     shown.push(path.clone());
-                    match remote(&path).filter(|_| add) {
+                    let remote = match if add { remote(&path) } else { Ok(None) } {
+                        Ok(remote) => remote,
+                        Err(error) => {
+                            self.error(codes::BAD_SOURCE, error.to_string(), origin, "");
+                            continue;
+                        }
+                    };
+                    match remote {
                         None => paths.push(path),
                         Some(remote) => {
-                            let Some((op, file)) = self.remote_op(remote, copy, stage, statement) else { continue };
-                            let vertex = self.source(op, format!("ADD {path}"), origin);
+                            let Some((vertex, file)) = self.remote_vertex(remote, &path, copy, stage, statement) else {
+                                continue;
+                            };
                             inputs.push(vertex);
                             let web = file.is_some();
                             actions.push(FileAction::Copy {
@@ -113,17 +124,19 @@ impl Walk<'_> {
         stage.files(&mut self.graph, actions, link, inputs, &statement.text, created_by, origin);
     }
 
-    /// The operation for a URL or a repository, with the file's name for a URL.
-    fn remote_op(
+    /// The vertex of a URL or a repository, with the file's name for a URL.
+    fn remote_vertex(
         &mut self,
         remote: Remote,
+        path: &str,
         copy: &Copy,
         stage: &Stage,
         statement: &Statement,
-    ) -> Option<(Op, Option<String>)> {
+    ) -> Option<(VertexId, Option<String>)> {
         let checksum = copy.checksum.as_ref().map(|c| self.text(stage, c, statement.origin));
         match remote {
             Remote::Http(url) => {
+                let name = format!("ADD {path}");
                 let path = url.split(['?', '#']).next().unwrap_or_default();
                 let file_name =
                     path.splitn(4, '/').nth(3).and_then(|p| p.rsplit('/').next()).unwrap_or_default().to_owned();
@@ -141,34 +154,32 @@ impl Walk<'_> {
                         return None;
                     }
                 };
-                Some((Op::Http { url, file_name: file_name.clone(), checksum }, Some(file_name)))
+                let op = Op::Http { url, file_name: file_name.clone(), checksum };
+                Some((self.source(op, name, statement.origin), Some(file_name)))
             }
-            Remote::Git { url, reference, subdir } => {
-                Some((Op::Git { url, reference, subdir, keep_git_dir: copy.keep_git_dir, checksum }, None))
-            }
+            Remote::Git(source) => match source.with_flags(checksum.as_deref(), copy.keep_git_dir) {
+                Ok(source) => Some((self.git(source, |source| format!("ADD {source}"), statement.origin), None)),
+                Err(error) => {
+                    self.error(codes::BAD_SOURCE, error.to_string(), statement.origin, "");
+                    None
+                }
+            },
         }
     }
 }
 
 enum Remote {
     Http(String),
-    Git { url: String, reference: Option<String>, subdir: Option<String> },
+    Git(GitSource),
 }
 
 /// Whether `ADD` takes this from the network.
-fn remote(source: &str) -> Option<Remote> {
-    let web = source.starts_with("http://") || source.starts_with("https://");
-    let (url, fragment) = source.split_once('#').unwrap_or((source, ""));
-    let git = url.starts_with("git://")
-        || url.starts_with("ssh://")
-        || url.starts_with("git@")
-        || (web && url.ends_with(".git"));
-    if git {
-        let (reference, subdir) = fragment.split_once(':').unwrap_or((fragment, ""));
-        let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-        return Some(Remote::Git { url: url.to_owned(), reference: some(reference), subdir: some(subdir) });
+fn remote(source: &str) -> Result<Option<Remote>, SourceError> {
+    if let Some(git) = GitSource::parse(source)?.filter(|git| !git.like_path) {
+        return Ok(Some(Remote::Git(git)));
     }
-    web.then(|| Remote::Http(source.to_owned()))
+    let web = source.starts_with("http://") || source.starts_with("https://");
+    Ok(web.then(|| Remote::Http(source.to_owned())))
 }
 
 fn created_by(

@@ -6,7 +6,7 @@ use ctk_oci::{ImageConfig, Platform, Reference};
 use ctk_syntax::{Diagnostic, Span, nearest};
 
 use super::arguments::find;
-use super::{ContextKind, ImageHistory, Need, Slot, Walk};
+use super::{ImageHistory, Need, Slot, Walk};
 use crate::stage::Stage;
 use crate::{
     BaseName, BaseRequest, Copy, From, Instruction, Op, Recipe, Selection, Statement, Vertex, VertexId, codes, lint,
@@ -14,9 +14,13 @@ use crate::{
 
 /// Where files come from, resolved.
 pub(super) enum Origin {
+    /// A context, whatever it is.
+    Context(String),
     Local(String),
     Stage(usize),
     Base(BaseName),
+    /// Files of a context that is no directory.
+    Tree(VertexId),
     Scratch,
 }
 
@@ -84,8 +88,10 @@ impl<'a> Walk<'a> {
                 parsed.ok()
             }
         };
-        let from = match &written.from {
-            From::Text(text) => {
+        let known = platform.as_ref().unwrap_or(&self.request.platform).clone();
+        let from = match (self.instead(index, &known), &written.from) {
+            (Some(context), _) => Some(Origin::Context(context)),
+            (None, From::Text(text)) => {
                 let (name, unset) = self.expand(text, &lookup, true, written.origin);
                 if name.is_empty() {
                     let why = if unset { "; a variable in it is not set before the first FROM" } else { "" };
@@ -96,10 +102,10 @@ impl<'a> Walk<'a> {
                     self.error(codes::BAD_REFERENCE, message, written.origin, &format!("did you mean `{stage}`?"));
                     None
                 } else {
-                    self.resolve(&name, index, written.origin)
+                    self.resolve(&name, index, &known, written.origin)
                 }
             }
-            other => self.resolve_from(other, index, written.origin),
+            (None, other) => self.resolve_from(other, index, &known, written.origin),
         };
         self.globals = globals;
         (platform, from)
@@ -110,7 +116,11 @@ impl<'a> Walk<'a> {
         let written = &recipe.stages[index];
         let (platform, from) = self.beginning(index);
         let (platform, from) = (platform?, from?);
+        let replaced = self.instead(index, &platform).is_some();
         let mut stage = self.begin(self.label(index), from, platform, written.origin)?;
+        if replaced {
+            return Some(stage);
+        }
         let triggers = self.triggers(&mut stage, written.origin);
         let makes = |s: &&Statement| s.instruction.makes_vertex();
         stage.steps = 1 + triggers.iter().filter(makes).count() + written.statements.iter().filter(makes).count();
@@ -121,19 +131,22 @@ impl<'a> Walk<'a> {
     }
 
     /// A name as a Dockerfile means it: named context, stage before this one, `scratch`, image.
-    pub(super) fn resolve(&mut self, name: &str, before: usize, origin: Option<Span>) -> Option<Origin> {
-        if let Some(kind) = self.request.contexts.get(name).filter(|_| !name.is_empty()) {
-            return Some(match kind {
-                ContextKind::Local => Origin::Local(name.to_owned()),
-                ContextKind::Base(base) => Origin::Base(base.clone()),
-            });
+    pub(super) fn resolve(
+        &mut self,
+        name: &str,
+        before: usize,
+        platform: &Platform,
+        origin: Option<Span>,
+    ) -> Option<Origin> {
+        if name == "scratch" {
+            return Some(Origin::Scratch);
+        }
+        if let Some(context) = self.context_named(name, platform) {
+            return Some(Origin::Context(context));
         }
         let same = |s: &crate::RecipeStage| s.name.as_deref().is_some_and(|n| n.eq_ignore_ascii_case(name));
         if let Some(stage) = self.recipe.stages[..before].iter().rposition(same) {
             return Some(Origin::Stage(stage));
-        }
-        if name == "scratch" {
-            return Some(Origin::Scratch);
         }
         match name.parse::<Reference>() {
             Ok(reference) => Some(Origin::Base(BaseName::Reference(reference.or_latest()))),
@@ -158,16 +171,24 @@ impl<'a> Walk<'a> {
         recipe.stages[..before].iter().filter_map(|stage| stage.name.as_deref())
     }
 
-    pub(super) fn resolve_from(&mut self, from: &From, before: usize, origin: Option<Span>) -> Option<Origin> {
+    pub(super) fn resolve_from(
+        &mut self,
+        from: &From,
+        before: usize,
+        platform: &Platform,
+        origin: Option<Span>,
+    ) -> Option<Origin> {
         match from {
-            From::Context => Some(Origin::Local(String::new())),
+            From::Context => match self.request.contexts.contains_key("") {
+                true => Some(Origin::Context(String::new())),
+                false => Some(Origin::Local(String::new())),
+            },
             From::Scratch => Some(Origin::Scratch),
             From::Base(base) => Some(Origin::Base(base.clone())),
             From::Stage(stage) => Some(Origin::Stage(*stage)),
-            From::Text(name) => self.resolve(name, before, origin),
-            From::Named(name) => match self.request.contexts.get(name) {
-                Some(ContextKind::Local) => Some(Origin::Local(name.clone())),
-                Some(ContextKind::Base(base)) => Some(Origin::Base(base.clone())),
+            From::Text(name) => self.resolve(name, before, platform, origin),
+            From::Named(name) => match self.context_named(name, platform) {
+                Some(context) => Some(Origin::Context(context)),
                 None => {
                     self.error(codes::UNKNOWN_CONTEXT, format!("there is no context named `{name}`"), origin, "");
                     None
@@ -180,19 +201,22 @@ impl<'a> Walk<'a> {
     pub(super) fn tree(
         &mut self,
         from: &From,
-        _platform: &Platform,
+        platform: &Platform,
         index: usize,
         origin: Option<Span>,
     ) -> Option<(VertexId, Option<String>)> {
         let resolved = match from {
-            From::Text(name) => self.reference(name, index, origin)?,
-            other => self.resolve_from(other, index, origin)?,
+            From::Text(name) => self.reference(name, index, platform, origin)?,
+            other => self.resolve_from(other, index, platform, origin)?,
         };
+        let resolved = self.concrete(resolved, origin)?;
         Some(match resolved {
             Origin::Stage(stage) => (self.stage(stage, origin)?.vertex, None),
             Origin::Scratch => (self.scratch(), None),
             // Not for what the stage runs on, but for what is built.
             Origin::Base(name) => (self.base(&name, &self.request.platform.clone(), origin).0, None),
+            Origin::Tree(vertex) => (vertex, None),
+            Origin::Context(_) => return None,
             Origin::Local(context) => {
                 let op = Op::Local { context: context.clone() };
                 let shown = if context.is_empty() { "context".to_owned() } else { format!("context {context}") };
@@ -202,7 +226,7 @@ impl<'a> Walk<'a> {
     }
 
     /// What `--from` names: a stage by number or name, a context, an image. A Dockerfile's stage must come before.
-    fn reference(&mut self, name: &str, index: usize, origin: Option<Span>) -> Option<Origin> {
+    fn reference(&mut self, name: &str, index: usize, platform: &Platform, origin: Option<Span>) -> Option<Origin> {
         let all = self.recipe.stages.len();
         if name.contains('$') && self.escape().is_some() {
             let message = format!("`--from={name}`: variables are not expanded there");
@@ -216,7 +240,7 @@ impl<'a> Walk<'a> {
                 self.error(codes::UNKNOWN_STAGE, message, origin, "");
                 return None;
             }
-            _ => self.resolve(name, all, origin)?,
+            _ => self.resolve(name, all, platform, origin)?,
         };
         match resolved {
             Origin::Stage(stage) if stage > index && self.escape().is_some() => {
@@ -275,11 +299,11 @@ impl<'a> Walk<'a> {
     /// The stage that a `--from` names, if it is one; a number without a stage is a mistake.
     fn stage_of(&mut self, name: &str, origin: Option<Span>) -> Option<usize> {
         if name.contains('$') {
-            return self.reference(name, 0, origin).and(None);
+            return self.reference(name, 0, &self.request.platform.clone(), origin).and(None);
         }
         match name.parse::<usize>() {
             Ok(number) if number < self.recipe.stages.len() => Some(number),
-            Ok(_) => self.reference(name, 0, origin).and(None),
+            Ok(_) => self.reference(name, 0, &self.request.platform.clone(), origin).and(None),
             Err(_) => {
                 self.recipe.stages.iter().rposition(|s| s.name.as_deref().is_some_and(|n| n.eq_ignore_ascii_case(name)))
             }
@@ -348,7 +372,8 @@ impl<'a> Walk<'a> {
         platform: Platform,
         origin: Option<Span>,
     ) -> Option<Stage> {
-        match from {
+        match self.concrete(from, origin)? {
+            Origin::Context(_) => None,
             Origin::Stage(index) => Some(self.stage(index, origin)?.child(label)),
             Origin::Scratch => {
                 // No tree says what it runs on: it is what is built for.
@@ -360,6 +385,13 @@ impl<'a> Walk<'a> {
                 let shown = "FROM a context".to_owned();
                 let statement = Statement { instruction: Instruction::Copy(copy), text: shown, origin };
                 self.statement(&mut stage, &statement, 0);
+                Some(stage)
+            }
+            Origin::Tree(vertex) => {
+                let mut stage = self.empty_stage(label);
+                stage.vertex = vertex;
+                let created_by = self.graph.get(vertex).name.clone();
+                stage.history.push(ImageHistory::Layer { created_by, vertex });
                 Some(stage)
             }
             Origin::Base(name) => {

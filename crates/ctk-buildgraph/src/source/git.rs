@@ -164,10 +164,10 @@ impl GitSource {
         Ok(self)
     }
 
-    /// The commit, where it is named by all its digits.
+    /// The commit, where it is named by all its digits and no ref has to be asked for.
     pub fn commit(&self) -> Option<&str> {
-        let named = self.checksum.as_deref().filter(|c| is_commit(c));
-        named.or_else(|| self.reference.as_deref().filter(|r| is_commit(r)))
+        let named = if self.fetch_by_commit { &self.checksum } else { &self.reference };
+        named.as_deref().filter(|name| is_commit(name))
     }
 
     /// What is looked up in the repository, and in the lock file: the ref, or `HEAD`.
