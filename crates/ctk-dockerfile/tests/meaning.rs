@@ -333,6 +333,11 @@ fn stages_are_found_or_refused() {
         ("FROM scratch AS a\nCOPY --from=a /x /\n", "stage `a` needs itself"),
         ("FROM scratch AS a\nCOPY --from=0 /x /\n", "stage `a` needs itself"),
         (
+            "FROM scratch AS a\nCOPY --from=b /x /\nFROM scratch AS b\nFROM a AS c\nCOPY --from=b /x /\n",
+            "stage `b` comes after",
+        ),
+        ("FROM scratch AS a\nCOPY --from=b /x /\nFROM a AS b\n", "stage `a` needs itself"),
+        (
             "FROM scratch AS a\nCOPY --from=b /x /\nFROM scratch AS b\nCOPY --from=a /x /\nFROM scratch\n",
             "needs itself",
         ),

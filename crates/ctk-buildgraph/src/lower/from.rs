@@ -1,6 +1,6 @@
 //! Where a stage, a copy or a mount begins: stages, images, contexts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ctk_oci::{ImageConfig, Platform, Reference};
 use ctk_syntax::{Diagnostic, Span, nearest};
@@ -9,7 +9,8 @@ use super::arguments::find;
 use super::{ImageHistory, Need, Slot, Walk};
 use crate::stage::Stage;
 use crate::{
-    BaseName, BaseRequest, Copy, From, Instruction, Op, Recipe, Selection, Statement, Vertex, VertexId, codes, lint,
+    BaseName, BaseRequest, Copy, From, Instruction, Op, Recipe, RecipeStage, Selection, Statement, Vertex, VertexId,
+    codes, lint,
 };
 
 /// Where files come from, resolved.
@@ -244,12 +245,45 @@ impl<'a> Walk<'a> {
         };
         match resolved {
             Origin::Stage(stage) if stage > index && self.escape().is_some() => {
+                if self.leads_to(stage, index) {
+                    let message = format!("stage `{}` needs itself", self.label(index));
+                    self.error(codes::STAGE_CYCLE, message, origin, "this closes the circle");
+                    return None;
+                }
                 let message = format!("stage `{name}` comes after stage `{}`, which uses it", self.label(index));
                 self.error(codes::UNKNOWN_STAGE, message, origin, "a stage may use those before it");
                 None
             }
             resolved => Some(resolved),
         }
+    }
+
+    /// Whether stage `from` needs stage `to`, as far as names without variables tell.
+    fn leads_to(&self, from: usize, to: usize) -> bool {
+        let recipe: &'a Recipe = self.recipe;
+        let called = |name: &str, before: usize| {
+            let named = |s: &RecipeStage| s.name.as_deref().is_some_and(|n| n.eq_ignore_ascii_case(name));
+            recipe.stages[..before].iter().rposition(named)
+        };
+        let (mut seen, mut todo) = (BTreeSet::new(), vec![from]);
+        while let Some(index) = todo.pop() {
+            if index == to {
+                return true;
+            }
+            if !seen.insert(index) {
+                continue;
+            }
+            let stage = &recipe.stages[index];
+            if let From::Text(name) = &stage.from {
+                todo.extend(called(name, index));
+            }
+            for statement in &stage.statements {
+                let Instruction::Copy(Copy { from: From::Text(name), .. }) = &statement.instruction else { continue };
+                let number = name.parse().ok().filter(|number| *number < recipe.stages.len());
+                todo.extend(number.or_else(|| called(name, recipe.stages.len())));
+            }
+        }
+        false
     }
 
     /// Mistakes of stages that the target does not need: whoever builds everything meets them.
