@@ -2,12 +2,12 @@
 //! store has under it, or what the registry says.
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use ctk_build::{BuildError, BuildRequest, LockView, World};
+use ctk_build::{BuildError, BuildRequest, LockView, StdinInput, World};
 use ctk_oci::{Digest, Platform, Reference};
 use ctk_packages::Locked;
 use ctk_plan::{Address, Cancel, Event, Outcome, Reporter, Sink};
@@ -25,7 +25,7 @@ pub use ctk_build::{
     RunSettings, SecretSource, SshSource, Targets, Ulimit, outline, targets,
 };
 pub use ctk_buildgraph::lint::Rule;
-pub use ctk_buildgraph::{BaseName, ContextSource, NetworkMode};
+pub use ctk_buildgraph::{ContextSource, NetworkMode};
 pub use ctk_push::export::{Annotation, Archive, Exported, Form, Output, Pictured, fields};
 
 /// What moving names meant to earlier builds without a project file.
@@ -99,24 +99,41 @@ impl AdHoc {
     pub fn lint(&self) -> Result<Linted, ApplyError> {
         let failed = |error: BuildError| one(build_failure(&self.decl.address, &error, &Sources::new()));
         let linted = ctk_build::lint(&self.decl, &self.directory).map_err(failed)?;
-        Ok(linted.expect("a build of a folder has a Dockerfile"))
+        linted.ok_or_else(|| {
+            let text = "the Dockerfile is elsewhere; only a build reads it";
+            let code = codes::BUILD_FAILED;
+            let text = format!("error[{code}]: {text}\n  hint: name it with `-f` to have it answered here\n");
+            one(UnitFailure { address: self.decl.address.clone(), code, text })
+        })
     }
 
-    fn work(
-        &self,
-        store_name: &(dyn Fn(&str) -> Result<String, String> + Sync),
-        reporter: &Reporter,
-        stdout: &mut dyn Write,
-        cancel: &Cancel,
-    ) -> Result<AdHocBuilt, ApplyError> {
+    /// Takes the main context from `input`: a tar archive, which has a Dockerfile called `file` in it, or a Dockerfile
+    /// alone, and then there is no other file.
+    pub fn read_stdin(&mut self, input: impl Read, file: Option<&str>) -> Result<(), ApplyError> {
         let ground = Ground::open(&self.options, [])?;
-        ctk_container::cleanup_stale(&self.options.state).map_err(ApplyError::CleanUp)?;
-        let _caches = ground.store.use_caches()?;
+        let reporter = Reporter::new(self.decl.address.clone(), Arc::new(ctk_plan::Silent));
+        let cancel = Cancel::new();
+        let read = self.within(&ground, &reporter, &cancel, |world| ctk_build::read_stdin(input, &world));
+        let read = read.map_err(|error| one(build_failure(&self.decl.address, &error, &Sources::new())))?;
+        let (source, context) = match read {
+            StdinInput::Archive(context) => {
+                let path = file.unwrap_or("Dockerfile").to_owned();
+                (RecipeSource::InContext { path, origin: None }, context)
+            }
+            StdinInput::Dockerfile(text) => (RecipeSource::Text { name: "stdin".into(), text }, ContextDecl::Scratch),
+        };
+        self.decl.source = source;
+        self.decl.contexts.insert(String::new(), context);
+        Ok(())
+    }
+
+    /// Gives the builder its world.
+    fn within<T>(&self, ground: &Ground, reporter: &Reporter, cancel: &Cancel, work: impl FnOnce(World<'_>) -> T) -> T {
         let book = Names { store: &ground.store, pull: self.pull, found: Mutex::default(), commits: Mutex::default() };
         let host = host_packages(&self.options);
         let sources = Sources::new();
         let (secrets, environment) = (DeclaredSecrets::new(&self.options, &self.directory), self.environment());
-        let world = World {
+        work(World {
             project_directory: &self.directory,
             sources: &sources,
             lock: &book,
@@ -131,23 +148,37 @@ impl AdHoc {
             http: &self.options.client.http,
             secrets: &secrets,
             environment: &environment,
-        };
-        let request = BuildRequest {
-            decl: &self.decl,
-            world,
-            platforms: &self.decl.platforms,
-            images: &BTreeMap::new(),
-            args: &BTreeMap::new(),
-            target: self.decl.target.as_deref(),
-            jobs: self.options.jobs,
-            no_cache: self.no_cache,
-            no_cache_stages: &self.no_cache_stages,
-            run: &self.run,
-            labels: &self.labels,
-            epoch_seconds: self.epoch_seconds,
-            state_directory: self.options.state.clone(),
-        };
-        let built = ctk_build::build(&request).map_err(|error| self.failed(&error, &sources, cancel))?;
+        })
+    }
+
+    fn work(
+        &self,
+        store_name: &(dyn Fn(&str) -> Result<String, String> + Sync),
+        reporter: &Reporter,
+        stdout: &mut dyn Write,
+        cancel: &Cancel,
+    ) -> Result<AdHocBuilt, ApplyError> {
+        let ground = Ground::open(&self.options, [])?;
+        ctk_container::cleanup_stale(&self.options.state).map_err(ApplyError::CleanUp)?;
+        let _caches = ground.store.use_caches()?;
+        let built = self.within(&ground, reporter, cancel, |world| {
+            let request = BuildRequest {
+                decl: &self.decl,
+                world,
+                platforms: &self.decl.platforms,
+                images: &BTreeMap::new(),
+                args: &BTreeMap::new(),
+                target: self.decl.target.as_deref(),
+                jobs: self.options.jobs,
+                no_cache: self.no_cache,
+                no_cache_stages: &self.no_cache_stages,
+                run: &self.run,
+                labels: &self.labels,
+                epoch_seconds: self.epoch_seconds,
+                state_directory: self.options.state.clone(),
+            };
+            ctk_build::build(&request).map_err(|error| self.failed(&error, world.sources, cancel))
+        })?;
         let request = ExportRequest {
             image: Image {
                 descriptor: &built.descriptor,

@@ -354,3 +354,23 @@ fn a_project_beside_a_folder_is_told_apart() {
     contains(&world.ctk(&["build", "--locked", "."]).fails(1), &["`--locked`", "leave one of them out"]);
     contains(&world.ctk(&["build"]).ok(), &["case: nothing to do"]);
 }
+
+#[test]
+fn standard_input_is_a_dockerfile_or_a_context() {
+    let Some(world) = world() else { return };
+    let pipe = |script: &str| {
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", script]).arg(ctk_e2e::binary()).current_dir(world.project());
+        command.env("CTK_ROOT", world.store());
+        ctk_e2e::run(command)
+    };
+    pipe(r"printf 'FROM scratch\nCOPY busybox /bin/sh\nCOPY hello /in\n' | $0 build -t one -f - app").ok();
+    assert_eq!(world.ctk(&["run", "one", "/bin/sh", "-c", "read x < /in; echo $x"]).ok(), "hello\n");
+    pipe(r"printf 'FROM scratch\nENV A=b\n' | $0 build -t two -").ok();
+    assert!(config(&world, "two")["config"]["Env"].to_string().contains("A=b"));
+    pipe("tar -czf - -C app . | $0 build -t three -").ok();
+    assert_eq!(world.ctk(&["run", "three"]).ok(), "hello\n");
+    contains(&pipe(r"printf 'FROM scratch\n' | $0 build -f - -").fails(1), &["cannot be context and Dockerfile"]);
+    contains(&pipe(r"printf 'FROM scratch\nCOPY x /\n' | $0 build -").fails(1), &["`x`", "stdin:2"]);
+    contains(&pipe("$0 build - < /dev/null").fails(1), &["standard input is empty"]);
+}

@@ -1,10 +1,10 @@
 //! A build of a folder, as `docker build` does it: switches to a [`AdHoc`], its result to names and files.
 
 use std::collections::BTreeMap;
-use std::io::{IsTerminal, Write};
+use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 
-use ctk_apply::adhoc::{AdHoc, AdHocBuilt, Annotation, BaseName, ContextDecl, ContextSource, ImageDecl, Output};
+use ctk_apply::adhoc::{AdHoc, AdHocBuilt, Annotation, ContextDecl, ContextSource, ImageDecl, Output, RecipeSource};
 use ctk_oci::Platform;
 use ctk_plan::{Address, Kind};
 
@@ -32,7 +32,15 @@ impl Folder {
     pub fn run(self, context: &Context) -> Result<(), Failure> {
         let quiet = self.switches.output.quiet.unwrap_or(false);
         let call = self.call()?;
-        let build = self.adhoc(context)?;
+        let mut build = self.adhoc(context)?;
+        if self.main == "-" {
+            let file = self.file.as_ref().map(|file| file.to_string_lossy().into_owned());
+            context.explain(build.read_stdin(std::io::stdin().lock(), file.as_deref()))?;
+            if file.is_some() && matches!(build.decl.source, RecipeSource::Text { .. }) {
+                let hint = "leave `-f` out, or pipe a tar archive that has the Dockerfile";
+                return Err(Failure::sentence("standard input is a Dockerfile, and `-f` names another", Some(hint)));
+            }
+        }
         if let Some((call, format)) = call {
             return call.answer(context, &build, format);
         }
@@ -133,7 +141,7 @@ impl Folder {
             options.jobs = jobs.into();
         }
         let directory = std::env::current_dir()?;
-        let mut decl = self.source(context)?;
+        let mut decl = self.source()?;
         for file in &what.build_arg_files {
             let attempt = format!("cannot read {}", file.display());
             let text = std::fs::read_to_string(file).map_err(Failure::during(attempt))?;
@@ -187,27 +195,59 @@ impl Folder {
         })
     }
 
-    /// The Dockerfile and its contexts.
-    fn source(&self, context: &Context) -> Result<ImageDecl, Failure> {
+    /// The Dockerfile and its contexts. What standard input is for comes later.
+    fn source(&self) -> Result<ImageDecl, Failure> {
         let main = ContextSource::parse_main(&self.main, |path| Path::new(path).is_dir());
         let main = main.map_err(|error| Failure::sentence(error.to_string(), None))?;
-        let ContextSource::Local(folder) = &main else {
-            return Err(Failure::sentence(format!("contexts such as `{}` are not there yet", self.main), None));
-        };
-        if !Path::new(folder).is_dir() {
+        if let ContextSource::Local(folder) = &main
+            && !Path::new(folder).is_dir()
+        {
             let hint = "the word after the switches is the context: `ctk build .`";
             return Err(Failure::sentence(format!("there is no folder `{folder}`"), Some(hint)));
         }
-        let dockerfile = match &self.file {
-            Some(file) => file.clone(),
-            None => find_dockerfile(Path::new(folder))?,
+        let file = self.file.as_deref();
+        let from_stdin = file == Some(Path::new("-"));
+        let source = match (&main, file) {
+            (ContextSource::Stdin, Some(_)) if from_stdin => {
+                let hint = "name a folder, or leave `-f -` out";
+                return Err(Failure::sentence("standard input cannot be context and Dockerfile", Some(hint)));
+            }
+            // Until it is read: what it is decides.
+            (ContextSource::Stdin, _) => RecipeSource::InContext { path: "Dockerfile".into(), origin: None },
+            (_, Some(_)) if from_stdin => {
+                let mut text = String::new();
+                let read = std::io::stdin().lock().take(DOCKERFILE_LIMIT_BYTES).read_to_string(&mut text);
+                read.map_err(Failure::during("cannot read standard input"))?;
+                RecipeSource::Text { name: "stdin".into(), text }
+            }
+            (_, Some(file)) if file.to_string_lossy().contains("://") => {
+                let text = format!("`-f {}`: Dockerfiles behind URLs are not there yet", file.display());
+                return Err(Failure::sentence(text, Some("download it, and pipe it: `-f -`")));
+            }
+            (ContextSource::Local(folder), file) => {
+                let found = || find_dockerfile(Path::new(folder));
+                let path = file.map_or_else(found, |file| Ok(file.to_path_buf()))?;
+                RecipeSource::Dockerfile { path, origin: None }
+            }
+            (_, Some(file)) if file.is_absolute() => {
+                RecipeSource::Dockerfile { path: file.to_path_buf(), origin: None }
+            }
+            (_, file) => {
+                let path = file.map_or("Dockerfile".into(), |file| file.to_string_lossy().into_owned());
+                RecipeSource::InContext { path, origin: None }
+            }
         };
-        let mut decl = ImageDecl::dockerfile(Address::new(Kind::Image, self.title()), dockerfile, folder);
+        let mut decl = ImageDecl::dockerfile(Address::new(Kind::Image, self.title()), "", "");
+        decl.source = source;
+        let main = match main {
+            ContextSource::Stdin => ContextDecl::Scratch,
+            main => ContextDecl::from_source(main, None).map_err(|error| sentence(error.to_string()))?,
+        };
+        decl.contexts.insert(String::new(), main);
         for text in &self.switches.what.build_contexts {
             let (name, source) = parse_named(text)?;
             decl.contexts.insert(name, source);
         }
-        let _ = context;
         Ok(decl)
     }
 
@@ -308,15 +348,17 @@ fn epoch(args: &BTreeMap<String, String>, outputs: &[Output]) -> Result<Option<i
 
 /// `NAME=CONTEXT`.
 fn parse_named(text: &str) -> Result<(String, ContextDecl), Failure> {
-    let (name, source) =
-        ContextSource::parse_named(text).map_err(|error| Failure::sentence(error.to_string(), None))?;
-    let decl = match source {
-        ContextSource::Local(path) => ContextDecl::Directory { path: path.into(), ignore: Vec::new(), origin: None },
-        ContextSource::Image(reference) => ContextDecl::Image(BaseName::Reference(reference)),
-        _ => return Err(Failure::sentence(format!("contexts such as `{text}` are not there yet"), None)),
-    };
+    let (name, source) = ContextSource::parse_named(text).map_err(|error| sentence(error.to_string()))?;
+    if let ContextSource::Target(target) = &source {
+        let hint = "there is no project file here; build it first, and name it with `docker-image://`";
+        return Err(Failure::sentence(format!("`target:{target}` is an image of a project"), Some(hint)));
+    }
+    let decl = ContextDecl::from_source(source, None).map_err(|error| sentence(error.to_string()))?;
     Ok((name.to_string(), decl))
 }
+
+/// No Dockerfile on standard input is larger; the parser's own limit is smaller.
+const DOCKERFILE_LIMIT_BYTES: u64 = 64 << 20;
 
 /// The names of Dockerfiles, the usual first.
 const DOCKERFILES: [&str; 4] = ["Dockerfile", "dockerfile", "Containerfile", "containerfile"];
