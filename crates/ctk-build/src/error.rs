@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use ctk_buildgraph::BaseRequest;
+use ctk_buildgraph::pattern::PatternError;
 use ctk_container::ExitStatus;
 use ctk_oci::DocumentError;
 use ctk_packages::PackagesError;
@@ -58,7 +59,7 @@ pub enum BuildError {
         source: Box<BuildError>,
     },
     /// A path that COPY, ADD or a mount names and nobody has.
-    #[error("`{path}` does not exist in {container}{}", if *.ignored { ": an ignore pattern excludes it" } else { "" })]
+    #[error("`{path}` does not exist in {container}{}{}", if *.ignored { ": an ignore pattern excludes it" } else { "" }, near.as_ref().map(|n| format!("; did you mean `{n}`?")).unwrap_or_default())]
     SourceMissing {
         /// As written.
         path: String,
@@ -66,6 +67,8 @@ pub enum BuildError {
         container: String,
         /// Whether it is there and ignored.
         ignored: bool,
+        /// What is there and called almost so.
+        near: Option<String>,
     },
     /// A path of the host that could not be read.
     #[error("cannot {action} {}", path.display())]
@@ -78,11 +81,17 @@ pub enum BuildError {
         #[source]
         source: io::Error,
     },
-    /// A file to be copied whose name no declaration, manifest or lock file could hold.
-    #[error("the name of {} is not UTF-8; rename it, or leave it out by an ignore pattern", path.display())]
-    Name {
-        /// Which, as far as it can be shown.
+    /// A malformed pattern of an ignore file.
+    #[error("{}:{line}: `{pattern}` is no pattern: {reason}", path.display())]
+    IgnorePattern {
+        /// The file.
         path: PathBuf,
+        /// Its line, from 1.
+        line: usize,
+        /// As written.
+        pattern: String,
+        /// What is wrong.
+        reason: PatternError,
     },
     /// A context that crosses a limit.
     #[error("context {} is too large: more than {limit} {unit}", path.display())]

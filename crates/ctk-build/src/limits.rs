@@ -9,6 +9,8 @@ pub const RACY_NANOSECONDS: i64 = 50_000_000;
 pub const CONTEXT_ENTRIES: usize = 2_000_000;
 /// Directories below each other in a context: every level is an open file.
 pub const CONTEXT_DEPTH: usize = 256;
+/// Links that one path of a context leads through: the kernel's own limit.
+pub const CONTEXT_LINKS: usize = 40;
 /// Bytes of a Dockerfile, an ignore file or a secret: BuildKit's secrets end at 500 KiB.
 pub const SMALL_FILE_BYTES: u64 = 2 << 20;
 /// Rounds of lowering: each answers all questions of the one before; more than a few means a circle.

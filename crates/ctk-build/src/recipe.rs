@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use ctk_buildgraph::lint::{self, CHECK_ARG};
 use ctk_buildgraph::{ContextKind, LowerRequest, Recipe, Remote, Selection, Sources as KeySources};
-use ctk_dockerfile::Ignore;
+use ctk_dockerfile::{BadPattern, Ignore};
 use ctk_oci::Platform;
 use ctk_syntax::{Diagnostic, Diagnostics, Sources, Span};
 
@@ -73,16 +73,23 @@ pub fn check(decl: &ImageDecl, project_directory: &Path) -> Result<String, Build
 
 /// What `.dockerignore`, or the one of the Dockerfile's own, leaves out of a context.
 fn ignored(decl: &ImageDecl, project: &Path, root: &Path, name: &str) -> Result<Ignore, BuildError> {
-    let mut patterns = None;
+    let read = |directory: &Path, name: &Path| {
+        let Some(text) = Context::small_file(directory, name)? else { return Ok(None) };
+        Ignore::parse(&text).map(Some).map_err(|bad| bad_pattern(&directory.join(name), bad))
+    };
     if let (RecipeSource::Dockerfile { path: dockerfile, .. }, "") = (&decl.source, name) {
         let mut own = dockerfile.clone().into_os_string();
         own.push(".dockerignore");
-        patterns = Context::small_file(project, Path::new(&own))?;
+        if let Some(patterns) = read(project, Path::new(&own))? {
+            return Ok(patterns);
+        }
     }
-    if patterns.is_none() {
-        patterns = Context::small_file(root, Path::new(".dockerignore"))?;
-    }
-    Ok(Ignore::parse(&patterns.unwrap_or_default()))
+    Ok(read(root, Path::new(".dockerignore"))?.unwrap_or_default())
+}
+
+fn bad_pattern(path: &Path, bad: BadPattern) -> BuildError {
+    let BadPattern { line, text: pattern, error: reason } = bad;
+    BuildError::IgnorePattern { path: path.to_owned(), line, pattern, reason }
 }
 
 impl Loaded {
@@ -148,7 +155,10 @@ impl Loaded {
             Some(ContextDecl::Directory { path, .. }) => Some(ignored(decl, project, &project.join(path), "")?),
             _ => None,
         };
-        let leaves_out = |path: &str| ignore.as_ref().is_some_and(|ignore| ignore.prunes(path));
+        let leaves_out = |path: &str| {
+            let path = path.as_bytes();
+            ignore.as_ref().is_some_and(|ignore| ignore.matches(path) && ignore.prunes(path))
+        };
         for platform in &decl.platforms {
             let request = lower_request(decl, platform, None);
             warnings.extend(lint::check(recipe, &request, &leaves_out).map_err(|d| self.invalid(d))?);
@@ -244,7 +254,9 @@ impl<'a> Contexts<'a> {
         if !root.is_dir() {
             return Err(missing(&format!("context `{}` is no directory", path.display()), *origin));
         }
-        let patterns = ignored(self.decl, self.project, &root, name)?.and(ignore.iter().map(String::as_str));
+        // A pattern of a declaration is one line of such a file.
+        let own = Ignore::parse(&ignore.join("\n")).map_err(|bad| bad_pattern(Path::new("ignore"), bad))?;
+        let patterns = ignored(self.decl, self.project, &root, name)?.and(own);
         let inside = |output: &std::path::PathBuf| {
             let whole = self.project.join(output);
             let plain =

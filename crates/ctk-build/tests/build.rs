@@ -96,25 +96,6 @@ fn ignored_files_do_not_exist() {
 }
 
 #[test]
-fn names_beyond_utf8_are_refused_and_not_lost() {
-    use std::os::unix::ffi::OsStrExt;
-    if !can_run() {
-        return;
-    }
-    let bench = Bench::new();
-    bench.write("sub/a", "a");
-    let name = std::ffi::OsStr::from_bytes(b"bad\xff");
-    std::fs::write(bench.folder.path().join("project/sub").join(name), "x").unwrap();
-    for text in ["FROM busybox\nCOPY . /w/\n", "FROM busybox\nCOPY sub/b* /w/\n"] {
-        let error = bench.failure(text);
-        assert!(error.contains("sub/bad\u{fffd} is not UTF-8"), "{error}");
-    }
-    bench.built("FROM busybox\nCOPY sub/a* /w/\n");
-    bench.write(".dockerignore", "**/bad*\n");
-    bench.built("FROM busybox\nCOPY . /w/\n");
-}
-
-#[test]
 fn here_documents_run_and_are_copied() {
     if !can_run() {
         return;

@@ -20,6 +20,8 @@ codes! {
     BAD_TRIGGER = "build::bad-trigger", "An ONBUILD instruction of a base image that cannot be read.";
     BAD_SOURCE = "build::bad-source", "A source that this COPY or ADD cannot take.";
     BAD_MOUNT = "build::bad-mount", "A RUN --mount whose values make no sense once variables are replaced.";
+    BAD_MODE = "build::bad-mode", "Permissions that `--chmod` cannot take.";
+    BAD_PATTERN = "build::bad-pattern", "A pattern of files that is malformed.";
     UNKNOWN_STAGE = "build::unknown-stage", "A stage that does not exist.";
     UNKNOWN_CONTEXT = "build::unknown-context", "A named context that the image does not have.";
     STAGE_CYCLE = "build::stage-cycle", "Stages that need each other in a circle.";

@@ -17,8 +17,10 @@ mod history;
 mod key;
 pub mod lint;
 mod lower;
+mod mode;
 mod mount;
 mod op;
+pub mod pattern;
 mod recipe;
 mod source;
 mod stage;
@@ -31,6 +33,7 @@ pub use lower::{
     BaseImage, Bases, ContextKind, Image, ImageHistory, LowerRequest, Lowered, Lowering, Need, ParseTrigger, Remote,
     RemoteFile, lower, reads,
 };
+pub use mode::FileMode;
 pub use mount::{MountFault, ReadMount, mount_of};
 pub use op::{
     Access, BaseName, BaseRequest, Device, Exec, ExecMount, ExecSettings, FileAction, Follow, MountKind, NetworkMode,

@@ -425,4 +425,6 @@ pub struct Selection {
     pub paths: Vec<String>,
     /// Patterns left out.
     pub exclude: Vec<String>,
+    /// Whether what a path matches keeps its directories, and `**` is any number of them.
+    pub parents: bool,
 }

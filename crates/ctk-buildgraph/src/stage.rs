@@ -314,7 +314,7 @@ impl Stage {
 impl Owner {
     /// Whether it needs no `/etc/passwd` to be understood.
     pub fn is_numeric(&self) -> bool {
-        self.0.split(':').all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()))
+        self.0.split(':').all(|part| part == "root" || part.bytes().all(|b| b.is_ascii_digit()))
     }
 }
 

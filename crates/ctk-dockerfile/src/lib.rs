@@ -28,7 +28,7 @@ use ctk_syntax::{Diagnostic, Diagnostics, SourceId, Sources, Span, nearest};
 
 pub use codes::CODES;
 pub use directives::Directives;
-pub use ignore::{Ignore, PathPattern};
+pub use ignore::{Above, BadPattern, Ignore};
 pub use instructions::KEYWORDS;
 
 use line::Line;

@@ -8,7 +8,7 @@ use std::time::Instant;
 use ctk_layer::Compression;
 use ctk_oci::{Document, ImageConfig, Manifest, media_type};
 use ctk_plan::Cancel;
-use ctk_snapshot::copy::{CopyOptions, Mtime, copy_into};
+use ctk_snapshot::copy::{CopiedXattrs, CopyOptions, Mtime, copy_into};
 use ctk_snapshot::{LayerKey, Snapshots};
 use ctk_store::Store;
 
@@ -20,7 +20,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     let timed = |what: &str, since: Instant| println!("{what} {:.3}", since.elapsed().as_secs_f64());
     let workspace = snapshots.begin(&[])?;
     let (to, from) = (workspace.open_root()?, std::fs::File::open(directory)?);
-    let keep = CopyOptions { owner: None, mode: None, mtime: Mtime::Keep, follow: false, xattrs: true, filter: None };
+    let keep = CopyOptions {
+        owner: None,
+        mode: None,
+        mtime: Mtime::Keep,
+        parents_mode: 0o755,
+        follow: false,
+        xattrs: CopiedXattrs::All,
+        filter: None,
+    };
     let started = Instant::now();
     copy_into(to.as_fd(), b"/", from.as_fd(), b"/", &keep, &cancel)?;
     timed("copy", started);

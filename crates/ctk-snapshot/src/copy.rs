@@ -50,19 +50,33 @@ pub enum Verdict {
 /// Decides about each path below a copied directory, relative to it; the `bool` says whether it is a directory.
 pub type Filter<'a> = &'a (dyn Fn(&[u8], bool) -> Verdict + Sync);
 
+/// New permission bits from a source's; the `bool` says whether it is a directory.
+pub type ModeOf<'a> = &'a (dyn Fn(u32, bool) -> u32 + Sync);
+
+/// Which extended attributes a copy keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CopiedXattrs {
+    /// All that belong to an image.
+    All,
+    /// Those of the `user.` namespace.
+    User,
+}
+
 /// How to copy. There is no default: each caller knows all of it.
 #[derive(Clone, Copy)]
 pub struct CopyOptions<'a> {
     /// Owner of everything; `None` keeps the source's.
     pub owner: Option<(u32, u32)>,
-    /// Permission bits of files and directories; `None` keeps the source's.
-    pub mode: Option<u32>,
+    /// Permission bits of files and directories from those of the source; `None` keeps them.
+    pub mode: Option<ModeOf<'a>>,
+    /// Permission bits of directories that are made on the way to the destination.
+    pub parents_mode: u32,
     /// Times.
     pub mtime: Mtime,
     /// Whether a source that is itself a link stands for what it leads to. Links below it are always kept.
     pub follow: bool,
-    /// Whether extended attributes come along.
-    pub xattrs: bool,
+    /// Which extended attributes come along.
+    pub xattrs: CopiedXattrs,
     /// What is left out.
     pub filter: Option<Filter<'a>>,
 }
@@ -78,8 +92,9 @@ pub struct CopyStats {
 
 /// Copies `source` of the tree `source_root` to `dest` of `dest_root`. A file becomes the file `dest`, replacing one
 /// that is there; the contents of a directory are merged into the directory `dest`. Missing parents are made, with
-/// `options.owner` and mode 0755. `dest` itself keeps its attributes if it is there, directories below it take those of
-/// the source; a link to a directory is merged into where it leads, which keeps its own; anything else is replaced.
+/// `options.owner` and `options.parents_mode`. `dest` itself keeps its attributes if it is there, directories below it
+/// take those of the source. Files and links are replaced; a directory takes no place but a directory's, nor anything
+/// else a directory's: that is [`SnapshotError::WrongKind`].
 pub fn copy_into(
     dest_root: BorrowedFd<'_>,
     dest: &[u8],
@@ -91,7 +106,11 @@ pub fn copy_into(
     let flags = if options.follow { OFlags::PATH } else { OFlags::PATH | OFlags::NOFOLLOW };
     let found = open_in_root(source_root, source, flags).context("copy", source)?;
     let stat = rustix::fs::fstat(&found).context("stat", source)?;
-    let new = NewDirectory { owner: options.owner.unwrap_or((0, 0)), mtime: set_time(options.mtime), mode: 0o755 };
+    let new = NewDirectory {
+        owner: options.owner.unwrap_or((0, 0)),
+        mtime: set_time(options.mtime),
+        mode: options.parents_mode,
+    };
     let mut copier = Copier {
         dest_root,
         options,
@@ -231,14 +250,8 @@ impl Copier<'_> {
                     self.stats.entries += 1;
                     openat(parent, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty()).context("open", &path)?
                 }
-                Err(Errno::EXIST) => match open_in_root(self.dest_root, &path, DIRECTORY) {
-                    Ok(there) => {
-                        let link = stat_if_there(parent, name).context("stat", &path)?;
-                        if link.is_none_or(|stat| kind_of(&stat) == FileType::Symlink) {
-                            self.chain[at].pending = None;
-                        }
-                        there
-                    }
+                Err(Errno::EXIST) => match openat(parent, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty()) {
+                    Ok(there) => there,
                     Err(_) => {
                         let there = stat_if_there(parent, name).context("stat", &path)?;
                         let found = there.map_or("gone", |stat| kind_word(kind_of(&stat)));
@@ -354,10 +367,11 @@ impl Copier<'_> {
     }
 
     fn attributes(&self, place: Place<'_>, path: &[u8]) -> Result<Xattrs, SnapshotError> {
-        if !self.options.xattrs {
-            return Ok(Default::default());
+        let mut found = xattrs(place).context("read attributes of", path)?;
+        if self.options.xattrs == CopiedXattrs::User {
+            found.retain(|name, _| name.starts_with(b"user."));
         }
-        xattrs(place).context("read attributes of", path)
+        Ok(found)
     }
 
     fn owner(&self, stat: &Stat) -> (u32, u32) {
@@ -365,7 +379,8 @@ impl Copier<'_> {
     }
 
     fn mode(&self, stat: &Stat) -> Mode {
-        Mode::from_raw_mode(self.options.mode.unwrap_or(stat.st_mode & 0o7777))
+        let (mode, directory) = (stat.st_mode & 0o7777, kind_of(stat) == FileType::Directory);
+        Mode::from_raw_mode(self.options.mode.map_or(mode, |change| change(mode, directory)))
     }
 
     fn time(&self, stat: &Stat) -> Time {
@@ -402,9 +417,15 @@ pub fn mkdir(root: BorrowedFd<'_>, path: &[u8], new: &Attributes, parents: bool)
     finish(&made, path, new)
 }
 
-/// Writes `content` to the file `path`, making missing parents (mode 0755, same owner) and replacing a file.
-pub fn mkfile(root: BorrowedFd<'_>, path: &[u8], content: &[u8], new: &Attributes) -> Result<(), SnapshotError> {
-    let directories = NewDirectory { mode: 0o755, owner: new.owner, mtime: new.mtime };
+/// Writes `content` to the file `path`, making missing parents (mode `parents_mode`, same owner) and replacing a file.
+pub fn mkfile(
+    root: BorrowedFd<'_>,
+    path: &[u8],
+    content: &[u8],
+    new: &Attributes,
+    parents_mode: u32,
+) -> Result<(), SnapshotError> {
+    let directories = NewDirectory { mode: parents_mode, owner: new.owner, mtime: new.mtime };
     let (parent, name) = resolve_leaf(root, path, Some(directories)).context("create", path)?;
     if let Some(there) = stat_if_there(&parent, &name).context("stat", path)? {
         if kind_of(&there) == FileType::Directory {
@@ -465,7 +486,8 @@ pub fn remove(root: BorrowedFd<'_>, path: &[u8]) -> Result<bool, SnapshotError> 
 
 /// Unpacks a tar stream (plain, gzip, xz, bzip2 or zstd) into the directory `dest`, as ADD does: owners and modes from
 /// the archive unless `owner` is given, times from the archive unless `mtime` is [`Mtime::Set`]. `what` names it in
-/// errors. Nothing in it can reach outside of `root`.
+/// errors. Nothing in it can reach outside of `dest`: links in it are resolved as if `dest` were the root. What is there
+/// is replaced; only directories are merged.
 pub fn extract(
     root: BorrowedFd<'_>,
     dest: &[u8],
@@ -478,11 +500,10 @@ pub fn extract(
     let unpack = |source| SnapshotError::Unpack { layer: what.to_owned(), source };
     let (_, stream) = decode(archive).map_err(|e| unpack(LayerError::Read(e)))?;
     let new = NewDirectory { mode: 0o755, owner: owner.unwrap_or((0, 0)), mtime: set_time(mtime) };
-    make_directories(root, dest, new).context("create directory", dest)?;
+    // The archive's world ends at `dest`: its links are resolved in there.
+    let inside = make_directories(root, dest, new).context("create directory", dest)?;
     let mtime = if let Mtime::Set(time) = mtime { Some(time) } else { None };
-    let base: Vec<u8> = dest.iter().copied().skip_while(|b| *b == b'/').collect();
-    let base = base.strip_suffix(b"/").unwrap_or(&base);
-    let mut extractor = Extractor::new(root, base, Style::Archive, Overrides { owner, mtime });
+    let mut extractor = Extractor::new(inside.as_fd(), b"", Style::Archive, Overrides { owner, mtime });
     let mut tar = TarReader::new(stream);
     extractor.run(what, &mut tar, &mut |_| {}, &|| cancel.is_cancelled())?;
     tar.finish().map_err(unpack)?;
@@ -493,5 +514,9 @@ pub fn extract(
 /// knows, or a tar header. ADD asks before it decides to unpack or to copy.
 pub fn is_archive(stream: impl Read + Send) -> bool {
     let Ok((_, stream)) = decode(stream) else { return false };
-    matches!(TarReader::new(stream).next_entry(), Ok(Some(_)))
+    match TarReader::new(stream).next_entry() {
+        Ok(entry) => entry.is_some(),
+        // A header it is; what it asks for is refused when it is unpacked.
+        Err(error) => matches!(error, LayerError::Path { .. } | LayerError::Kind { .. } | LayerError::Limit { .. }),
+    }
 }

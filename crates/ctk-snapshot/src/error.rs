@@ -119,7 +119,7 @@ pub enum SnapshotError {
         limit: u64,
     },
     /// A user or group that the image does not know.
-    #[error("no {what} `{name}` in the image's `{file}`")]
+    #[error("no {what} `{name}` in the image's `{file}`{}", near.as_ref().map(|n| format!("; did you mean `{n}`?")).unwrap_or_default())]
     NoSuchUser {
         /// `user` or `group`.
         what: &'static str,
@@ -127,6 +127,8 @@ pub enum SnapshotError {
         name: String,
         /// Where it was looked for.
         file: &'static str,
+        /// One that is there and called almost so.
+        near: Option<String>,
     },
     /// The store's word.
     #[error("the store failed")]

@@ -21,7 +21,7 @@ use crate::error::{Context, display};
 pub enum Style {
     /// A layer: whiteouts become overlay's.
     Layer,
-    /// An archive: every name is a file; a link to a directory stays where the archive has that directory.
+    /// An archive: every name is a file.
     Archive,
 }
 
@@ -166,12 +166,6 @@ impl<'a> Extractor<'a> {
         entry: &Entry,
     ) -> Result<(), SnapshotError> {
         let kind = there.as_ref().map(kind_of);
-        if kind == Some(FileType::Symlink) && self.style == Style::Archive {
-            let target = open_in_root(self.root, path, DIRECTORY);
-            if target.is_ok() {
-                return Ok(());
-            }
-        }
         if kind != Some(FileType::Directory) {
             if kind.is_some() {
                 remove_all(parent.as_fd(), name).context("replace", path)?;

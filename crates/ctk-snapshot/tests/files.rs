@@ -73,16 +73,26 @@ fn a_tree_is_merged_with_all_it_has() {
 fn owner_mode_and_time_can_be_said() {
     let t = trees();
     write(&t.from.join("d/f"), "f");
-    let options =
-        CopyOptions { owner: Some((1000, 1001)), mode: Some(0o640), mtime: Mtime::Set(Time::seconds(42)), ..PLAIN };
+    std::fs::create_dir(t.from.join("d/e")).unwrap();
+    std::fs::set_permissions(t.from.join("d/e"), PermissionsExt::from_mode(0o600)).unwrap();
+    std::fs::set_permissions(t.from.join("d/f"), PermissionsExt::from_mode(0o640)).unwrap();
+    let executable = |mode: u32, directory: bool| if directory { mode } else { mode | 0o111 };
+    let options = CopyOptions {
+        owner: Some((1000, 1001)),
+        mode: Some(&executable),
+        parents_mode: 0o711,
+        mtime: Mtime::Set(Time::seconds(42)),
+        ..PLAIN
+    };
     copy(&t, "d", "new/parent", &options).unwrap();
     let check = |path: &str, mode: u32| {
         let found = std::fs::metadata(t.to.join(path)).unwrap();
         assert_eq!((found.uid(), found.gid(), found.mode() & 0o7777), (1000, 1001, mode), "{path}");
     };
-    check("new", 0o755);
-    check("new/parent", 0o755);
-    check("new/parent/f", 0o640);
+    check("new", 0o711);
+    check("new/parent", 0o711);
+    check("new/parent/e", 0o600);
+    check("new/parent/f", 0o751);
     assert_eq!(std::fs::metadata(t.to.join("new/parent/f")).unwrap().mtime(), 42);
     let clamp = CopyOptions { mtime: Mtime::Clamp(7), ..PLAIN };
     copy(&t, "d/f", "f", &clamp).unwrap();
@@ -127,8 +137,9 @@ fn links_are_followed_inside_the_root_only() {
     write(&t.from.join("tree/lib/x.so"), "so");
     copy(&t, "real", "lib/new", &PLAIN).unwrap();
     assert_eq!(read(&t.to.join("usr/lib/new")), "real");
-    copy(&t, "tree", "/", &PLAIN).unwrap();
-    assert_eq!(read(&t.to.join("usr/lib/x.so")), "so");
+    // A directory takes no link's place, wherever that leads.
+    let refused = copy(&t, "tree", "/", &PLAIN).unwrap_err().to_string();
+    assert_eq!(refused, "`/lib` is a symbolic link; expected a directory or nothing");
     // The last name of a file's destination is followed too.
     link("/run/resolv.conf", t.to.join("resolv")).unwrap();
     copy(&t, "real", "resolv", &PLAIN).unwrap();
@@ -157,8 +168,14 @@ fn mistakes_are_named() {
     assert!(mkdir(root(&to), b"sub/x", &NEW, true).is_err());
     assert!(mkdir(root(&to), b"is-directory", &NEW, false).is_err());
     mkdir(root(&to), b"is-directory", &NEW, true).unwrap();
-    mkfile(root(&to), b"p/q", b"text", &Attributes { owner: (5, 6), mode: 0o400, mtime: Some(Time::seconds(9)) })
-        .unwrap();
+    mkfile(
+        root(&to),
+        b"p/q",
+        b"text",
+        &Attributes { owner: (5, 6), mode: 0o400, mtime: Some(Time::seconds(9)) },
+        0o755,
+    )
+    .unwrap();
     let made = std::fs::metadata(t.to.join("p/q")).unwrap();
     assert_eq!((made.uid(), made.gid(), made.mode() & 0o7777, made.mtime()), (5, 6, 0o400, 9));
     assert!(remove(root(&to), b"p").unwrap() && !t.to.join("p").exists());
@@ -186,6 +203,35 @@ fn archives_of_any_compression_are_unpacked() {
 }
 
 #[test]
+fn archives_end_at_their_destination() {
+    let t = trees();
+    // The archive: a link to /etc, then a file through it; a directory where the destination has a link.
+    write(&t.from.join("q/l/z"), "z");
+    write(&t.from.join("q/lib/b"), "b");
+    let archive = t.from.with_file_name("a.tar");
+    let (archive_text, from) = (archive.to_str().unwrap(), t.from.to_str().unwrap());
+    std::fs::rename(t.from.join("q/l"), t.from.join("q/real")).unwrap();
+    link("/etc", t.from.join("q/l")).unwrap();
+    run("tar", &["-C", from, "-cf", archive_text, "q/l"]);
+    std::fs::remove_file(t.from.join("q/l")).unwrap();
+    std::fs::rename(t.from.join("q/real"), t.from.join("q/l")).unwrap();
+    run("tar", &["-C", from, "-rf", archive_text, "q/l/z", "q/lib"]);
+    write(&t.to.join("x/q/usr/keep"), "keep");
+    link("usr", t.to.join("x/q/lib")).unwrap();
+    let to = open(&t.to);
+    let stream = std::fs::File::open(&archive).unwrap();
+    extract(root(&to), b"/x", "a.tar", stream, None, Mtime::Keep, &Cancel::new()).unwrap();
+    assert_eq!(read(&t.to.join("x/etc/z")), "z");
+    assert_eq!(read(&t.to.join("x/q/lib/b")), "b");
+    assert!(!t.to.join("etc").exists() && !t.to.join("x/q/usr/b").exists());
+    // One that would leave it is an archive all the same, and refused.
+    run("tar", &["-C", from, "-cPf", archive_text, "--transform=s,^,../,", "q/lib"]);
+    assert!(is_archive(std::fs::File::open(&archive).unwrap()));
+    let stream = std::fs::File::open(&archive).unwrap();
+    assert!(extract(root(&to), b"/x", "a.tar", stream, None, Mtime::Keep, &Cancel::new()).is_err());
+}
+
+#[test]
 fn names_become_ids() {
     let t = trees();
     write(&t.to.join("etc/passwd"), "root:x:0:0::/:/bin/sh\napp:x:1000:2000::/:/bin/sh\n");
@@ -196,11 +242,18 @@ fn names_become_ids() {
     };
     check("app", Some((1000, 2000)));
     check("app:staff", Some((1000, 50)));
-    check("app:", Some((1000, 2000)));
+    check("app:", Some((1000, 0)));
+    check(":staff", Some((0, 50)));
+    check(":7", Some((0, 7)));
+    check("4294967295", None);
+    let near = lookup_owner(root(&to), "ap").unwrap_err().to_string();
+    assert_eq!(near, "no user `ap` in the image's `/etc/passwd`; did you mean `app`?");
     check("33", Some((33, 33)));
     check("33:44", Some((33, 44)));
     check("nobody", None);
     check("app:nobody", None);
     let empty = open(&t.from);
     assert_eq!(lookup_owner(root(&empty), "0:5").unwrap(), (0, 5));
+    assert_eq!(lookup_owner(root(&empty), "root:root").unwrap(), (0, 0));
+    assert!(lookup_owner(root(&empty), "app").is_err());
 }

@@ -131,14 +131,14 @@ fn a_workspace_becomes_a_layer() {
     {
         let fd = workspace.open_root().unwrap();
         assert!(remove(root(&fd), b"d/gone").unwrap());
-        mkfile(root(&fd), b"d/new", b"new", &NEW).unwrap();
+        mkfile(root(&fd), b"d/new", b"new", &NEW, 0o755).unwrap();
         std::fs::set_permissions(here(&fd).join("top"), PermissionsExt::from_mode(0o600)).unwrap();
     }
     {
         // A second mount over the same upper directory, and a replaced directory.
         let fd = workspace.open_root().unwrap();
         assert_eq!(std::fs::read(here(&fd).join("d/new")).unwrap(), b"new");
-        mkfile(root(&fd), b"again", b"", &NEW).unwrap();
+        mkfile(root(&fd), b"again", b"", &NEW, 0o755).unwrap();
         std::fs::rename(here(&fd).join("again"), here(&fd).join("moved")).unwrap();
     }
     assert!(!workspace.is_empty().unwrap());
@@ -179,7 +179,7 @@ fn packing_is_deterministic() {
         let workspace = home.snapshots.begin(&[]).unwrap();
         let fd = workspace.open_root().unwrap();
         for name in ["b", "a", "c/d/e"] {
-            mkfile(root(&fd), name.as_bytes(), name.as_bytes(), &NEW).unwrap();
+            mkfile(root(&fd), name.as_bytes(), name.as_bytes(), &NEW, 0o755).unwrap();
         }
         drop(fd);
         workspace.commit(&key(seed)).unwrap();

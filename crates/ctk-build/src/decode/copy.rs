@@ -1,12 +1,11 @@
 //! `copy "source"… to="dest" from="stage"` and `add`.
 
-use ctk_buildgraph::{Copy, CopySource, From, Instruction};
+use ctk_buildgraph::{Copy, CopySource, FileMode, From, Instruction};
 use ctk_syntax::{Node, Reader};
 
 use super::Image;
 use super::stage::said;
 use crate::codes;
-use crate::ops::parse_mode;
 
 impl Image<'_> {
     pub(super) fn copy(&mut self, node: &Node, stages: &[&str], add: bool) -> Option<Instruction> {
@@ -20,9 +19,15 @@ impl Image<'_> {
         }
         said(&mut reader, dest.as_ref(), "a destination");
         if let Some(chmod) = &chmod
-            && let Err(error) = parse_mode(&chmod.value)
+            && FileMode::parse(&chmod.value).is_none()
         {
-            reader.error(codes::BAD_MODE, chmod.span, error.to_string(), "expected octal digits, such as `755`");
+            let message = format!("`{}` is no mode", chmod.value);
+            reader.error(
+                codes::BAD_MODE,
+                chmod.span,
+                message,
+                "expected octal digits, such as `755`, or `u=rwX,go=rX`",
+            );
         }
         let link = reader.opt_prop_bool("link").is_some_and(|b| b.value);
         let mut exclude: Vec<String> = reader.opt_prop_str("exclude").map(|e| e.value).into_iter().collect();

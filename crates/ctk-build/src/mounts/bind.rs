@@ -9,12 +9,12 @@ use std::os::fd::AsFd;
 
 use ctk_buildgraph::{Op, Selection};
 use ctk_oci::Mount;
-use ctk_snapshot::copy::{CopyOptions, Mtime, Verdict, copy_into};
+use ctk_snapshot::copy::{CopiedXattrs, CopyOptions, Mtime, Verdict, copy_into};
 use rustix::fs::{AtFlags, Mode, OFlags, statat};
 
 use super::Mounts;
 use crate::BuildError;
-use crate::context::{Context, EntryKind, Found};
+use crate::context::{Context, EntryKind, Found, below};
 use crate::ops::Work;
 
 impl Mounts {
@@ -35,16 +35,20 @@ impl Mounts {
                 let found = work.job.contexts.find(selection)?;
                 let missing = || missing(source, "the context");
                 let only = found.first().ok_or_else(missing)?;
-                if context.is_whole() && belongs_to_root(&context, &found) {
+                let path = std::str::from_utf8(&only.path);
+                if let Ok(path) = path
+                    && context.is_whole()
+                    && belongs_to_root(&context, &found)
+                {
                     let root = std::path::absolute(&context.path).map_err(BuildError::read("find", &context.path))?;
                     if !write {
-                        self.bind(&root.join(&only.path), Some(target), false);
+                        self.bind(&root.join(path), Some(target), false);
                         return Ok(());
                     }
                     let view = work.job.request.world.snapshots.view_of(&root)?;
                     // Not every file system can be below an overlay.
                     if view.open_root().is_ok() {
-                        self.list.push(view.part_mount(&only.path, target, true)?);
+                        self.list.push(view.part_mount(path, target, true)?);
                         self.views.push(view);
                         return Ok(());
                     }
@@ -79,8 +83,7 @@ impl Mounts {
         let root = rustix::fs::open(scratch.path(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
         let root = root.map_err(|e| BuildError::read("open", scratch.path())(e.into()))?;
         for found in found {
-            let inside = |path: &str| path.strip_prefix(&found.path).unwrap_or(path).trim_start_matches('/').to_owned();
-            let allowed: HashSet<Vec<u8>> = found.entries.iter().map(|e| inside(&e.path).into_bytes()).collect();
+            let allowed: HashSet<&[u8]> = found.entries.iter().map(|e| below(&found.path, &e.path)).collect();
             let filter = |path: &[u8], _: bool| if allowed.contains(path) { Verdict::Take } else { Verdict::Skip };
             if found.entries.first().is_some_and(|e| e.kind == EntryKind::Directory) {
                 std::fs::create_dir_all(&place).map_err(BuildError::read("create", &place))?;
@@ -90,10 +93,11 @@ impl Mounts {
                 mode: None,
                 mtime: Mtime::Keep,
                 follow: true,
-                xattrs: false,
+                parents_mode: 0o755,
+                xattrs: CopiedXattrs::User,
                 filter: Some(&filter),
             };
-            copy_into(root.as_fd(), b"/files", context.root(), found.path.as_bytes(), &options, work.cancel)?;
+            copy_into(root.as_fd(), b"/files", context.root(), &found.path, &options, work.cancel)?;
         }
         self.bind(&place, Some(target), write);
         self.scratch.push(scratch);
@@ -102,13 +106,13 @@ impl Mounts {
 }
 
 pub(super) fn missing(path: &str, container: &str) -> BuildError {
-    BuildError::SourceMissing { path: path.to_owned(), container: container.to_owned(), ignored: false }
+    BuildError::SourceMissing { path: path.to_owned(), container: container.to_owned(), ignored: false, near: None }
 }
 
 /// Whether root owns all of it.
 fn belongs_to_root(context: &Context, found: &[Found]) -> bool {
     found.iter().flat_map(|found| &found.entries).all(|entry| {
-        let path = if entry.path.is_empty() { "." } else { &entry.path };
+        let path = if entry.path.is_empty() { b"." } else { &entry.path[..] };
         statat(context.root(), path, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| (stat.st_uid, stat.st_gid) == (0, 0))
     })
 }

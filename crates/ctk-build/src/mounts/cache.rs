@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ctk_buildgraph::{Exec, KeyHasher, MountKind, Op, Selection, Sharing};
-use ctk_snapshot::copy::{CopyOptions, Mtime, Verdict, copy_into};
+use ctk_snapshot::copy::{CopiedXattrs, CopyOptions, Mtime, Verdict, copy_into};
 use rustix::fs::{FlockOperation, Mode, OFlags, ResolveFlags, flock, openat2};
 
 use super::bind::missing;
 use crate::BuildError;
-use crate::context::digest_of;
+use crate::context::{below, digest_of};
 use crate::ops::Work;
 
 /// The caches that one process uses, by their names; locked until dropped.
@@ -121,20 +121,26 @@ fn fill(
 ) -> Result<(), BuildError> {
     let root = rustix::fs::open(into, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
     let root = root.map_err(|e| BuildError::read("open", into)(e.into()))?;
-    let mut options =
-        CopyOptions { owner: None, mode: None, mtime: Mtime::Keep, follow: true, xattrs: true, filter: None };
+    let mut options = CopyOptions {
+        owner: None,
+        mode: None,
+        parents_mode: 0o755,
+        mtime: Mtime::Keep,
+        follow: true,
+        xattrs: CopiedXattrs::All,
+        filter: None,
+    };
     let dest = format!("/{source}");
     if let Some((name, selection)) = local(work, input, selection) {
         let context = work.job.contexts.get(name)?;
         let found = work.job.contexts.find(selection)?;
         let found = found.first().ok_or_else(|| missing(source, "the context"))?;
-        let inside = |path: &str| path.strip_prefix(&found.path).unwrap_or(path).trim_start_matches('/').to_owned();
         let allowed: std::collections::HashSet<Vec<u8>> =
-            found.entries.iter().map(|e| inside(&e.path).into_bytes()).collect();
+            found.entries.iter().map(|e| below(&found.path, &e.path).to_vec()).collect();
         let filter = |path: &[u8], _: bool| if allowed.contains(path) { Verdict::Take } else { Verdict::Skip };
-        (options.owner, options.xattrs) = (Some((0, 0)), false);
+        (options.owner, options.xattrs) = (Some((0, 0)), CopiedXattrs::User);
         let options = CopyOptions { filter: Some(&filter), ..options };
-        copy_into(root.as_fd(), dest.as_bytes(), context.root(), found.path.as_bytes(), &options, work.cancel)?;
+        copy_into(root.as_fd(), dest.as_bytes(), context.root(), &found.path, &options, work.cancel)?;
         return Ok(());
     }
     let tree = work.tree(input)?;

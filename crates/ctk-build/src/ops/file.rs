@@ -4,14 +4,14 @@ use std::collections::HashSet;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use ctk_buildgraph::{FileAction, Owner, Selection};
+use ctk_buildgraph::{FileAction, FileMode, Owner, Selection};
 use ctk_layer::Time;
-use ctk_snapshot::copy::{self, Attributes, CopyOptions, Mtime, Verdict};
+use ctk_snapshot::copy::{self, Attributes, CopiedXattrs, CopyOptions, Mtime, Verdict};
 use ctk_snapshot::{LayerKey, users};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, openat2, statat};
 
 use super::Work;
-use crate::context::{EntryKind, Found};
+use crate::context::{EntryKind, Found, below, shown};
 use crate::limits::ACCOUNT_FILE_BYTES;
 use crate::{BuildError, StatIndex};
 
@@ -58,9 +58,10 @@ impl Work<'_> {
                 let _ = input;
                 self.copy(root, action, &Source { root: context.root(), found: &found, local: true })
             }
-            FileAction::Copy { input, sources, exclude, .. } => {
+            FileAction::Copy { input, sources, exclude, parents, .. } => {
                 let (_tree, context) = self.tree_context(*input)?;
-                let selection = Selection { context: String::new(), paths: sources.clone(), exclude: exclude.clone() };
+                let (paths, exclude, parents) = (sources.clone(), exclude.clone(), *parents);
+                let selection = Selection { context: String::new(), paths, exclude, parents };
                 let found = context.find(&selection, &StatIndex::in_memory(), 0)?;
                 self.copy(root, action, &Source { root: context.root(), found: &found, local: false })
             }
@@ -72,15 +73,22 @@ impl Work<'_> {
                 Ok(())
             }
             FileAction::Mkfile { dest, name, content, mode, owner } => {
-                let mode = mode.as_deref().map(parse_mode).transpose()?.unwrap_or(0o644);
+                let mode = mode.as_deref().map(parse_mode).transpose()?;
+                let parents_mode = mode.as_ref().map_or(0o755, FileMode::of_parents);
+                let mode = mode.map_or(0o644, |mode| mode.apply(0o644, false));
                 let new = Attributes { owner: lookup(root, owner)?, mode, mtime: Some(self.time()) };
-                let path = into_directory(root, dest, name);
-                Ok(copy::mkfile(root, path.as_bytes(), content.as_bytes(), &new)?)
+                let path = into_directory(root, dest, name.as_bytes());
+                Ok(copy::mkfile(root, &path, content.as_bytes(), &new, parents_mode)?)
             }
             FileAction::Rm { path, required } => {
                 if !copy::remove(root, path.as_bytes())? && *required {
                     let container = "the stage".to_owned();
-                    return Err(BuildError::SourceMissing { path: path.clone(), container, ignored: false });
+                    return Err(BuildError::SourceMissing {
+                        path: path.clone(),
+                        container,
+                        ignored: false,
+                        near: None,
+                    });
                 }
                 Ok(())
             }
@@ -89,40 +97,32 @@ impl Work<'_> {
     }
 
     fn copy(&self, root: BorrowedFd<'_>, action: &FileAction, source: &Source<'_>) -> Result<(), BuildError> {
-        let FileAction::Copy { dest, owner, mode, parents, extract, .. } = action else { return Ok(()) };
+        let FileAction::Copy { dest, owner, mode, extract, .. } = action else { return Ok(()) };
         let mode = mode.as_deref().map(parse_mode).transpose()?;
+        let change = |bits: u32, directory: bool| mode.as_ref().map_or(bits, |mode| mode.apply(bits, directory));
         let given = owner.is_some();
         let owner = lookup(root, owner)?;
         let mtime = if source.local { Mtime::Set(self.time()) } else { Mtime::Keep };
-        let several = source.found.len() > 1;
         for found in source.found {
             let directory = found.entries.first().is_some_and(|e| e.kind == EntryKind::Directory);
-            let name = found.named.rsplit('/').next().unwrap_or_default();
-            let path = if *parents {
-                format!("{}/{}", dest.trim_end_matches('/'), kept_path(&found.named, &found.pattern))
-            } else if directory {
-                dest.clone()
-            } else if several && !dest.ends_with('/') {
-                format!("{dest}/{name}")
-            } else {
-                into_directory(root, dest, name)
-            };
+            let name = &found.named[found.named.iter().rposition(|b| *b == b'/').map_or(0, |at| at + 1)..];
+            let path = if directory { dest.clone().into_bytes() } else { into_directory(root, dest, name) };
             if *extract && !directory && self.extract(root, dest, source, found, given.then_some(owner))? {
                 continue;
             }
-            let allowed: HashSet<&[u8]> =
-                found.entries.iter().map(|e| below(&found.path, &e.path).as_bytes()).collect();
+            let allowed: HashSet<&[u8]> = found.entries.iter().map(|e| below(&found.path, &e.path)).collect();
             let filter = |path: &[u8], _: bool| if allowed.contains(path) { Verdict::Take } else { Verdict::Skip };
             let options = CopyOptions {
                 // A local file's owner is an accident of this machine; another tree's was chosen.
                 owner: (given || source.local).then_some(owner),
-                mode,
+                mode: mode.is_some().then_some(&change),
+                parents_mode: mode.as_ref().map_or(0o755, FileMode::of_parents),
                 mtime,
                 follow: true,
-                xattrs: !source.local,
+                xattrs: if source.local { CopiedXattrs::User } else { CopiedXattrs::All },
                 filter: Some(&filter),
             };
-            copy::copy_into(root, path.as_bytes(), source.root, found.path.as_bytes(), &options, self.cancel)?;
+            copy::copy_into(root, &path, source.root, &found.path, &options, self.cancel)?;
         }
         Ok(())
     }
@@ -138,14 +138,15 @@ impl Work<'_> {
     ) -> Result<bool, BuildError> {
         let open = || -> Result<std::fs::File, BuildError> {
             let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-            let fd =
-                openat2(source.root, found.path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty(), resolve);
-            Ok(fd.map_err(|e| BuildError::read("open", &found.path)(e.into()))?.into())
+            let fd = openat2(source.root, &found.path[..], OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty(), resolve);
+            Ok(fd.map_err(|e| BuildError::read("open", shown(&found.path))(e.into()))?.into())
         };
-        if found.entries.is_empty() || !copy::is_archive(open()?) {
+        if !matches!(found.entries.first(), Some(entry) if matches!(entry.kind, EntryKind::File(_)))
+            || !copy::is_archive(open()?)
+        {
             return Ok(false);
         }
-        copy::extract(root, dest.as_bytes(), &found.named, open()?, owner, Mtime::Keep, self.cancel)?;
+        copy::extract(root, dest.as_bytes(), &shown(&found.named), open()?, owner, Mtime::Keep, self.cancel)?;
         Ok(true)
     }
 
@@ -185,7 +186,7 @@ impl Work<'_> {
             let owner = stat.as_ref().map_or((0, 0), |s| (s.st_uid, s.st_gid));
             let mode = stat.as_ref().map_or(mode, |s| s.st_mode & 0o7777);
             let new = Attributes { owner, mode, mtime: Some(self.time()) };
-            copy::mkfile(root, path.as_bytes(), text.as_bytes(), &new)?;
+            copy::mkfile(root, path.as_bytes(), text.as_bytes(), &new, 0o755)?;
         }
         Ok(())
     }
@@ -216,14 +217,8 @@ fn lookup(root: BorrowedFd<'_>, owner: &Option<Owner>) -> Result<(u32, u32), Bui
 }
 
 /// The permissions that `--chmod` says.
-pub(crate) fn parse_mode(text: &str) -> Result<u32, BuildError> {
-    match u32::from_str_radix(text, 8) {
-        Ok(mode) if mode <= 0o7777 => Ok(mode),
-        _ if text.contains(['+', '-', '=']) => {
-            Err(BuildError::NotSupported { what: format!("the symbolic mode `{text}`") })
-        }
-        _ => Err(BuildError::BadOption(format!("`{text}` is no mode; expected octal digits, such as `755`"))),
-    }
+fn parse_mode(text: &str) -> Result<FileMode, BuildError> {
+    FileMode::parse(text).ok_or_else(|| BuildError::BadOption(format!("`{text}` is no mode")))
 }
 
 fn is_directory(root: BorrowedFd<'_>, path: &str) -> bool {
@@ -234,27 +229,10 @@ fn is_directory(root: BorrowedFd<'_>, path: &str) -> bool {
 }
 
 /// `dest`, or `name` in it if it is a directory or says so.
-fn into_directory(root: BorrowedFd<'_>, dest: &str, name: &str) -> String {
+fn into_directory(root: BorrowedFd<'_>, dest: &str, name: &[u8]) -> Vec<u8> {
     if dest.ends_with('/') || is_directory(root, dest) {
-        format!("{}/{name}", dest.trim_end_matches('/'))
+        [dest.trim_end_matches('/').as_bytes(), b"/", name].concat()
     } else {
-        dest.to_owned()
+        dest.as_bytes().to_vec()
     }
-}
-
-/// A path below a source, relative to it.
-fn below<'p>(source: &str, path: &'p str) -> &'p str {
-    path.strip_prefix(source).unwrap_or(path).trim_start_matches('/')
-}
-
-/// What `--parents` keeps of a matched path: all of it, or what comes after the pattern's `./`.
-fn kept_path<'p>(path: &'p str, pattern: &str) -> &'p str {
-    if let Some((before, after)) = pattern.split_once("/./") {
-        let before = before.trim_start_matches("./");
-        let rest = path.strip_prefix(before).and_then(|rest| rest.strip_prefix('/'));
-        if let Some(rest) = rest.filter(|_| !after.is_empty()) {
-            return rest;
-        }
-    }
-    path
 }

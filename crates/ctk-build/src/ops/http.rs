@@ -37,6 +37,9 @@ impl Work<'_> {
             let reason = format!("its digest is {digest}, not {wanted}");
             return Err(BuildError::Download { url: url.to_owned(), reason });
         }
+        // Not for everybody's eyes, as it may have needed a password.
+        rustix::fs::fchmod(&file, rustix::fs::Mode::from_raw_mode(0o600))
+            .map_err(|e| BuildError::read("chmod", &path)(e.into()))?;
         self.commit(workspace, key)
     }
 

@@ -7,8 +7,6 @@ mod git;
 mod http;
 mod packages;
 
-pub(crate) use file::parse_mode;
-
 use std::os::fd::AsFd;
 
 use ctk_buildgraph::{FileAction, Op, Selection, Vertex};
@@ -38,9 +36,12 @@ impl Work<'_> {
                 described[0].clear();
             }
             for action in actions {
-                let FileAction::Copy { input, selection: None, sources, exclude, .. } = action else { continue };
+                let FileAction::Copy { input, selection: None, sources, exclude, parents, .. } = action else {
+                    continue;
+                };
                 let context = self.tree_context(*input)?;
-                let selection = Selection { context: String::new(), paths: sources.clone(), exclude: exclude.clone() };
+                let (paths, exclude, parents) = (sources.clone(), exclude.clone(), *parents);
+                let selection = Selection { context: String::new(), paths, exclude, parents };
                 let found = context.1.find(&selection, &StatIndex::in_memory(), 0)?;
                 described[*input] = digest_of(&found).into_bytes();
             }

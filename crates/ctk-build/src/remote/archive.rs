@@ -69,7 +69,7 @@ pub(crate) fn tree_of(
             let time = Some(Time::seconds(world.now_seconds));
             // As BuildKit: what comes from a URL is its owner's alone.
             let new = Attributes { owner: (0, 0), mode: 0o600, mtime: time };
-            mkfile(root.as_fd(), name.as_bytes(), &bytes, &new)?;
+            mkfile(root.as_fd(), name.as_bytes(), &bytes, &new, 0o755)?;
         }
     }
     drop(root);

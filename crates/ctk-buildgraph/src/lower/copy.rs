@@ -3,11 +3,12 @@
 use ctk_oci::Digest;
 
 use super::Walk;
+use crate::pattern::{check_pattern, exclusion};
 use crate::stage::{Stage, clean};
 use crate::words::Variables;
 use crate::{
-    Copy, CopySource, FileAction, Follow, From, GitSource, Op, Owner, Selection, SourceError, Statement, VertexId,
-    codes,
+    Copy, CopySource, FileAction, FileMode, Follow, From, GitSource, Op, Owner, Selection, SourceError, Statement,
+    VertexId, codes,
 };
 
 impl Walk<'_> {
@@ -17,10 +18,22 @@ impl Walk<'_> {
         let dest = stage.absolute(&dest);
         let owner = copy.chown.as_ref().map(|o| Owner(self.text(stage, o, origin)));
         let mode = copy.chmod.as_ref().map(|m| self.text(stage, m, origin));
-        let exclude: Vec<String> = copy.exclude.iter().map(|e| self.text(stage, e, origin)).collect();
+        if let Some(mode) = mode.as_deref().filter(|mode| stage.known && FileMode::parse(mode).is_none()) {
+            let message =
+                format!("`{mode}` is no mode; expected octal digits such as `755`, or letters such as `u=rwX,go=rX`");
+            self.error(codes::BAD_MODE, message, origin, "");
+        }
+        // Patterns hold no variables.
+        let exclude = copy.exclude.clone();
+        for pattern in &exclude {
+            if let Err(error) = exclusion(pattern) {
+                self.error(codes::BAD_PATTERN, format!("`{pattern}` is no pattern to exclude: {error}"), origin, "");
+            }
+        }
         let mut shown = Vec::new();
         let mut paths = Vec::new();
         let mut actions = Vec::new();
+        let mut documents = Vec::new();
         let mut inputs: Vec<VertexId> = Vec::new();
         let mut unsure = false;
         for source in &copy.sources {
@@ -45,8 +58,18 @@ impl Walk<'_> {
                         }
                     };
                     shown.push(format!("<<{}", document.name));
+                    if document.name.contains('/') {
+                        let message = format!("`{}` names the file of a here-document and holds a `/`", document.name);
+                        self.error(codes::BAD_SOURCE, message, origin, "");
+                    }
                     let (dest, name) = (dest.clone(), document.name.clone());
-                    actions.push(FileAction::Mkfile { dest, name, content, mode: mode.clone(), owner: owner.clone() });
+                    documents.push(FileAction::Mkfile {
+                        dest,
+                        name,
+                        content,
+                        mode: mode.clone(),
+                        owner: owner.clone(),
+                    });
                 }
                 CopySource::Path(path) => {
                     let (path, unset) = self.word(stage, path, origin);
@@ -60,7 +83,13 @@ impl Walk<'_> {
                         }
                     };
                     match remote {
-                        None => paths.push(path),
+                        None => {
+                            if let Err(error) = check_pattern(&path) {
+                                let message = format!("`{path}` is no pattern: {error}");
+                                self.error(codes::BAD_PATTERN, message, origin, "");
+                            }
+                            paths.push(path)
+                        }
                         Some(remote) => {
                             let Some((vertex, file)) = self.remote_vertex(remote, &path, copy, stage, statement) else {
                                 continue;
@@ -73,7 +102,7 @@ impl Walk<'_> {
                                 sources: vec![file.unwrap_or_default()],
                                 dest: dest.clone(),
                                 owner: owner.clone(),
-                                mode: mode.clone().or(web.then(|| "0600".into())),
+                                mode: mode.clone(),
                                 exclude: exclude.clone(),
                                 parents: false,
                                 follow: Follow::Named,
@@ -99,7 +128,10 @@ impl Walk<'_> {
             let sources: Vec<String> = paths.iter().map(clean).collect();
             let selection = context.map(|context| match unsure {
                 true => Walk::whole(&context),
-                false => Selection { context, paths: sources.clone(), exclude: exclude.clone() },
+                false => {
+                    let (paths, parents) = (sources.clone(), copy.parents);
+                    Selection { context, paths, exclude: exclude.clone(), parents }
+                }
             });
             actions.push(FileAction::Copy {
                 input: inputs.len(),
@@ -114,14 +146,13 @@ impl Walk<'_> {
                 extract: add && copy.unpack != Some(false),
             });
         }
-        let many = copy.sources.len() > 1;
-        if many && !dest.ends_with('/') {
-            let message = format!("`{dest}` must end with `/`, because several sources go there");
-            return self.error(codes::BAD_SOURCE, message, origin, "");
-        }
+        actions.extend(documents);
         let created_by = created_by(if add { "ADD" } else { "COPY" }, copy, &owner, &mode, &shown, &dest);
-        let link = copy.link && owner.as_ref().is_none_or(Owner::is_numeric);
-        stage.files(&mut self.graph, actions, link, inputs, &statement.text, created_by, origin);
+        if let Some(owner) = owner.as_ref().filter(|owner| copy.link && !owner.is_numeric()) {
+            let message = format!("`--link` knows no `{}`: it copies to an empty tree; use numbers", owner.0);
+            self.error(codes::BAD_SOURCE, message, origin, "");
+        }
+        stage.files(&mut self.graph, actions, copy.link, inputs, &statement.text, created_by, origin);
     }
 
     /// The vertex of a URL or a repository, with the file's name for a URL.

@@ -473,6 +473,6 @@ impl<'a> Walk<'a> {
 
     /// The whole of a local context.
     pub(super) fn whole(context: &str) -> Selection {
-        Selection { context: context.to_owned(), paths: vec![String::new()], exclude: Vec::new() }
+        Selection { context: context.to_owned(), paths: vec![String::new()], exclude: Vec::new(), parents: false }
     }
 }

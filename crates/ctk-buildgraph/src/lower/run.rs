@@ -135,7 +135,7 @@ impl Walk<'_> {
             inputs.push(vertex);
             let selection = context.map(|context| match unset && !stage.known {
                 true => Walk::whole(&context),
-                false => Selection { context, paths: vec![literal.clone()], exclude: Vec::new() },
+                false => Selection { context, paths: vec![literal.clone()], exclude: Vec::new(), parents: false },
             });
             Some((inputs.len(), source, selection))
         };

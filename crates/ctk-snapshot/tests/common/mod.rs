@@ -8,7 +8,7 @@ use std::process::Command;
 use ctk_layer::{Compression, Entry, EntryKind, LayerWriter, TarWriter, Time};
 use ctk_oci::{Document, ImageConfig, Manifest, media_type};
 use ctk_plan::Cancel;
-use ctk_snapshot::copy::{Attributes, CopyOptions, Mtime};
+use ctk_snapshot::copy::{Attributes, CopiedXattrs, CopyOptions, Mtime};
 use ctk_snapshot::{LayerKey, Snapshots};
 use ctk_store::Store;
 
@@ -99,7 +99,14 @@ pub fn root(fd: &OwnedFd) -> BorrowedFd<'_> {
     fd.as_fd()
 }
 
-pub const PLAIN: CopyOptions<'static> =
-    CopyOptions { owner: None, mode: None, mtime: Mtime::Keep, follow: true, xattrs: true, filter: None };
+pub const PLAIN: CopyOptions<'static> = CopyOptions {
+    owner: None,
+    mode: None,
+    mtime: Mtime::Keep,
+    parents_mode: 0o755,
+    follow: true,
+    xattrs: CopiedXattrs::All,
+    filter: None,
+};
 
 pub const NEW: Attributes = Attributes { owner: (0, 0), mode: 0o644, mtime: None };

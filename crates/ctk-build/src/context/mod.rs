@@ -1,0 +1,239 @@
+//! Contexts: which files of a host directory an instruction reads, and what is in them.
+//!
+//! Paths are resolved by the kernel inside the directory's own descriptor; a symbolic link that points out of it leads
+//! to its root. What the ignore patterns exclude does not exist. Names are bytes, as the kernel has them.
+
+mod digest;
+mod names;
+mod walk;
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use ctk_buildgraph::Selection;
+use ctk_buildgraph::pattern::PathPattern;
+use ctk_dockerfile::{BadPattern, Ignore};
+use ctk_syntax::nearest;
+use rustix::fs::{Mode, OFlags, Stat};
+
+pub(crate) use digest::{digest_of, file_words};
+pub(crate) use names::{below, join, shown};
+
+use crate::index::ContentDigest;
+use crate::{BuildError, StatIndex};
+use walk::Walk;
+
+/// A directory of the host with its ignore patterns.
+pub(crate) struct Context {
+    pub path: PathBuf,
+    root: OwnedFd,
+    ignore: Ignore,
+    /// What it is, for people.
+    name: String,
+    /// In trees of images owners, times and attributes count; times only up to this second.
+    details_until: Option<i64>,
+    /// Paths in it that are no part of it.
+    outputs: Vec<Vec<u8>>,
+}
+
+/// A file, directory or link that an instruction reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    /// Relative to the context, with `/`; empty for the context itself.
+    pub path: Vec<u8>,
+    pub kind: EntryKind,
+    /// Permission bits.
+    pub mode: u32,
+    /// An earlier entry of the same source that is the same file.
+    same_as: Option<usize>,
+    /// Owner, time and attributes, where they count: in trees of images.
+    detail: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum EntryKind {
+    Directory,
+    /// Digest of its content and of its `user.` attributes.
+    File(ContentDigest),
+    Link(Vec<u8>),
+    /// A pipe, socket or device: its type and its number.
+    Special(u32, u64),
+}
+
+/// One source path of an instruction and what lies below it, itself first, sorted.
+#[derive(Clone, Debug)]
+pub(crate) struct Found {
+    /// As it was named or matched.
+    pub named: Vec<u8>,
+    /// Where it is, with links followed.
+    pub path: Vec<u8>,
+    pub entries: Vec<Entry>,
+}
+
+/// Files whose content is to be read: source, entry, stat.
+type Unread = Vec<(usize, usize, Stat)>;
+
+impl Context {
+    /// Opens a context; `ignore` are the patterns that count.
+    pub fn open(path: &Path, ignore: Ignore) -> Result<Context, BuildError> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(path, flags, Mode::empty())
+            .map_err(|e| BuildError::read("open context", path)(e.into()))?;
+        Ok(Context {
+            path: path.to_owned(),
+            root,
+            ignore,
+            name: "the context".into(),
+            details_until: None,
+            outputs: Vec::new(),
+        })
+    }
+
+    /// The same without these paths, and without directories that hold nothing else.
+    pub fn without(self, outputs: Vec<String>) -> Context {
+        Context { outputs: outputs.into_iter().map(String::into_bytes).collect(), ..self }
+    }
+
+    /// The tree of an image.
+    pub fn tree(root: OwnedFd, name: &str, epoch: i64) -> Context {
+        let ignore = Ignore::default();
+        Context {
+            path: PathBuf::from("/"),
+            root,
+            ignore,
+            name: name.to_owned(),
+            details_until: Some(epoch),
+            outputs: Vec::new(),
+        }
+    }
+
+    /// The directory itself.
+    pub fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+
+    /// Whether nothing is excluded.
+    pub fn is_whole(&self) -> bool {
+        self.ignore.is_empty()
+    }
+
+    /// What `selection` names, each source with all that lies below it.
+    pub fn find(&self, selection: &Selection, index: &StatIndex, now: i64) -> Result<Vec<Found>, BuildError> {
+        let exclude = Ignore::new(selection.exclude.iter().map(String::as_str)).map_err(|bad| bad_exclude(&bad))?;
+        let mut found = Vec::new();
+        let mut unread: Unread = Vec::new();
+        let mut walk = Walk::new(self, &exclude, index);
+        for path in &selection.paths {
+            if selection.parents {
+                let source = self.with_parents(path, &mut walk, selection)?;
+                unread.extend(walk.take_unread(found.len()));
+                found.extend(source);
+                continue;
+            }
+            let pattern = PathPattern::has_wildcard(path);
+            let sources = self.expand(path)?;
+            if sources.is_empty() && !pattern {
+                return Err(self.missing(path, selection));
+            }
+            for named in sources {
+                let Some(source) = self.follow(&named)? else { return Err(self.missing(&shown(&named), selection)) };
+                let entries = walk.source(&source)?;
+                // An ignored directory may hold what was taken back; without that it does not exist.
+                let gone = entries.is_empty() || (entries.len() == 1 && self.ignore.matches(&source));
+                let vain = entries.len() <= 1 && self.leads_to_output(&source);
+                let files = walk.take_unread(found.len());
+                match (gone || (vain && pattern), pattern) {
+                    (true, true) => {}
+                    (true, false) => return Err(self.missing(path, selection)),
+                    (false, _) => {
+                        unread.extend(files);
+                        found.push(Found { named, path: source, entries });
+                    }
+                }
+            }
+        }
+        self.read_all(&mut found, unread, index, now)?;
+        Ok(found)
+    }
+
+    /// What `--parents` takes: from the directory before `/./`, or from the root, what matches the rest.
+    fn with_parents(
+        &self,
+        path: &str,
+        walk: &mut Walk<'_>,
+        selection: &Selection,
+    ) -> Result<Option<Found>, BuildError> {
+        let (base, pattern) = path.split_once("/./").unwrap_or(("", path));
+        let clean = |path: &str| ctk_buildgraph::pattern::clean(&format!("/{path}"))[1..].to_owned();
+        let (base, pattern) = (clean(base), clean(pattern));
+        let Some(source) = self.follow(base.as_bytes())? else { return Err(self.missing(path, selection)) };
+        let entries = match pattern.is_empty() {
+            true => walk.source(&source)?,
+            false => walk.matching(&source, &pattern).map_err(|bad| bad.unwrap_or_else(|| bad_source(path)))?,
+        };
+        if entries.len() <= 1 && !pattern.is_empty() {
+            return if PathPattern::has_wildcard(&pattern) { Ok(None) } else { Err(self.missing(path, selection)) };
+        }
+        Ok(Some(Found { named: base.into_bytes(), path: source, entries }))
+    }
+
+    fn missing(&self, path: &str, selection: &Selection) -> BuildError {
+        let container = match selection.context.as_str() {
+            "" => self.name.clone(),
+            name => format!("context `{name}`"),
+        };
+        let plain = path.trim_matches('/');
+        let real = self.follow(plain.as_bytes()).ok().flatten();
+        let there = real.is_some();
+        let ignored = real.is_some_and(|real| self.ignore.matches(plain.as_bytes()) || self.ignore.matches(&real));
+        let near = if there { None } else { self.near(plain) };
+        BuildError::SourceMissing { path: path.to_owned(), container, ignored, near }
+    }
+
+    /// What is there and called almost so.
+    fn near(&self, path: &str) -> Option<String> {
+        let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let directory = self.open_directory(parent.as_bytes()).ok()??;
+        let names = self.names(directory.as_fd(), parent.as_bytes()).ok()?;
+        let names: Vec<String> = names.into_iter().filter_map(|listed| String::from_utf8(listed.name).ok()).collect();
+        let near = nearest(name, names.iter().map(String::as_str))?;
+        let near = if parent.is_empty() { near.to_owned() } else { format!("{parent}/{near}") };
+        (!self.ignore.matches(near.as_bytes())).then_some(near)
+    }
+
+    /// The host's path of one in the context.
+    fn at(&self, path: &[u8]) -> PathBuf {
+        self.path.join(std::ffi::OsStr::from_bytes(path))
+    }
+
+    fn leads_to_output(&self, path: &[u8]) -> bool {
+        self.outputs
+            .iter()
+            .any(|output| output.strip_prefix(path).is_some_and(|rest| path.is_empty() || rest.first() == Some(&b'/')))
+    }
+
+    /// A small text file of the context, if it is there.
+    pub fn small_file(root: &Path, name: &Path) -> Result<Option<String>, BuildError> {
+        let path = root.join(name);
+        let file = match File::open(&path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            file => file.map_err(BuildError::read("open", &path))?,
+        };
+        let mut text = Vec::new();
+        // One byte more than a Dockerfile may have, so that its parser sees that it is too large.
+        let beyond = crate::limits::SMALL_FILE_BYTES + 1;
+        file.take(beyond).read_to_end(&mut text).map_err(BuildError::read("read", &path))?;
+        Ok(Some(String::from_utf8_lossy(&text).into_owned()))
+    }
+}
+
+fn bad_exclude(bad: &BadPattern) -> BuildError {
+    BuildError::BadOption(format!("`{}` is no pattern to exclude: {}", bad.text, bad.error))
+}
+
+fn bad_source(path: &str) -> BuildError {
+    BuildError::BadOption(format!("`{path}` is no pattern"))
+}
