@@ -193,77 +193,26 @@ impl Site {
 
     /// Builds by `ctk build`.
     pub fn ctk(&self, case: &Case) -> Outcome {
-        use std::fmt::Write;
-        let copy = self.copy(case);
-        let (mut inner, mut head) = (String::new(), String::new());
-        let mut environment = Vec::new();
-        let mut bases = String::new();
-        for name in bases::NAMES {
-            writeln!(bases, "    context \"{name}\" \"docker://{}/{name}:latest\"", self.registry()).unwrap();
-        }
-        for choice in self.choices(case) {
-            match choice {
-                Choice::Environment(pair) => environment.push(pair),
-                Choice::Switch(switch, value) => {
-                    let (left, right) = value.split_once('=').unwrap_or((&value, ""));
-                    match switch.as_str() {
-                        "--build-arg" if !value.contains('=') => {
-                            if let Some(got) = environment.iter().find_map(|p| p.strip_prefix(&format!("{value}="))) {
-                                writeln!(inner, "    arg {value:?} {got:?}").unwrap();
-                            }
-                        }
-                        "--build-arg" => writeln!(inner, "    arg {left:?} #\"{right}\"#").unwrap(),
-                        "--target" => write!(head, " target={value:?}").unwrap(),
-                        "--build-context" => writeln!(inner, "    context {left:?} {right:?}").unwrap(),
-                        "--platform" => {
-                            let all: Vec<String> = value.split(',').map(|p| format!("{p:?}")).collect();
-                            writeln!(inner, "    platforms {}", all.join(" ")).unwrap();
-                        }
-                        "--secret" => {
-                            let part = |key: &str| value.split(',').find_map(|p| p.strip_prefix(&format!("{key}=")));
-                            let id = part("id").unwrap_or_default();
-                            match part("env") {
-                                Some(env) => writeln!(inner, "    secret {id:?} env={env:?}").unwrap(),
-                                None => {
-                                    let file = part("src").or(part("source")).unwrap_or(id);
-                                    writeln!(inner, "    secret {id:?} file={file:?}").unwrap();
-                                }
-                            }
-                        }
-                        _ => return Err(format!("HARNESS: cannot say {switch} yet")),
-                    }
-                }
-            }
-        }
-        let bases: String = bases
-            .lines()
-            .filter(|b| !inner.contains(b.rsplit_once(" \"").unwrap().0))
-            .map(|b| b.to_owned() + "\n")
-            .collect();
-        let text = format!(
-            "project \"{}\"\nimage \"x\" dockerfile=\"Dockerfile\" context=\"context\"{head} {{\n{bases}{inner}}}\n",
-            case.name.replace('/', "-")
-        );
-        fs::write(copy.join("containers.kdl"), text).expect("a file");
-        let run_ctk = |arguments: &[&str]| {
-            let mut command = self.world.command(arguments);
-            command.current_dir(&copy);
-            for (name, value) in environment.iter().filter_map(|pair| pair.split_once('=')) {
-                command.env(name, value);
-            }
-            run(command)
-        };
-        let output = run_ctk(&["build", "x", "--progress", "quiet"]);
-        if !output.status.success() {
-            return Err(output.err);
-        }
         let out = self.work.join("out/ctk").join(case.name.replace('/', "-"));
         fs::create_dir_all(self.work.join("out/ctk")).expect("a folder");
-        let output = run_ctk(&["save", "image:x", "--format", "oci-dir", "-o", out.to_str().unwrap()]);
+        let (switches, environment) = self.arguments(case);
+        let mut words = vec!["build".to_owned(), "--progress=quiet".into(), "--file=Dockerfile".into()];
+        words.push(format!("--output=type=oci,dest={},tar=false", out.display()));
+        words.extend(bases::NAMES.map(|name| self.base_switch(name)));
+        words.extend(switches);
+        words.push("context".into());
+        let mut command = self.world.command(&words.iter().map(String::as_str).collect::<Vec<_>>());
+        command.current_dir(self.copy(case));
+        command.envs(environment.iter().filter_map(|pair| pair.split_once('=')));
+        let output = run(command);
         if !output.status.success() {
             return Err(output.err);
         }
         self.images(case, &out)
+    }
+
+    fn base_switch(&self, name: &str) -> String {
+        format!("--build-context={name}=docker-image://{}/{name}:latest", self.registry())
     }
 
     /// Builds by `docker build`.
@@ -273,10 +222,8 @@ impl Site {
         let (switches, environment) = self.arguments(case);
         let mut words = vec!["docker-buildx".to_owned(), "build".into(), "--provenance=false".into()];
         words.extend(["--progress=plain".into(), "--network=none".into()]);
-        words.push(format!("--output=type=oci,dest=/run/work/{out},tar=false"));
-        if !switches.iter().any(|switch| switch.starts_with("-f=") || switch.starts_with("--file")) {
-            words.push("--file=Dockerfile".into());
-        }
+        words.push(format!("--output=type=oci,dest=/run/work/{out},tar=false,compression=uncompressed"));
+        words.push("--file=Dockerfile".into());
         words.extend(bases::NAMES.map(|name| format!("--build-context={name}=oci-layout:///run/work/bases/{name}")));
         words.extend(switches);
         words.push("context".into());
