@@ -76,12 +76,15 @@ pub struct Site {
     pub peers: Option<Peers>,
     /// What most cases start from.
     pub base: Image,
-    registry: Registry,
+    registry: Server,
+    /// Serves the repositories that `test_data/git.sh` makes.
+    git: Server,
 }
 
-struct Registry(std::process::Child, u16);
+/// A server and its port; it ends with the site.
+struct Server(std::process::Child, u16);
 
-impl Drop for Registry {
+impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -99,7 +102,7 @@ impl Site {
         let port = crate::free_port();
         let listen = format!("127.0.0.1:{port}");
         let server = world.spawn(&["registry", "serve", "--listen", &listen, "--storage", "registry-data"]);
-        let registry = Registry(server, port);
+        let registry = Server(server, port);
         crate::eventually(std::time::Duration::from_secs(10), "the registry answers", || {
             std::net::TcpStream::connect(&listen).is_ok()
         });
@@ -107,7 +110,8 @@ impl Site {
             let layout = format!("oci:{}/bases/{name}:latest", work.display());
             world.ctk(&["copy", &layout, &format!("{listen}/{name}:latest")]).ok();
         }
-        let site = Site { world, front: Front::of_folder(folder().join("../www")), peers, base, work, registry };
+        let git = serve_git(&work.join("git"));
+        let site = Site { git, world, front: Front::of_folder(folder().join("../www")), peers, base, work, registry };
         for case in cases {
             site.prepare(case);
         }
@@ -125,6 +129,10 @@ impl Site {
 
     fn registry(&self) -> String {
         format!("127.0.0.1:{}", self.registry.1)
+    }
+
+    fn git_host(&self) -> String {
+        format!("127.0.0.1:{}", self.git.1)
     }
 
     /// Where the copy of a case is.
@@ -147,13 +155,13 @@ impl Site {
 
     /// `text` without what differs from run to run: addresses, times, folders; of errors, only the errors.
     pub fn plain(&self, text: &str) -> String {
-        let text = text.replace(&self.front.host, "@HTTP@").replace(&self.registry(), "@REGISTRY@");
+        let text = text.replace(&self.front.host, "@HTTP@").replace(&self.git_host(), "@GIT@").replace(&self.registry(), "@REGISTRY@");
         text.replace(self.world.project().parent().expect("a folder").to_str().expect("plain"), "@FOLDER@")
     }
 
     fn choices(&self, case: &Case) -> Vec<Choice> {
         let text = fs::read_to_string(self.copy(case).join("options")).unwrap_or_default();
-        let text = text.replace("@HTTP@", &self.front.host);
+        let text = text.replace("@HTTP@", &self.front.host).replace("@GIT@", &self.git_host());
         let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
         let choice = |line: &str| match line.split_once(' ') {
             _ if !line.starts_with('-') => Choice::Environment(line.to_owned()),
@@ -179,12 +187,13 @@ impl Site {
 
     /// `--name=value` and `NAME=value` for a command line; base images as `scheme` says.
     fn arguments(&self, case: &Case) -> (Vec<String>, Vec<String>) {
-        let mut switches = Vec::new();
+        let mut switches = vec!["--file=Dockerfile".to_owned()];
         let mut environment = Vec::new();
         for choice in self.choices(case) {
             match choice {
                 Choice::Environment(pair) => environment.push(pair),
                 Choice::Switch(switch, value) if value.is_empty() => switches.push(switch),
+                Choice::Switch(switch, value) if switch == "--file" => switches[0] = format!("--file={value}"),
                 Choice::Switch(switch, value) => switches.push(format!("{switch}={value}")),
             }
         }
@@ -196,7 +205,7 @@ impl Site {
         let out = self.work.join("out/ctk").join(case.name.replace('/', "-"));
         fs::create_dir_all(self.work.join("out/ctk")).expect("a folder");
         let (switches, environment) = self.arguments(case);
-        let mut words = vec!["build".to_owned(), "--progress=quiet".into(), "--file=Dockerfile".into()];
+        let mut words = vec!["build".to_owned(), "--progress=quiet".into()];
         words.push(format!("--output=type=oci,dest={},tar=false", out.display()));
         words.extend(bases::NAMES.map(|name| self.base_switch(name)));
         words.extend(switches);
@@ -223,7 +232,6 @@ impl Site {
         let mut words = vec!["docker-buildx".to_owned(), "build".into(), "--provenance=false".into()];
         words.extend(["--progress=plain".into(), "--network=none".into()]);
         words.push(format!("--output=type=oci,dest=/run/work/{out},tar=false,compression=uncompressed"));
-        words.push("--file=Dockerfile".into());
         words.extend(bases::NAMES.map(|name| format!("--build-context={name}=oci-layout:///run/work/bases/{name}")));
         words.extend(switches);
         words.push("context".into());
@@ -253,7 +261,7 @@ impl Site {
             ]
             .map(str::to_owned),
         );
-        words.extend([format!("--tag={name}"), "--file=Dockerfile".into()]);
+        words.push(format!("--tag={name}"));
         words.extend(switches);
         words.push("context".into());
         let output = inside(peers, case, &environment, &words);
@@ -270,6 +278,23 @@ impl Site {
         let image = Image::of_directory(&self.work.join("out/buildah").join(&name))?;
         Ok(vec![(self.platforms(case)[0].clone(), image)])
     }
+}
+
+/// Makes the repositories in `folder`, and serves them.
+fn serve_git(folder: &Path) -> Server {
+    fs::create_dir_all(folder).expect("a folder");
+    let mut command = Command::new("sh");
+    command.arg("-eu").arg(workspace().join("e2e/test_data/git.sh")).current_dir(folder).stdin(Stdio::null());
+    run(command).ok();
+    let port = crate::free_port();
+    let mut command = Command::new("git");
+    command.args(["daemon", "--export-all", "--reuseaddr", "--listen=127.0.0.1", &format!("--port={port}")]);
+    command.arg(format!("--base-path={}", folder.display())).stdin(Stdio::null()).stderr(Stdio::null());
+    let server = Server(command.spawn().expect("git"), port);
+    crate::eventually(std::time::Duration::from_secs(10), "git answers", || {
+        std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+    });
+    server
 }
 
 fn inside(peers: &Peers, case: &Case, environment: &[String], words: &[String]) -> crate::Output {

@@ -17,12 +17,7 @@ fn dockerfiles_build_to_what_others_build_them_to() {
     let accepted = Accepted::read();
     let builders = std::env::var("CTK_BUILDERS").unwrap_or_else(|_| "buildkit buildah".into());
     let told = each(&all, 8, |case| {
-        let started = std::time::Instant::now();
         let ours = site.ctk(case);
-        let took = started.elapsed();
-        if took.as_secs() > 5 {
-            eprintln!("SLOW ctk {} {took:?}", case.name);
-        }
         let mut told = String::new();
         for builder in builders.split(' ') {
             let (theirs, loosely) = match builder {
@@ -30,6 +25,9 @@ fn dockerfiles_build_to_what_others_build_them_to() {
                 _ if ours.is_err() => continue,
                 _ => (site.buildah(case), true),
             };
+            if let (Err(ours), Err(theirs)) = (&ours, &theirs) {
+                eprintln!("refused by both: {}\n{ours}\n{theirs}", case.name);
+            }
             for difference in compare(&ours, &theirs, &site.base, loosely) {
                 if !accepted.accepts(&case.name, builder, &difference.what) {
                     let (what, ours, theirs) = (difference.what, difference.ours.trim(), difference.theirs.trim());
