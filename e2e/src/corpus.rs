@@ -287,8 +287,12 @@ fn serve_git(folder: &Path) -> Server {
     command.arg("-eu").arg(workspace().join("e2e/test_data/git.sh")).current_dir(folder).stdin(Stdio::null());
     run(command).ok();
     let port = crate::free_port();
+    // `git daemon` is another process than the daemon.
     let mut command = Command::new("git");
-    command.args(["daemon", "--export-all", "--reuseaddr", "--listen=127.0.0.1", &format!("--port={port}")]);
+    command.arg("--exec-path");
+    let programs = run(command).ok();
+    let mut command = Command::new(Path::new(programs.trim()).join("git-daemon"));
+    command.args(["--export-all", "--reuseaddr", "--listen=127.0.0.1", &format!("--port={port}")]);
     command.arg(format!("--base-path={}", folder.display())).stdin(Stdio::null()).stderr(Stdio::null());
     let server = Server(command.spawn().expect("git"), port);
     crate::eventually(std::time::Duration::from_secs(10), "git answers", || {

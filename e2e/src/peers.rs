@@ -17,10 +17,10 @@ use crate::{Output, World, eventually, run};
 const SUITE: &str = "forky";
 
 /// What the root holds.
-const PACKAGES: &str = "docker.io,docker-buildx,containerd,runc,buildah,crun,netavark,iptables,ca-certificates,git,dash,coreutils,mount,xz-utils";
+const PACKAGES: &str = "docker.io,docker-buildx,containerd,runc,buildah,crun,netavark,iptables,ca-certificates,git,dash,coreutils,mount,xz-utils,sed,grep";
 
 /// Raised when a root made earlier no longer fits.
-const EDITION: &str = "2";
+const EDITION: &str = "3";
 
 /// A running daemon, and buildah beside it.
 pub struct Peers {

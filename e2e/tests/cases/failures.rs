@@ -142,3 +142,27 @@ fn without_privileges_it_says_what_is_missing() {
     command.env("CTK_ROOT", folder.join("nobody-store")).env("HOME", &folder);
     contains(&ctk_e2e::run(command).fails(1), &["error", "root"]);
 }
+
+#[test]
+fn mistakes_of_a_dockerfile_are_shown_in_it() {
+    let Some(world) = with_busybox("") else { return };
+    let image = "image \"x\" dockerfile=\"Dockerfile\" { context \"base\" \"image:busybox\"; }\n";
+    world.write("containers.kdl", world.read("containers.kdl") + image);
+    for (text, parts) in [
+        ("FORM base\n", &["Dockerfile:1", "FORM", "`FROM`"][..]),
+        ("FROM base\nRNU x\nCOPY\n", &["Dockerfile:2", "RNU", "`RUN`", "Dockerfile:3", "COPY"]),
+        ("FROM base\nCOPY --form=x a b\n", &["Dockerfile:2", "--form", "--from"]),
+        ("FROM base\nCOPY --from=nix /a /b\n", &["Dockerfile:2", "nix"]),
+        ("FROM base\nRUN [\"a\", \n", &["Dockerfile:2"]),
+        ("FROM base\nCOPY absent.txt /\n", &["Dockerfile:2", "absent.txt"]),
+        ("FROM base\nUSER nobody-here\nRUN /bin/busybox true\n", &["Dockerfile:3", "nobody-here"]),
+        ("FROM base\nRUN echo told; exit 3\n", &["Dockerfile:2", "told", "3"]),
+        ("", &["Dockerfile", "FROM"]),
+    ] {
+        world.write("Dockerfile", text);
+        let said = world.ctk(&["apply"]).fails(1);
+        contains(&said, &["image:x"]);
+        contains(&said, parts);
+        assert!(!world.ctk(&["images"]).ok().contains("case/x"), "{text}");
+    }
+}

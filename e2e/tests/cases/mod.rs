@@ -4,7 +4,6 @@ mod build;
 mod corpus;
 mod damage;
 mod differential;
-mod dockerfiles;
 mod examples;
 mod failures;
 mod interrupt;
