@@ -76,7 +76,6 @@ pub struct Site {
     pub peers: Option<Peers>,
     /// What most cases start from.
     pub base: Image,
-    registry: Server,
     /// Serves the repositories that `test_data/git.sh` makes.
     git: Server,
 }
@@ -99,19 +98,8 @@ impl Site {
         bases::write(&work.join("bases"));
         let base = Image::of_layout(&work.join("bases/base"), "linux/amd64").expect("a base");
         let peers = with_peers.then(|| Peers::start(&work));
-        let port = crate::free_port();
-        let listen = format!("127.0.0.1:{port}");
-        let server = world.spawn(&["registry", "serve", "--listen", &listen, "--storage", "registry-data"]);
-        let registry = Server(server, port);
-        crate::eventually(std::time::Duration::from_secs(10), "the registry answers", || {
-            std::net::TcpStream::connect(&listen).is_ok()
-        });
-        for name in bases::NAMES {
-            let layout = format!("oci:{}/bases/{name}:latest", work.display());
-            world.ctk(&["copy", &layout, &format!("{listen}/{name}:latest")]).ok();
-        }
         let git = serve_git(&work.join("git"));
-        let site = Site { git, world, front: Front::of_folder(folder().join("../www")), peers, base, work, registry };
+        let site = Site { git, world, front: Front::of_folder(folder().join("../www")), peers, base, work };
         for case in cases {
             site.prepare(case);
         }
@@ -125,10 +113,6 @@ impl Site {
             peers.inside("buildah", &[&BUILDAH[1..], &["tag", id.trim(), &format!("localhost/{name}")]].concat()).ok();
         }
         site
-    }
-
-    fn registry(&self) -> String {
-        format!("127.0.0.1:{}", self.registry.1)
     }
 
     fn git_host(&self) -> String {
@@ -155,7 +139,7 @@ impl Site {
 
     /// `text` without what differs from run to run: addresses, times, folders; of errors, only the errors.
     pub fn plain(&self, text: &str) -> String {
-        let text = text.replace(&self.front.host, "@HTTP@").replace(&self.git_host(), "@GIT@").replace(&self.registry(), "@REGISTRY@");
+        let text = text.replace(&self.front.host, "@HTTP@").replace(&self.git_host(), "@GIT@");
         text.replace(self.world.project().parent().expect("a folder").to_str().expect("plain"), "@FOLDER@")
     }
 
@@ -207,7 +191,10 @@ impl Site {
         let (switches, environment) = self.arguments(case);
         let mut words = vec!["build".to_owned(), "--progress=quiet".into()];
         words.push(format!("--output=type=oci,dest={},tar=false", out.display()));
-        words.extend(bases::NAMES.map(|name| self.base_switch(name)));
+        let layouts = self.work.join("bases");
+        words.extend(
+            bases::NAMES.map(|name| format!("--build-context={name}=oci-layout://{}/{name}", layouts.display())),
+        );
         words.extend(switches);
         words.push("context".into());
         let mut command = self.world.command(&words.iter().map(String::as_str).collect::<Vec<_>>());
@@ -218,10 +205,6 @@ impl Site {
             return Err(output.err);
         }
         self.images(case, &out)
-    }
-
-    fn base_switch(&self, name: &str) -> String {
-        format!("--build-context={name}=docker-image://{}/{name}:latest", self.registry())
     }
 
     /// Builds by `docker build`.
