@@ -113,11 +113,10 @@ pub(crate) fn solve(job: &Job<'_>) -> Result<Solved, BuildError> {
         failed: None,
     };
     let mut users: Vec<Vec<VertexId>> = vec![Vec::new(); count];
-    // What comes from a URL without a checksum may be something else today, and so may all that is made of it.
-    let mut moving = vec![false; count];
+    // What must be made anew, and all that is made of it.
+    let mut forced = vec![false; count];
     for (id, vertex) in graph.vertices() {
-        moving[id.index()] =
-            is_moving(&vertex.op) || job.is_forced(vertex) || vertex.inputs.iter().any(|i| moving[i.index()]);
+        forced[id.index()] = job.is_forced(vertex) || vertex.inputs.iter().any(|i| forced[i.index()]);
     }
     // Back from the target: inputs have smaller numbers than their users.
     let mut wanted = vec![false; count];
@@ -128,7 +127,7 @@ pub(crate) fn solve(job: &Job<'_>) -> Result<Solved, BuildError> {
             continue;
         }
         let vertex = graph.get(*id);
-        let known = if moving[id.index()] { None } else { known(job, &vertex.op, &keys[id.index()])? };
+        let known = if forced[id.index()] { None } else { known(job, &vertex.op, &keys[id.index()])? };
         if let Some(tree) = known {
             if !vertex.inputs.is_empty() || matches!(vertex.op, Op::Packages { .. } | Op::Http { .. } | Op::Git { .. })
             {
@@ -301,7 +300,7 @@ impl Solver<'_> {
             other => other.into(),
         })?;
         let mut hit = true;
-        let anew = is_moving(&vertex.op) || self.job.is_forced(vertex);
+        let anew = self.job.is_forced(vertex);
         let layer = match self.recorded(&key)?.filter(|_| !anew) {
             Some(content) => content.layer,
             None => {
@@ -333,11 +332,6 @@ impl Solver<'_> {
             _ => Ok(Some(content)),
         }
     }
-}
-
-/// Whether its result may change without anything else changing.
-fn is_moving(op: &Op) -> bool {
-    matches!(op, Op::Http { checksum: None, .. })
 }
 
 /// A name that no earlier layer has: without the cache, an old result must not win over the new one.

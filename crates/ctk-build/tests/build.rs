@@ -439,44 +439,6 @@ fn several_platforms_make_an_index_and_foreign_commands_are_refused() {
 }
 
 #[test]
-fn urls_are_added() {
-    if !can_run() {
-        return;
-    }
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/dir/file.txt?x=1", listener.local_addr().unwrap());
-    let body = std::sync::Arc::new(std::sync::Mutex::new("web"));
-    let served = body.clone();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            use std::io::{Read, Write};
-            let mut stream = stream.unwrap();
-            let mut request = [0; 4096];
-            let _ = stream.read(&mut request);
-            let body = *served.lock().unwrap();
-            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
-            let _ = stream.write_all(format!("{head}{body}").as_bytes());
-        }
-    });
-    let bench = Bench::new();
-    let digest = ctk_oci::Digest::of(b"web");
-    let built = bench.built(&format!("FROM scratch\nADD --checksum={digest} {url} /got/\n"));
-    assert_eq!(bench.text(&built, "/got/file.txt"), "web");
-    assert_eq!(bench.tree(&built).stat("/got/file.txt").unwrap().unwrap().mode, 0o600);
-    // Without a checksum it is asked for again; the same bytes change nothing after it.
-    let text = format!("FROM scratch\nADD {url} /got/\n");
-    let first = bench.built(&text);
-    let second = bench.built(&text);
-    assert_eq!((second.executed, second.cached, &second.descriptor), (1, 1, &first.descriptor));
-    *body.lock().unwrap() = "new";
-    assert_eq!(bench.text(&bench.built(&text), "/got/file.txt"), "new");
-    *body.lock().unwrap() = "web";
-    let other = ctk_oci::Digest::of(b"other");
-    let error = bench.failure(&format!("FROM scratch\nADD --checksum={other} {url} /got/\n"));
-    assert!(error.contains(&format!("its digest is {digest}, not {other}")), "{error}");
-}
-
-#[test]
 fn symbolic_links_cannot_lead_out() {
     if !can_run() {
         return;

@@ -74,14 +74,15 @@ pub enum Op {
         #[serde(skip)]
         context: String,
     },
-    /// A file from the web: a tree with that one file.
+    /// A file from the web: a tree with that one file. Its key is the digest; the place is for who fetches it.
     Http {
         /// Where from.
+        #[serde(skip)]
         url: String,
         /// Name of the file in the tree.
         file_name: String,
-        /// What it must be.
-        checksum: Option<Digest>,
+        /// What it is.
+        digest: Digest,
     },
     /// A checkout.
     Git {

@@ -58,7 +58,7 @@ impl Work<'_> {
             Op::Exec(exec) => exec::run(self, exec, key),
             Op::File { actions, link } => file::run(self, actions, *link, key),
             Op::Packages { stage, scripts, .. } => packages::run(self, stage, *scripts, key),
-            Op::Http { url, file_name, checksum } => http::run(self, url, file_name, checksum.as_ref(), key),
+            Op::Http { url, file_name, digest } => http::run(self, url, file_name, digest, key),
             Op::Git { source, commit } => git::run(self, source, commit),
             Op::Blob { digest, file_name } => blob::run(self, digest, file_name.as_deref()),
             Op::Scratch | Op::Image { .. } | Op::Local { .. } => Ok(None),

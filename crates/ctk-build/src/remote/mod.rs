@@ -11,8 +11,11 @@ mod stdin;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::SystemTime;
 
 use ctk_buildgraph::{GitSource, RemoteFile, without_password};
+use ctk_oci::Digest;
+use ctk_plan::Step;
 use ctk_snapshot::LayerKey;
 
 pub(crate) use archive::{tree_of, tree_of_known};
@@ -72,6 +75,23 @@ impl<'a> Given<'a> {
         }
     }
 
+    /// Brings a file of known digest. Gives the blob that it is, and when the server says that it was changed.
+    pub fn bring(&self, url: &str, digest: &Digest, step: &Step) -> Result<(Digest, SystemTime), BuildError> {
+        http::bring(url, digest, self, step)
+    }
+
+    /// The secret called `HEADER.host`, `HEADER_host` or the like with `token`, or one of `more`; and whether its name
+    /// begins with `token`.
+    pub fn secret_of_host(&self, host: &str, header: &str, token: &str, more: &[&str]) -> Option<(String, bool)> {
+        let names = [header, token].into_iter().flat_map(|name| [format!("{name}.{host}"), format!("{name}_{host}")]);
+        names.chain(more.iter().map(|name| (*name).to_owned())).find_map(|name| {
+            let secret = self.world.secrets.secret(&name, self.secrets.get(&name))?;
+            let secret = String::from_utf8_lossy(&secret).trim_end_matches(['\r', '\n']).to_owned();
+            let usable = !secret.is_empty() && !secret.contains(['\r', '\n']);
+            usable.then(|| (secret, name.starts_with(token)))
+        })
+    }
+
     /// What a URL gives, in the store and noted in the lock file.
     pub fn file(&self, url: &str) -> Result<RemoteFile, BuildError> {
         if let Some(file) = self.known_file(url)? {
@@ -84,7 +104,7 @@ impl<'a> Given<'a> {
             lock.may_add().map_err(locked)?;
         }
         let step = self.world.reporter.step(format!("download {url}"));
-        let found = http::download(url, self.world, &step);
+        let found = http::download(url, self, &step);
         let file = step.conclude(found.and_then(|file| match &expected {
             Some(expected) if *expected != file.digest => {
                 let reason = format!("its digest is {}, and the lock file says {expected}", file.digest);

@@ -114,14 +114,7 @@ impl<'a> Git<'a> {
         }
         let authority = rest.split('/').next().unwrap_or_default();
         let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-        let of_host = ["GIT_AUTH_HEADER", "GIT_AUTH_TOKEN"];
-        let names = of_host.iter().flat_map(|name| [format!("{name}.{host}"), format!("{name}_{host}")]);
-        let found = names.chain(more.iter().map(|name| (*name).to_owned())).find_map(|name| {
-            let secret = self.given.world.secrets.secret(&name, self.given.secrets.get(&name))?;
-            let secret = String::from_utf8_lossy(&secret).trim_end_matches(['\r', '\n']).to_owned();
-            let usable = !secret.is_empty() && !secret.contains(['\r', '\n']);
-            usable.then(|| (secret, name.starts_with("GIT_AUTH_TOKEN")))
-        });
+        let found = self.given.secret_of_host(host, "GIT_AUTH_HEADER", "GIT_AUTH_TOKEN", more);
         let Some((secret, token)) = found else { return };
         let value = match token {
             true => format!("basic {}", STANDARD.encode(format!("x-access-token:{secret}"))),

@@ -1,4 +1,7 @@
-//! A web server on loopback: files below `/files/`, repositories below `/git/` by git's own `http-backend`.
+//! A web server on loopback: files below `/files/` with the time of their change, `/to/<port>/<path>` leads to another
+//! server, repositories below `/git/` by git's own `http-backend`.
+
+#![allow(dead_code)]
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -74,7 +77,8 @@ fn answer(stream: TcpStream, root: &Path, shared: &Shared) -> Option<()> {
             headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
         }
         let body = body(&mut reader, &headers)?;
-        shared.seen.lock().unwrap().push(format!("{method} {target}"));
+        let authorised = headers.get("authorization").map(|value| format!(" as {value}")).unwrap_or_default();
+        shared.seen.lock().unwrap().push(format!("{method} {target}{authorised}"));
         let wanted = shared.wanted.lock().unwrap().clone();
         let reply = if *shared.down.lock().unwrap() {
             b"HTTP/1.1 503 Down\r\nContent-Length: 0\r\n\r\n".to_vec()
@@ -82,19 +86,28 @@ fn answer(stream: TcpStream, root: &Path, shared: &Shared) -> Option<()> {
             b"HTTP/1.1 401 No\r\nWWW-Authenticate: Basic realm=\"x\"\r\nContent-Length: 0\r\n\r\n".to_vec()
         } else if target.starts_with("/git/") {
             backend(root, &method, &target, &headers, &body)?
+        } else if let Some((port, path)) = target.strip_prefix("/to/").and_then(|to| to.split_once('/')) {
+            let location = format!("Location: http://localhost:{port}/{path}");
+            format!("HTTP/1.1 302 There\r\n{location}\r\nContent-Length: 0\r\n\r\n").into_bytes()
         } else {
-            let path = target.split('?').next()?.trim_start_matches("/files/");
-            match std::fs::read(root.join(path)) {
-                Ok(bytes) => {
-                    let mut reply = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", bytes.len()).into_bytes();
-                    reply.extend(bytes);
-                    reply
-                }
-                Err(_) => b"HTTP/1.1 404 Nothing\r\nContent-Length: 0\r\n\r\n".to_vec(),
-            }
+            let path = target.split('?').next()?.trim_start_matches("/files/").replace("%20", " ");
+            file(&root.join(path), &headers)
         };
         writer.write_all(&reply).ok()?;
     }
+}
+
+fn file(path: &Path, headers: &BTreeMap<String, String>) -> Vec<u8> {
+    let Ok(bytes) = std::fs::read(path) else {
+        return b"HTTP/1.1 404 Nothing\r\nContent-Length: 0\r\n\r\n".to_vec();
+    };
+    let changed = httpdate::fmt_http_date(std::fs::metadata(path).and_then(|m| m.modified()).unwrap());
+    let (status, bytes) = match headers.get("if-modified-since") == Some(&changed) {
+        true => ("304 As before", Vec::new()),
+        false => ("200 OK", bytes),
+    };
+    let head = format!("HTTP/1.1 {status}\r\nLast-Modified: {changed}\r\nContent-Length: {}\r\n\r\n", bytes.len());
+    [head.into_bytes(), bytes].concat()
 }
 
 fn body(reader: &mut impl BufRead, headers: &BTreeMap<String, String>) -> Option<Vec<u8>> {

@@ -4,7 +4,7 @@ use ctk_oci::Platform;
 use ctk_syntax::Span;
 
 use super::from::Origin;
-use super::{ContextKind, Need, Walk};
+use super::{ContextKind, Need, RemoteFile, Walk};
 use crate::{ContextName, GitSource, Op, VertexId};
 
 impl Walk<'_> {
@@ -45,16 +45,13 @@ impl Walk<'_> {
             ContextKind::Archive(digest) => {
                 Origin::Tree(self.source(Op::Blob { digest, file_name: None }, shown, None))
             }
-            ContextKind::Http(url) => match self.request.remote.files.get(&url).cloned() {
+            ContextKind::Http(url) => match self.file(&url, origin) {
                 Some(file) => {
                     let unpack = file.archive && key.is_empty();
                     let file_name = (!unpack).then(|| "context".to_owned());
                     Origin::Tree(self.source(Op::Blob { digest: file.digest, file_name }, shown, None))
                 }
-                None => {
-                    self.need(Need::Http { url, origin });
-                    Origin::Scratch
-                }
+                None => Origin::Scratch,
             },
         })
     }
@@ -78,6 +75,15 @@ impl Walk<'_> {
                 self.scratch()
             }
         }
+    }
+
+    /// What the URL gives; asked for if that is not known.
+    pub(super) fn file(&mut self, url: &str, origin: Option<Span>) -> Option<RemoteFile> {
+        let known = self.request.remote.files.get(url).cloned();
+        if known.is_none() {
+            self.need(Need::Http { url: url.to_owned(), origin });
+        }
+        known
     }
 
     fn need(&mut self, need: Need) {

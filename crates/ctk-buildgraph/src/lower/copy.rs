@@ -167,26 +167,24 @@ impl Walk<'_> {
         let checksum = copy.checksum.as_ref().map(|c| self.text(stage, c, statement.origin));
         match remote {
             Remote::Http(url) => {
-                let name = format!("ADD {path}");
-                let path = url.split(['?', '#']).next().unwrap_or_default();
-                let file_name =
-                    path.splitn(4, '/').nth(3).and_then(|p| p.rsplit('/').next()).unwrap_or_default().to_owned();
-                if file_name.is_empty() && stage.absolute(&copy.dest).ends_with('/') {
-                    let message = format!("cannot tell a file name from `{url}`; name the file in the destination");
-                    self.error(codes::BAD_SOURCE, message, statement.origin, "");
-                    return None;
-                }
-                let file_name = if file_name.is_empty() { "download".to_owned() } else { file_name };
-                let checksum = match checksum.map(|c| c.parse::<Digest>().map_err(|e| (c, e))).transpose() {
-                    Ok(checksum) => checksum,
+                let file_name = file_name(&url);
+                let digest = match checksum.map(|c| c.parse::<Digest>().map_err(|e| (c, e))).transpose() {
+                    Ok(Some(checksum)) => Some(checksum),
+                    Ok(None) => self.file(&url, statement.origin).map(|file| file.digest),
                     Err((text, error)) => {
                         let message = format!("`{text}` is no checksum: {error}");
                         self.error(codes::BAD_SOURCE, message, statement.origin, "");
                         return None;
                     }
                 };
-                let op = Op::Http { url, file_name: file_name.clone(), checksum };
-                Some((self.source(op, name, statement.origin), Some(file_name)))
+                let vertex = match digest {
+                    None => self.scratch(),
+                    Some(digest) => {
+                        let op = Op::Http { url, file_name: file_name.clone(), digest };
+                        self.source(op, format!("ADD {path}"), statement.origin)
+                    }
+                };
+                Some((vertex, Some(file_name)))
             }
             Remote::Git(source) => match source.with_flags(checksum.as_deref(), copy.keep_git_dir) {
                 Ok(source) => Some((self.git(source, |source| format!("ADD {source}"), statement.origin), None)),
@@ -211,6 +209,34 @@ fn remote(source: &str) -> Result<Option<Remote>, SourceError> {
     }
     let web = source.starts_with("http://") || source.starts_with("https://");
     Ok(web.then(|| Remote::Http(source.to_owned())))
+}
+
+/// How the file of a URL is called: by the last part of its path, decoded; as BuildKit has it where there is none.
+fn file_name(url: &str) -> String {
+    let path = url.split(['?', '#']).next().unwrap_or_default();
+    let path = path.splitn(4, '/').nth(3).unwrap_or_default();
+    let name = decoded(path).trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned();
+    if matches!(name.as_str(), "" | "." | "..") { "__unnamed__".to_owned() } else { name }
+}
+
+/// `%20` and the like as what they stand for (RFC 3986, section 2.1); what is no such escape stays.
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, more @ ..] = rest {
+        let pair = more.get(..2).filter(|_| *first == b'%').and_then(|pair| std::str::from_utf8(pair).ok());
+        match pair.and_then(|pair| u8::from_str_radix(pair, 16).ok()).filter(|byte| *byte != 0) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &more[2..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = more;
+            }
+        }
+    }
+    String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())
 }
 
 fn created_by(
