@@ -21,6 +21,7 @@ mod line;
 mod lint;
 mod logical;
 mod mount;
+mod print;
 
 use ctk_buildgraph::lint::{CHECK_ARG, Checks};
 use ctk_buildgraph::{Arg, Escape, Expansion, From, Instruction, Recipe, RecipeStage, Statement};
@@ -30,6 +31,7 @@ pub use codes::CODES;
 pub use directives::Directives;
 pub use ignore::{Above, BadPattern, Ignore};
 pub use instructions::KEYWORDS;
+pub use print::print;
 
 use line::Line;
 

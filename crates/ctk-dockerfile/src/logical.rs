@@ -199,7 +199,7 @@ impl<'a> Lines<'a> {
 }
 
 /// The line without a continuation mark, and whether there was one.
-fn continued(line: &str, escape: Escape) -> (&str, bool) {
+pub(crate) fn continued(line: &str, escape: Escape) -> (&str, bool) {
     let trimmed = line.trim_end_matches([' ', '\t']);
     match trimmed.strip_suffix(escape.char()) {
         Some(piece) if !piece.ends_with(escape.char()) => (piece, true),

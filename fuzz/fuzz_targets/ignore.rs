@@ -1,0 +1,11 @@
+//! Any patterns are read and matched without a panic.
+#![no_main]
+
+use ctk_dockerfile::Ignore;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|input: (&str, &str)| {
+    let (patterns, path) = input;
+    let ignore = Ignore::parse(patterns);
+    let _ = (ignore.matches(path), ignore.prunes(path));
+});
