@@ -77,7 +77,9 @@ fn mean(sources: &Sources, recipe: &ctk_buildgraph::Recipe, text: &str) -> Strin
     for _ in 0..10 {
         match lower(recipe, &request) {
             Err(diagnostics) => return diagnostics.render(sources, false),
-            Ok(Lowering::Ready(lowered)) => return show(&lowered, &early),
+            Ok(Lowering::Ready(lowered)) => {
+                return format!("{}{}", lowered.warnings.render(sources, false), show(&lowered, &early));
+            }
             Ok(Lowering::Needs(needs)) => {
                 for need in needs {
                     let wanted = match need {
