@@ -6,6 +6,6 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: (&str, &str)| {
     let (patterns, path) = input;
-    let ignore = Ignore::parse(patterns);
-    let _ = (ignore.matches(path), ignore.prunes(path));
+    let Ok(ignore) = Ignore::parse(patterns) else { return };
+    let _ = (ignore.matches(path.as_bytes()), ignore.prunes(path.as_bytes()));
 });

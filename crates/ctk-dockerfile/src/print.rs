@@ -1,8 +1,8 @@
 //! A recipe as the text of a Dockerfile.
 
 use ctk_buildgraph::{
-    Arg, Command, Copy, CopySource, Escape, Expansion, From, Health, Instruction, NetworkMode, Recipe, RecipeStage, Run,
-    SecurityMode, WrittenMount,
+    Arg, Command, Copy, CopySource, Escape, Expansion, From, Health, Instruction, NetworkMode, Recipe, RecipeStage,
+    Run, SecurityMode, WrittenMount,
 };
 
 use crate::blank::{is_blank, quoted_words};
@@ -148,8 +148,12 @@ impl Page {
         let Health::Check { command: words, interval, timeout, start_period, start_interval, retries } = health else {
             return self.line("HEALTHCHECK", &[], "NONE");
         };
-        let times =
-            [("interval", interval), ("timeout", timeout), ("start-period", start_period), ("start-interval", start_interval)];
+        let times = [
+            ("interval", interval),
+            ("timeout", timeout),
+            ("start-period", start_period),
+            ("start-interval", start_interval),
+        ];
         let given = times.into_iter().filter(|(_, time)| **time != 0);
         let mut flags: Vec<String> = given.map(|(name, time)| format!("--{name}={time}ns")).collect();
         flags.extend((*retries != 0).then(|| format!("--retries={retries}")));
@@ -176,7 +180,8 @@ impl Page {
                 CopySource::Path(path) => words.push(path.clone()),
                 CopySource::Inline(document) => {
                     let name = &document.name;
-                    if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-./".contains(&b)) || name.starts_with('-') {
+                    if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-./".contains(&b)) || name.starts_with('-')
+                    {
                         return None;
                     }
                     words.push(if document.expand { format!("<<{name}") } else { format!("<<\"{name}\"") });
@@ -221,7 +226,10 @@ impl Page {
             flags.push("--security=insecure".into());
         }
         for device in &run.devices {
-            flags.push(flag("device", &format!("name={}{}", device.name, if device.required { ",required" } else { "" })));
+            flags.push(flag(
+                "device",
+                &format!("name={}{}", device.name, if device.required { ",required" } else { "" }),
+            ));
         }
         self.line("RUN", &flags, &command(&run.command)?)?;
         for document in &run.heredocs {
