@@ -149,6 +149,8 @@ fn what_is_missing_or_malformed_is_told() {
     refused(TREE, "COPY --chmod=u+q a /x", "`u+q` is no mode");
     refused(TREE, "COPY --chown=app a /x", "no user `app` in the image's `/etc/passwd`");
     refused(TREE, "COPY --link --chown=app a /x", "`--link` knows no `app`");
+    refused(TREE, "ADD --checksum=sha256:aa a /x", "`--checksum` is for URLs and repositories");
+    refused(TREE, "COPY https://example.com/a /x", "is a URL, which COPY does not take; write ADD");
     refused(TREE, "COPY <<a/b /x/\n1\na/b", "holds a `/`");
 }
 

@@ -9,7 +9,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use ctk_buildgraph::{
-    BaseImage, BaseName, ContextKind, LowerRequest, Lowered, Lowering, Need, Selection, lower, reads,
+    BaseImage, BaseName, ContextKind, LowerRequest, Lowered, Lowering, Need, RemoteFile, Selection, lower, reads,
 };
 use ctk_dockerfile::{parse, parse_trigger};
 use ctk_oci::{Digest, ImageConfig, Platform};
@@ -87,6 +87,11 @@ fn mean(sources: &Sources, recipe: &ctk_buildgraph::Recipe, text: &str) -> Strin
                         Need::Git { source, .. } => {
                             let asked = (source.url.clone(), source.wanted().to_owned());
                             request.remote.commits.insert(asked, "0123456789".repeat(4));
+                            continue;
+                        }
+                        Need::Http { url, .. } => {
+                            let file = RemoteFile { digest: Digest::of(url.as_bytes()), archive: false };
+                            request.remote.files.insert(url, file);
                             continue;
                         }
                         _ => panic!("no packages in a Dockerfile"),

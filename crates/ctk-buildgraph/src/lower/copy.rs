@@ -15,7 +15,7 @@ impl Walk<'_> {
     pub(super) fn copy(&mut self, stage: &mut Stage, copy: &Copy, add: bool, statement: &Statement, index: usize) {
         let origin = statement.origin;
         let dest = self.text(stage, &copy.dest, origin);
-        let dest = stage.absolute(&dest);
+        let (dest, dest_shown) = (stage.absolute(&dest), dest);
         let owner = copy.chown.as_ref().map(|o| Owner(self.text(stage, o, origin)));
         let mode = copy.chmod.as_ref().map(|m| self.text(stage, m, origin));
         if let Some(mode) = mode.as_deref().filter(|mode| stage.known && FileMode::parse(mode).is_none()) {
@@ -33,7 +33,7 @@ impl Walk<'_> {
         let mut shown = Vec::new();
         let mut paths = Vec::new();
         let mut actions = Vec::new();
-        let mut documents = Vec::new();
+        let (mut documents, mut documents_shown) = (Vec::new(), Vec::new());
         let mut inputs: Vec<VertexId> = Vec::new();
         let mut unsure = false;
         for source in &copy.sources {
@@ -57,7 +57,7 @@ impl Walk<'_> {
                             }
                         }
                     };
-                    shown.push(format!("<<{}", document.name));
+                    documents_shown.push(format!("<<{}", document.name));
                     if document.name.contains('/') {
                         let message = format!("`{}` names the file of a here-document and holds a `/`", document.name);
                         self.error(codes::BAD_SOURCE, message, origin, "");
@@ -87,6 +87,13 @@ impl Walk<'_> {
                             if let Err(error) = check_pattern(&path) {
                                 let message = format!("`{path}` is no pattern: {error}");
                                 self.error(codes::BAD_PATTERN, message, origin, "");
+                            }
+                            if copy.checksum.is_some() {
+                                let message = format!("`{path}` is a file; `--checksum` is for URLs and repositories");
+                                self.error(codes::BAD_SOURCE, message, origin, "");
+                            } else if !add && (path.starts_with("http://") || path.starts_with("https://")) {
+                                let message = format!("`{path}` is a URL, which COPY does not take; write ADD");
+                                self.error(codes::BAD_SOURCE, message, origin, "");
                             }
                             paths.push(path)
                         }
@@ -147,7 +154,8 @@ impl Walk<'_> {
             });
         }
         actions.extend(documents);
-        let created_by = created_by(if add { "ADD" } else { "COPY" }, copy, &owner, &mode, &shown, &dest);
+        shown.extend(documents_shown);
+        let created_by = created_by(if add { "ADD" } else { "COPY" }, copy, &owner, &mode, &shown, &dest_shown);
         if let Some(owner) = owner.as_ref().filter(|owner| copy.link && !owner.is_numeric()) {
             let message = format!("`--link` knows no `{}`: it copies to an empty tree; use numbers", owner.0);
             self.error(codes::BAD_SOURCE, message, origin, "");
@@ -248,11 +256,9 @@ fn created_by(
     dest: &str,
 ) -> String {
     let mut parts = vec![word.to_owned()];
+    parts.extend(copy.parents.then(|| "--parents".to_owned()));
     parts.extend(owner.iter().map(|o| format!("--chown={}", o.0)));
     parts.extend(mode.iter().map(|m| format!("--chmod={m}")));
-    parts.extend(copy.link.then(|| "--link".to_owned()));
-    parts.extend(copy.parents.then(|| "--parents".to_owned()));
-    parts.extend(copy.exclude.iter().map(|e| format!("--exclude={e}")));
     parts.extend(sources.iter().cloned());
     parts.push(dest.to_owned());
     parts.join(" ")
