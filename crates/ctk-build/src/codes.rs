@@ -13,6 +13,7 @@ codes! {
     EMPTY = "image::empty", "An instruction that says nothing.";
     BAD_NAME = "image::bad-name", "An account that cannot be called so.";
     BAD_MODE = "image::bad-mode", "File permissions that are no octal number.";
+    BAD_CONTEXT = "image::bad-context", "A context that is written wrongly, or is of a kind that cannot stand there.";
     BAD_TRIGGER = "image::bad-trigger", "An `onbuild` whose text is no instruction.";
     NOT_SUPPORTED = "image::not-supported", "Something of the language that this version cannot build.";
     NOT_ALLOWED = "image::not-allowed", "A RUN that asks for what nobody allowed.";

@@ -205,11 +205,11 @@ fn missing(message: &str, origin: Option<Span>) -> BuildError {
 
 /// What lowering is asked, before anything of the world is known.
 pub(crate) fn lower_request<'a>(decl: &ImageDecl, platform: &Platform, target: Option<&str>) -> LowerRequest<'a> {
-    let kind = |context: &ContextDecl| match context {
+    let kind = |name: &str, context: &ContextDecl| match context {
         ContextDecl::Directory { .. } => ContextKind::Local,
         ContextDecl::Image(base) => ContextKind::Base(base.clone()),
         ContextDecl::Scratch => ContextKind::Scratch,
-        ContextDecl::Git { source, .. } => ContextKind::Git(source.clone()),
+        ContextDecl::Git { source, .. } => ContextKind::Git(remote::with_args(decl, name, source)),
         ContextDecl::Http { url, .. } => ContextKind::Http(url.clone()),
         ContextDecl::Archive { digest } => ContextKind::Archive(digest.clone()),
     };
@@ -218,7 +218,7 @@ pub(crate) fn lower_request<'a>(decl: &ImageDecl, platform: &Platform, target: O
         build_platform: Platform::host(),
         args: decl.args.clone(),
         target: target.map(str::to_owned).or_else(|| decl.target.clone()),
-        contexts: decl.contexts.iter().map(|(name, context)| (name.clone(), kind(context))).collect(),
+        contexts: decl.contexts.iter().map(|(name, context)| (name.clone(), kind(name, context))).collect(),
         bases: BTreeMap::new(),
         packages: BTreeMap::new(),
         remote: Remote::default(),

@@ -2,6 +2,7 @@
 //!
 //! Instructions are decoded by one file each or, where they are a line, by the table of [`stage`].
 
+mod context;
 mod copy;
 mod healthcheck;
 mod packages;
@@ -17,7 +18,7 @@ use ctk_project::{Project, Resource, StageKind};
 use ctk_syntax::{Diagnostic, Diagnostics, Node, Reader, Spanned};
 
 use crate::codes;
-use crate::{ContextDecl, Entitlements, ImageDecl, RecipeSource, SecretSource, SshDecl};
+use crate::{Entitlements, ImageDecl, RecipeSource, SecretSource, SshDecl};
 
 /// Decodes the image `resource`. `host` is the platform of an image that names none.
 pub fn decode(resource: &Resource, project: &Project, host: &Platform) -> Result<ImageDecl, Diagnostics> {
@@ -76,9 +77,7 @@ impl Image<'_> {
             }
         }
         if let Some(main) = main {
-            let path = self.path(&main.value);
-            decl.contexts
-                .insert(String::new(), ContextDecl::Directory { path, ignore: Vec::new(), origin: Some(main.span) });
+            self.add_context(String::new(), &main, Vec::new(), &mut decl);
         }
         decl.target = target.map(|t| t.value);
         for child in children {
@@ -98,43 +97,15 @@ impl Image<'_> {
                 _ => {}
             }
         }
+        if let Some(dockerfile) = &dockerfile {
+            context::dockerfile_in_context(&mut decl, dockerfile);
+        }
         decl
     }
 
     fn not_supported(&mut self, node: &Node) {
         let message = format!("`{}` is not supported yet", node.name);
         self.diagnostics.push(Diagnostic::error(codes::NOT_SUPPORTED, message).at(node.name.span, ""));
-    }
-
-    /// `context "dir" { ignore "pattern" }`, `context "name" "dir"`, `context "name" "image:x"`.
-    fn context(&mut self, node: &Node, decl: &mut ImageDecl) {
-        let mut reader = Reader::new(node, self.diagnostics);
-        let Some(first) = reader.arg_str("a directory") else { return };
-        let second = reader.opt_arg_str("a directory or an image");
-        let mut ignore = Vec::new();
-        for child in reader.every("ignore") {
-            let mut patterns = reader.child(child);
-            ignore.extend(patterns.args_text_some("a pattern").into_iter().map(|p| p.value));
-            patterns.finish();
-        }
-        reader.finish();
-        let (name, place) = match second {
-            None => (String::new(), first),
-            Some(place) => (first.value, place),
-        };
-        let image = place.value.starts_with("image:") || place.value.starts_with("docker://");
-        let context = if image {
-            match self.project.resolve_from(self.resource, &place, &[]) {
-                Ok(from) => match base_name(from) {
-                    Some(base) => ContextDecl::Image(base),
-                    None => return,
-                },
-                Err(diagnostic) => return self.diagnostics.push(diagnostic),
-            }
-        } else {
-            ContextDecl::Directory { path: self.path(&place.value), ignore, origin: Some(place.span) }
-        };
-        decl.contexts.insert(name, context);
     }
 
     /// `arg "NAME" "value"` on the image: a value for the stages' `arg`.

@@ -24,6 +24,9 @@ pub use stdin::{StdinInput, read_stdin};
 use crate::context::Context;
 use crate::{BuildError, ContextDecl, ImageDecl, SecretSource, World};
 
+/// The build argument by which `.git` of the main context stays.
+const KEEP_GIT_DIR: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
+
 /// What repositories and URLs are asked with.
 #[derive(Clone, Copy)]
 pub(crate) struct Given<'a> {
@@ -119,6 +122,13 @@ impl<'a> Given<'a> {
     }
 }
 
+/// The repository with what a build argument says of the main context.
+pub(crate) fn with_args(decl: &ImageDecl, name: &str, source: &GitSource) -> GitSource {
+    let keep = decl.args.get(KEEP_GIT_DIR).filter(|_| name.is_empty() && source.keep_git_dir.is_none());
+    let keep = keep.filter(|value| ["1", "t", "T", "true", "TRUE", "True"].contains(&value.as_str()));
+    GitSource { keep_git_dir: keep.map(|_| true).or(source.keep_git_dir), ..source.clone() }
+}
+
 /// What of the main context, which is no directory, is the Dockerfile.
 pub(crate) enum MainDockerfile {
     /// Its path and its text.
@@ -139,6 +149,7 @@ pub(crate) fn dockerfile(
     let world = given.world;
     let layer = match decl.contexts.get("") {
         Some(ContextDecl::Git { source, .. }) => {
+            let source = &with_args(decl, "", source);
             let Some(commit) = (if fetch { Some(given.commit(source)?) } else { given.known_commit(source) }) else {
                 return Ok(MainDockerfile::Unknown(source.to_string()));
             };
