@@ -344,11 +344,33 @@ pub(crate) struct Stubs {
     made: Vec<(String, bool)>,
 }
 
+/// Links followed to make a mount point: as many as the kernel follows.
+const LINKS_MAX: usize = 40;
+
+/// A path without `.`, `..` and doubled slashes; `..` of a link's parent counts as written.
+fn plain(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
 const INSIDE: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
 
 impl Stubs {
-    /// Makes what is missing of `path`.
+    /// Makes what is missing of `path`; a link that leads nowhere gets something to lead to.
     pub(crate) fn make(&mut self, root: &OwnedFd, path: &str, directory: bool) -> io::Result<()> {
+        self.make_within(root, path, directory, LINKS_MAX)
+    }
+
+    fn make_within(&mut self, root: &OwnedFd, path: &str, directory: bool, links: usize) -> io::Result<()> {
         if exists(root, path) {
             return Ok(());
         }
@@ -360,8 +382,18 @@ impl Stubs {
             if exists(root, &prefix) {
                 continue;
             }
-            let before = rustix::fs::fstat(&parent)?;
             let as_directory = directory || index + 1 < parts.len();
+            if let Ok(target) = rustix::fs::readlinkat(&parent, *part, Vec::new()) {
+                let target = target.to_str().map_err(|_| io::Error::from(Errno::ILSEQ))?;
+                let target = match target.starts_with('/') {
+                    true => plain(target),
+                    false => plain(&format!("{}/{target}", &prefix[..prefix.len() - part.len()])),
+                };
+                let left = links.checked_sub(1).ok_or(io::Error::from(Errno::LOOP))?;
+                self.make_within(root, &target, as_directory, left)?;
+                continue;
+            }
+            let before = rustix::fs::fstat(&parent)?;
             let mode = Mode::from_raw_mode(if as_directory { 0o755 } else { 0o644 });
             let result = if as_directory {
                 rustix::fs::mkdirat(&parent, *part, mode)

@@ -79,6 +79,8 @@ impl Mounts {
                             let path = mounts.private(work)?.place();
                             write_file(&path, &secret, *mode, (*uid, *gid))?;
                             mounts.bind(&path, target, false);
+                            let closed = ["nosuid", "noexec"].map(str::to_owned);
+                            mounts.list.last_mut().into_iter().for_each(|mount| mount.options.extend(closed.clone()));
                         }
                         _ => {}
                     }

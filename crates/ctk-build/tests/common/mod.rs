@@ -121,6 +121,7 @@ pub struct Bench {
     pub images: BTreeMap<ctk_buildgraph::BaseName, Descriptor>,
     pub args: BTreeMap<String, String>,
     pub no_cache: bool,
+    pub settings: ctk_build::RunSettings,
     pub now_seconds: i64,
     pub jobs: usize,
     pub epoch_seconds: Option<i64>,
@@ -146,6 +147,7 @@ impl Bench {
             images: BTreeMap::new(),
             args: BTreeMap::new(),
             no_cache: false,
+            settings: ctk_build::RunSettings::default(),
             now_seconds,
             jobs: 2,
             epoch_seconds: None,
@@ -218,7 +220,7 @@ impl Bench {
             jobs: self.jobs,
             no_cache: self.no_cache,
             no_cache_stages: &[],
-            run: &ctk_build::RunSettings::default(),
+            run: &self.settings,
             labels: &BTreeMap::new(),
             epoch_seconds: self.epoch_seconds,
             state_directory: self.folder.path().join("run"),
@@ -289,6 +291,48 @@ impl Bench {
         let decl = decl.unwrap_or_else(|d| panic!("{}", d.render(&sources, false)));
         self.sources = sources;
         decl
+    }
+
+    /// Each Dockerfile's RUN prints the expected lines, alone and in this order.
+    pub fn prints(&self, table: &[(&str, &str)]) {
+        for (text, expected) in table {
+            self.story.0.lock().unwrap().clear();
+            self.built(text);
+            let log = self.log();
+            let seen: Vec<&str> = log.lines().map(str::trim).collect();
+            let wanted: Vec<&str> = expected.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+            assert_eq!(seen, wanted, "{text}");
+        }
+    }
+
+    /// Each Dockerfile fails with all of these words, separated by `|`.
+    pub fn refuses(&self, table: &[(&str, &str)]) {
+        for (text, expected) in table {
+            let error = self.failure(text);
+            for words in expected.split('|') {
+                assert!(error.contains(words), "{text}\nwithout `{words}`:\n{error}");
+            }
+        }
+    }
+
+    /// Every path of the image except the base's programs, a directory with a slash at its end.
+    pub fn paths(&self, built: &Built) -> Vec<String> {
+        fn walk(tree: &TreeView, at: &str, all: &mut Vec<String>) {
+            for name in tree.list(at).unwrap() {
+                let path = format!("{at}/{}", String::from_utf8(name).unwrap());
+                match tree.stat_link(&path).unwrap().unwrap().kind {
+                    ctk_snapshot::NodeKind::Directory if path == "/bin" => {}
+                    ctk_snapshot::NodeKind::Directory => {
+                        all.push(format!("{}/", &path[1..]));
+                        walk(tree, &path, all);
+                    }
+                    _ => all.push(path[1..].to_owned()),
+                }
+            }
+        }
+        let mut all = Vec::new();
+        walk(&self.tree(built), "", &mut all);
+        all
     }
 
     pub fn config(&self, built: &Built) -> ImageConfig {

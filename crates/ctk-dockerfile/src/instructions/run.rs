@@ -58,7 +58,9 @@ pub(super) fn parse(line: &mut Line<'_>) -> Option<Parsed> {
 fn device(line: &mut Line<'_>, text: &str, range: Range<usize>) -> Option<Device> {
     let mut device = Device { name: String::new(), required: false };
     for field in text.split(',') {
-        match field.split_once('=').unwrap_or((field, "")) {
+        // Names of the container device interface hold a `=` themselves: `vendor.com/class=name`.
+        let (key, value) = field.split_once('=').filter(|(key, _)| !key.contains('/')).unwrap_or((field, ""));
+        match (key, value) {
             ("required", "" | "true" | "1") => device.required = true,
             ("required", "false" | "0") => device.required = false,
             ("name", name) if device.name.is_empty() => device.name = name.to_owned(),
