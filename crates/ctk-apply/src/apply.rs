@@ -5,7 +5,7 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use ctk_build::{BuildError, BuildRequest, LockView, RunSettings, SecretSource, Secrets, World};
+use ctk_build::{BuildError, BuildRequest, LockView, RunSettings, SecretSource, Secrets, SshDecl, SshSource, World};
 use ctk_buildgraph::BaseName;
 use ctk_check::{CheckError, ImageName, Report, ServiceImage, TestRequest};
 use ctk_dag::{Graph, Scheduler};
@@ -508,7 +508,7 @@ impl Work<'_> {
             jobs: session.options.jobs,
             no_cache: self.request.no_cache && self.request.force.contains(address),
             no_cache_stages: &[],
-            run: &RunSettings::default(),
+            run: &RunSettings { ssh: agents(session, decl), ..RunSettings::default() },
             labels: &BTreeMap::new(),
             epoch_seconds: session.epoch_seconds(),
             state_directory: session.options.state.clone(),
@@ -627,4 +627,14 @@ impl Secrets for Session {
     fn secret(&self, id: &str, declared: Option<&SecretSource>) -> Option<Vec<u8>> {
         DeclaredSecrets::new(&self.options, &self.directory).secret(id, declared)
     }
+}
+
+/// Where the image's agents listen; one whose variable is not set is none.
+fn agents(session: &Session, decl: &ctk_build::ImageDecl) -> BTreeMap<String, SshSource> {
+    let socket = |source: &SshDecl| match source {
+        SshDecl::Env(name) => session.options.environment.get(name).filter(|path| !path.is_empty()).map(Into::into),
+        SshDecl::Socket(path) => Some(session.directory.join(path)),
+    };
+    let found = decl.ssh.iter().filter_map(|(id, source)| Some((id.clone(), SshSource::Agent(socket(source)?))));
+    found.collect()
 }

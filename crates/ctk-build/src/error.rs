@@ -148,14 +148,13 @@ pub enum BuildError {
         /// Which.
         id: String,
     },
-    /// Private keys where an agent is needed.
-    #[error(
-        "ssh agent `{id}` is given as key files, which only an agent can serve; run `ssh-add` with them and give the \
-         agent's socket"
-    )]
+    /// Private keys that no agent serves.
+    #[error("cannot serve the keys of ssh agent `{id}`: {reason}")]
     AgentKeys {
         /// Which.
         id: String,
+        /// What happened, or what is missing.
+        reason: String,
     },
     /// A device that a RUN requires.
     #[error("this machine has no device `{name}`; expected the path of one below /dev")]

@@ -126,7 +126,8 @@ fn nothing_of_a_mount_stays_in_the_layer() {
         let built = bench.built(&format!("FROM busybox\n{lines}\n"));
         let mut paths = bench.paths(&built);
         let mut expected: Vec<String> = format!("{BASE} {more}").split_whitespace().map(str::to_owned).collect();
-        (paths.sort(), expected.sort());
+        paths.sort();
+        expected.sort();
         assert_eq!(paths, expected, "{lines}");
     }
     // A root without the system's directories gets them, as with everybody else.
@@ -142,7 +143,10 @@ fn contexts_with_ignored_or_foreign_files_are_roots_in_a_mount() {
     }
     let bench = bench();
     std::os::unix::fs::chown(bench.project().join("dir/a"), Some(1000), Some(1000)).unwrap();
-    prints(&bench, &[("RUN --mount=target=/x,source=dir stat -c '%u:%g %n' /x/*", "0:0 /x/a\n0:0 /x/link\n0:0 /x/sub")]);
+    prints(
+        &bench,
+        &[("RUN --mount=target=/x,source=dir stat -c '%u:%g %n' /x/*", "0:0 /x/a\n0:0 /x/link\n0:0 /x/sub")],
+    );
     bench.write(".dockerignore", "dir/sub\n");
     prints(
         &bench,
@@ -207,7 +211,9 @@ fn caches_are_shared_as_they_say() {
     bench.jobs = 3;
     let two = |sharing: &str, script: &str| {
         let stage = |name: &str| {
-            format!("FROM busybox AS {name}\nRUN --mount=type=cache,target=/c,id={sharing},sharing={sharing} me={name}; {script}\n")
+            format!(
+                "FROM busybox AS {name}\nRUN --mount=type=cache,target=/c,id={sharing},sharing={sharing} me={name}; {script}\n"
+            )
         };
         format!("{}{}FROM scratch\nCOPY --from=a /out /a\nCOPY --from=b /out /b\n", stage("a"), stage("b"))
     };
@@ -265,7 +271,10 @@ fn a_tmpfs_is_memory() {
             ("RUN --mount=type=tmpfs,target=/x stat -c '%a %u' /x", "1777 0"),
             ("RUN mkdir -m 0700 /q\nRUN --mount=type=tmpfs,target=/q stat -c '%a %u' /q", "700 0"),
             ("RUN --mount=type=tmpfs,target=/x,ro touch /x/y 2>/dev/null || echo no", "no"),
-            ("RUN --mount=type=tmpfs,target=/dev/shm,size=1m df /dev/shm | tail -n1 | tr -s ' ' | cut -d' ' -f2", "1024"),
+            (
+                "RUN --mount=type=tmpfs,target=/dev/shm,size=1m df /dev/shm | tail -n1 | tr -s ' ' | cut -d' ' -f2",
+                "1024",
+            ),
             ("RUN --mount=type=tmpfs grep -o ' /wd tmpfs' /proc/mounts", "/wd tmpfs"),
             ("RUN ln -s /real /lnk\nRUN --mount=type=tmpfs,target=/lnk/x ls -d /real/x", "/real/x"),
         ],

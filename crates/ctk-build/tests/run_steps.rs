@@ -29,12 +29,15 @@ fn a_step_sees_its_own_environment_only() {
     bench.prints(&[
         (&format!("FROM busybox\nRUN {ENV}"), &add("")),
         (&format!("FROM busybox\nARG A=1\nARG B\nARG GIVEN\nENV E=2\nRUN {ENV}"), &add("A=1\nE=2\nGIVEN=g")),
-        (&format!("FROM busybox\nARG A=b\nENV A=c\nARG A=d\nRUN {ENV}"), &add("A=c")),
+        (&format!("FROM busybox\nARG A=b\nENV A=c\nARG A=d\nRUN {ENV}"), &add("A=d")),
         ("FROM busybox\nENV HOME=/over\nRUN echo $HOME $(hostname)", "/over buildkitsandbox"),
-        ("FROM busybox\nRUN cat /etc/hosts", "127.0.0.1localhost buildkitsandbox\n::1localhost ip6-localhost ip6-loopback"),
+        (
+            "FROM busybox\nRUN cat /etc/hosts",
+            "127.0.0.1\tlocalhost buildkitsandbox\n::1\tlocalhost ip6-localhost ip6-loopback",
+        ),
         ("FROM busybox\nRUN echo own > /etc/hostname\nRUN cat /etc/hostname; hostname", "own\nbuildkitsandbox"),
         ("FROM busybox\nRUN (echo x >> /etc/hosts) 2>/dev/null || echo no; umask; pwd", "no\n0022\n/"),
-        ("FROM busybox\nRUN read x; echo \"in:$x\"; tty", "in:\nnot a tty"),
+        ("FROM busybox\nRUN read x; echo \"in:$x\"; tty; true", "in:\nnot a tty"),
     ]);
     bench.args.insert("BUILDKIT_SANDBOX_HOSTNAME".into(), "mine".into());
     bench.prints(&[("FROM busybox\nRUN hostname; grep -c mine /etc/hosts", "mine\n1")]);
@@ -63,7 +66,10 @@ fn users_and_groups_are_the_images_own() {
     }
     let status = "RUN grep -E 'CapEff|CapBnd|NoNewPrivs|Seccomp:' /proc/self/status | tr '\\t\\n' '  '; echo";
     bench.prints(&[
-        (&format!("FROM busybox\n{status}"), "CapEff: 00000000a80425fb CapBnd: 00000000a80425fb NoNewPrivs: 0 Seccomp: 2"),
+        (
+            &format!("FROM busybox\n{status}"),
+            "CapEff: 00000000a80425fb CapBnd: 00000000a80425fb NoNewPrivs: 0 Seccomp: 2",
+        ),
         (
             &format!("FROM busybox\nUSER app\n{status}"),
             "CapEff: 0000000000000000 CapBnd: 00000000a80425fb NoNewPrivs: 0 Seccomp: 2",
@@ -119,10 +125,7 @@ fn heredocs_are_scripts_and_files() {
         ("FROM busybox\nRUN <<-EOF cat\n\ttabs\n\t  mixed\n\tEOF", "tabs\nmixed"),
         ("FROM busybox\nRUN cat <<A - <<B\naa\nA\nbb\nB", "bb"),
         ("FROM busybox\nRUN 3<<EOF cat <&3\nthree\nEOF", "three"),
-        (
-            "FROM busybox\nRUN <<EOF\n#!/bin/sh -e\necho she $0; stat -c '%a %u' $0\nEOF",
-            "she /dev/pipes/EOF\n755 0",
-        ),
+        ("FROM busybox\nRUN <<EOF\n#!/bin/sh -e\necho she $0; stat -c '%a %u' $0\nEOF", "she /dev/pipes/EOF\n755 0"),
         ("FROM busybox\nRUN <<EOF\n#!/bin/awk -f\nBEGIN { print \"awk\" }\nEOF", "awk"),
         ("FROM busybox\nRUN cat <<EOF && echo after\nb1\nEOF", "b1\nafter"),
         ("FROM busybox\nRUN <<EOF echo one <<EOF2 && cat\nx\nEOF\ny\nEOF2", "one"),
@@ -159,7 +162,10 @@ fn ends_and_beginnings_are_told() {
         ("FROM busybox\nRUN [\"nope\"]", "failed to execute `nope`|looked in"),
         ("FROM busybox\nSHELL [\"/bin/bash\", \"-c\"]\nRUN echo", "the image has no `/bin/bash`|JSON array"),
         ("FROM scratch\nCOPY busybox /busybox\nRUN echo hi", "the image has no `/bin/sh`|name another shell by SHELL"),
-        ("FROM scratch\nCOPY dynamic /bin/sh\nRUN echo hi", "the image has no `/bin/sh`|it is there, but not the program loader"),
+        (
+            "FROM scratch\nCOPY dynamic /bin/sh\nRUN echo hi",
+            "the image has no `/bin/sh`|it is there, but not the program loader",
+        ),
     ]);
 }
 
@@ -258,7 +264,10 @@ fn steps_are_limited_by_cgroups() {
         }
         Err(error) => panic!("{}", common::chain(&error)),
     }
-    bench.refuses(&[("FROM busybox\nRUN head -c 200000000 /dev/zero | tail -c 190000000 | wc -c; exit 9", "out of memory")]);
+    bench.refuses(&[(
+        "FROM busybox\nRUN head -c 200000000 /dev/zero | tail -c 190000000 | wc -c; exit 9",
+        "out of memory",
+    )]);
 }
 
 /// A real agent with one key; ended when dropped.
@@ -288,7 +297,7 @@ impl Agent {
         };
         run(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", "test", "-f"]).arg(&key));
         for _ in 0..100 {
-            if socket.exists() {
+            if std::os::unix::net::UnixStream::connect(&socket).is_ok() {
                 break;
             }
             std::thread::sleep(std::time::Duration::from_millis(20));
@@ -331,7 +340,10 @@ fn ssh_agents_are_forwarded() {
     copy_programs(&bench, &["ssh-add", "ssh-keygen"]);
     let with = |line: &str| format!("FROM busybox\nCOPY programs /\n{line}\n");
     bench.prints(&[
-        (&with("RUN --mount=type=ssh echo $SSH_AUTH_SOCK; ls /run 2>/dev/null || echo none"), "/run/buildkit/ssh_agent.0\nnone"),
+        (
+            &with("RUN --mount=type=ssh echo $SSH_AUTH_SOCK; ls /run 2>/dev/null || echo none"),
+            "/run/buildkit/ssh_agent.0\nnone",
+        ),
         (&with("RUN echo [$SSH_AUTH_SOCK]"), "[]"),
     ]);
     bench.refuses(&[
@@ -358,8 +370,12 @@ fn ssh_agents_are_forwarded() {
     assert!(!bench.paths(&built).iter().any(|path| path.starts_with("run")));
     bench.settings.ssh.insert("keys".into(), SshSource::Keys(vec![bench.folder.path().join("key")]));
     bench.settings.ssh.insert("gone".into(), SshSource::Agent(bench.folder.path().join("nobody")));
+    std::fs::write(bench.folder.path().join("no-key"), "nothing").unwrap();
+    bench.settings.ssh.insert("bad".into(), SshSource::Keys(vec![bench.folder.path().join("no-key")]));
+    // Key files are served by an agent of the build's own.
+    bench.prints(&[(&with("RUN --mount=type=ssh,id=keys ssh-add -l"), &agent.listed)]);
     bench.refuses(&[
-        (&with("RUN --mount=type=ssh,id=keys true"), "given as key files|ssh-add"),
+        (&with("RUN --mount=type=ssh,id=bad true"), "cannot serve the keys of ssh agent `bad`"),
         (&with("RUN --mount=type=ssh,id=gone true"), "cannot reach the ssh agent"),
     ]);
 }
@@ -382,7 +398,8 @@ fn foreign_platforms_run_where_the_kernel_can() {
     assert_eq!(bench.log(), "ran");
     if !Path::new("/proc/sys/fs/binfmt_misc/qemu-aarch64").exists() {
         let error = run("linux/arm64").unwrap_err();
-        for words in ["cannot run commands of linux/arm64 on this linux/amd64", "qemu-user-static", "only copies files"] {
+        for words in ["cannot run commands of linux/arm64 on this linux/amd64", "qemu-user-static", "only copies files"]
+        {
             assert!(error.contains(words), "{error}");
         }
         assert_eq!(bench.log(), "ran", "nothing of the step ran");

@@ -86,7 +86,8 @@ impl Mounts {
                     }
                 }
                 MountKind::Ssh { id, required, mode, uid, gid } => {
-                    let Some(agent) = ssh::agent(work, id)? else {
+                    let place = || Ok(mounts.private(work)?.place());
+                    let Some(agent) = ssh::agent(work, id, place)? else {
                         if *required {
                             return Err(BuildError::AgentMissing { id: id.clone() });
                         }

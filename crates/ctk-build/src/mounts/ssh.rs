@@ -9,8 +9,10 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crate::limits::AGENT_MESSAGE_BYTES;
 use crate::ops::Work;
@@ -19,26 +21,94 @@ use crate::{BuildError, SshSource};
 const FAILURE: u8 = 5;
 const REQUEST_IDENTITIES: u8 = 11;
 const SIGN_REQUEST: u8 = 13;
+const REMOVE_ALL_IDENTITIES: u8 = 19;
+/// An agent listens within a second, or never.
+const AGENT_START_TRIES: usize = 100;
+const AGENT_START_PAUSE: Duration = Duration::from_millis(10);
 
-/// Where the agent of this name listens, if there is one.
-pub(super) fn agent(work: &Work<'_>, id: &str) -> Result<Option<PathBuf>, BuildError> {
+/// The agent of this name, if there is one; `place` is where one of our own may listen.
+pub(super) fn agent(
+    work: &Work<'_>,
+    id: &str,
+    place: impl FnOnce() -> Result<PathBuf, BuildError>,
+) -> Result<Option<Agent>, BuildError> {
     match work.job.request.run.ssh.get(id) {
         None => Ok(None),
-        Some(SshSource::Agent(socket)) => Ok(Some(socket.clone())),
-        Some(SshSource::Keys(_)) => Err(BuildError::AgentKeys { id: id.to_owned() }),
+        Some(SshSource::Agent(socket)) => Ok(Some(Agent { socket: socket.clone(), own: None })),
+        Some(SshSource::Keys(keys)) => {
+            let failed = |reason: String| BuildError::AgentKeys { id: id.to_owned(), reason };
+            Agent::with(keys, place()?).map(Some).map_err(failed)
+        }
     }
+}
+
+/// An agent to be asked.
+pub(super) struct Agent {
+    socket: PathBuf,
+    /// What one of our own lives as long as.
+    own: Option<Child>,
+}
+
+impl Agent {
+    /// An `ssh-agent` of our own that holds these keys. It ends with a program that waits for us to close its input:
+    /// however we end, it does not stay.
+    fn with(keys: &[PathBuf], socket: PathBuf) -> Result<Agent, String> {
+        let mut command = program("ssh-agent");
+        let held =
+            command.arg("-a").arg(&socket).arg("cat").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        let own = held.spawn().map_err(|e| format!("OpenSSH's `ssh-agent` does not start: {e}"))?;
+        let agent = Agent { socket, own: Some(own) };
+        for _ in 0..AGENT_START_TRIES {
+            if UnixStream::connect(&agent.socket).is_ok() {
+                break;
+            }
+            std::thread::sleep(AGENT_START_PAUSE);
+        }
+        for key in keys {
+            let mut command = program("ssh-add");
+            let adding = command.arg("-q").arg(key).env("SSH_AUTH_SOCK", &agent.socket).stdin(Stdio::null());
+            let output = adding.output().map_err(|e| format!("OpenSSH's `ssh-add` does not start: {e}"))?;
+            if !output.status.success() {
+                let said = String::from_utf8_lossy(&output.stderr);
+                return Err(format!("`ssh-add {}` failed: {}", key.display(), said.trim()));
+            }
+        }
+        Ok(agent)
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let Some(own) = &mut self.own else { return };
+        // The agent looks for us every ten seconds only; its keys go now.
+        if let Ok(mut connection) = UnixStream::connect(&self.socket) {
+            let _ =
+                write_message(&mut connection, &[REMOVE_ALL_IDENTITIES]).and_then(|()| read_message(&mut connection));
+        }
+        drop(own.stdin.take());
+        let _ = own.wait();
+    }
+}
+
+/// One of the host's programs, with nothing of our environment.
+fn program(name: &str) -> Command {
+    let mut command = Command::new(name);
+    command.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin");
+    command
 }
 
 /// A socket that leads to an agent. Dropping it removes it; connections that are open end with their container.
 pub(super) struct Forward {
     path: PathBuf,
     over: Arc<AtomicBool>,
+    _agent: Agent,
 }
 
 impl Forward {
-    pub fn listen(path: &Path, agent: PathBuf, mode: u32, owner: (u32, u32)) -> Result<Forward, BuildError> {
+    pub fn listen(path: &Path, agent: Agent, mode: u32, owner: (u32, u32)) -> Result<Forward, BuildError> {
+        let socket = agent.socket.clone();
         // Asked now, so that the error names the agent instead of coming from inside the container.
-        UnixStream::connect(&agent).map_err(BuildError::read("reach the ssh agent at", &agent))?;
+        UnixStream::connect(&socket).map_err(BuildError::read("reach the ssh agent at", &socket))?;
         let listener = UnixListener::bind(path).map_err(BuildError::read("listen at", path))?;
         chown(path, Some(owner.0), Some(owner.1)).map_err(BuildError::read("chown", path))?;
         std::fs::set_permissions(path, Permissions::from_mode(mode)).map_err(BuildError::read("chmod", path))?;
@@ -49,15 +119,15 @@ impl Forward {
                 if ended.load(Ordering::Relaxed) {
                     return;
                 }
-                let (Ok(connection), agent) = (connection, agent.clone()) else { continue };
+                let (Ok(connection), socket) = (connection, socket.clone()) else { continue };
                 // Whoever hangs up ends the conversation; there is nobody to tell.
-                let talk = move || UnixStream::connect(agent).and_then(|agent| relay(&connection, &agent));
+                let talk = move || UnixStream::connect(socket).and_then(|agent| relay(&connection, &agent));
                 let _ = std::thread::Builder::new().name("ctk-ssh".into()).spawn(talk);
             }
         };
         let thread = std::thread::Builder::new().name("ctk-ssh-agent".into()).spawn(serve);
         thread.map_err(BuildError::read("listen at", path))?;
-        Ok(Forward { path: path.to_owned(), over })
+        Ok(Forward { path: path.to_owned(), over, _agent: agent })
     }
 }
 
