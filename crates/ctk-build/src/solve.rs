@@ -201,6 +201,21 @@ fn known(job: &Job<'_>, op: &Op, key: &Key) -> Result<Option<Tree>, BuildError> 
     Ok(Some(tree))
 }
 
+/// Wakes the others when a worker panics: what they wait for will never be there.
+struct Alarm<'a>(&'a Solver<'a>);
+
+impl Drop for Alarm<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.stop.cancel();
+            if let Ok(mut state) = self.0.state.lock() {
+                state.failed.get_or_insert(BuildError::Cancelled);
+            }
+            self.0.changed.notify_all();
+        }
+    }
+}
+
 impl Solver<'_> {
     /// Passes the user's word on until all is done.
     fn watch(&self) {
@@ -217,6 +232,7 @@ impl Solver<'_> {
     }
 
     fn work(&self) {
+        let _alarm = Alarm(self);
         let mut state = self.state.lock().expect("no panic while locked");
         loop {
             if state.failed.is_some() || state.left == 0 {
