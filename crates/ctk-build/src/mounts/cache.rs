@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use ctk_buildgraph::{Exec, KeyHasher, MountKind, Op, Selection, Sharing};
 use ctk_snapshot::copy::{CopiedXattrs, CopyOptions, Mtime, Verdict, copy_into};
-use rustix::fs::{FlockOperation, Mode, OFlags, ResolveFlags, flock, openat2};
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags, RenameFlags, ResolveFlags, flock, openat2};
+use rustix::io::Errno;
 
 use super::bind::missing;
 use crate::BuildError;
@@ -68,8 +69,12 @@ impl Caches {
                         .map_err(BuildError::read("chmod", &new))?;
                 }
             }
-            // Somebody with whom it is shared may have been faster: then this one goes.
-            let _ = fs::rename(&new, directory);
+            // Somebody with whom it is shared may have been faster: then this one goes. Theirs must not, though it may
+            // still be empty.
+            match rustix::fs::renameat_with(CWD, &new, CWD, directory, RenameFlags::NOREPLACE) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(e) => return Err(BuildError::read("create", directory)(e.into())),
+            }
         }
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         let opened = rustix::fs::open(directory, flags | OFlags::DIRECTORY, Mode::empty());
