@@ -6,7 +6,7 @@ use ctk_buildgraph::{
 };
 
 use crate::blank::{is_blank, quoted_words};
-use crate::heredoc::Introduction;
+use crate::heredoc::{Introduction, introductions};
 use crate::json;
 
 /// A Dockerfile that means `recipe`; none if no Dockerfile can: native instructions, or words that no line can hold.
@@ -137,8 +137,13 @@ impl Page {
         if let ([(name, value)], [word]) = (pairs, words.as_slice()) {
             let read = quoted_words(word, self.escape.char());
             if read.len() != 1 || read[0].1 != *word {
-                // The form of old: the value is the rest of the line.
-                return self.line(keyword, &[], &format!("{name} {value}"));
+                // The form of old: the value is the rest of the line. One blank may be escaped, another one is not.
+                let forms = [format!("{name} {value}"), format!("{name}  {value}")];
+                let old = |rest: &&String| {
+                    quoted_words(rest, self.escape.char()).first().is_some_and(|(_, word)| !word.contains('='))
+                };
+                let rest = forms.iter().find(old)?;
+                return self.line(keyword, &[], rest);
             }
         }
         self.line(keyword, &[], &words.join(" "))
@@ -174,19 +179,18 @@ impl Page {
         flags.extend(copy.unpack.map(|on| format!("--unpack={on}")));
         flags.extend(copy.exclude.iter().map(|pattern| flag("exclude", pattern)));
         let mut words = Vec::new();
-        let mut documents = String::new();
+        let mut documents = Vec::new();
         for source in &copy.sources {
             match source {
                 CopySource::Path(path) => words.push(path.clone()),
                 CopySource::Inline(document) => {
                     let name = &document.name;
-                    if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-./".contains(&b)) || name.starts_with('-')
-                    {
+                    let plain = |b: u8| b.is_ascii_alphanumeric() || b"_-./".contains(&b);
+                    if !name.bytes().all(plain) || name.starts_with('-') {
                         return None;
                     }
                     words.push(if document.expand { format!("<<{name}") } else { format!("<<\"{name}\"") });
-                    documents.push_str(&document.content);
-                    documents.push_str(&format!("{name}\n"));
+                    documents.push(document);
                 }
             }
         }
@@ -194,13 +198,21 @@ impl Page {
         if documents.is_empty() {
             return self.line(keyword, &flags, &self.words(&words));
         }
-        // With documents it was a line of plain words; an array's are empty, and a file each of them.
-        if words.iter().any(|word| word.is_empty() || word.contains(is_blank)) {
-            return None;
+        let line = words.join(" ");
+        let one = |word: &String| !word.is_empty() && !word.contains(is_blank);
+        let names = documents.iter().map(|document| document.name.as_str());
+        if words.iter().all(one) && introduced(keyword, &flags, &line).iter().map(String::as_str).eq(names) {
+            self.line(keyword, &flags, &line)?;
+            for document in documents {
+                self.text.push_str(&format!("{}{}\n", document.content, document.name));
+            }
+            return Some(());
         }
-        self.line(keyword, &flags, &words.join(" "))?;
-        self.text.push_str(&documents);
-        Some(())
+        // An array introduces none: its documents are empty.
+        match documents.iter().all(|document| document.content.is_empty()) {
+            true => self.line(keyword, &flags, &array(&words)),
+            false => None,
+        }
     }
 
     fn run(&mut self, run: &Run) -> Option<()> {
@@ -231,12 +243,23 @@ impl Page {
                 &format!("name={}{}", device.name, if device.required { ",required" } else { "" }),
             ));
         }
-        self.line("RUN", &flags, &command(&run.command)?)?;
+        let line = command(&run.command)?;
+        let names = run.heredocs.iter().map(|document| document.document.name.as_str());
+        if !introduced("RUN", &flags, &line).iter().map(String::as_str).eq(names) {
+            return None;
+        }
+        self.line("RUN", &flags, &line)?;
         for document in &run.heredocs {
             self.text.push_str(&format!("{}{}\n", document.raw, document.document.name));
         }
         Some(())
     }
+}
+
+/// The documents that a line introduces.
+fn introduced(keyword: &str, flags: &[String], rest: &str) -> Vec<String> {
+    let line = format!("{keyword} {} {rest}", flags.join(" "));
+    introductions(&line).into_iter().map(|(_, introduction)| introduction.name).collect()
 }
 
 /// Every character that would mean something is escaped.

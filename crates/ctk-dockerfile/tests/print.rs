@@ -96,7 +96,7 @@ fn line() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn what_was_printed_reads_the_same(
@@ -119,6 +119,8 @@ fn examples_read_the_same() {
         "FROM --platform=$P a AS b\n# A one\n# B two\nARG A B=\"x y\"\nENV a b  c\nLABEL \"x y\"=z q=\n",
         "FROM a\nCOPY --from=b --exclude=\"x y\" [\"a b\", \"c\\\\\"]\nCOPY <<\"E\" <<-F /x/\n\t$a\nE\n\tb\nF\n",
         "FROM a\nHEALTHCHECK --interval=1m --retries=3 CMD [\"a\"]\nONBUILD RUN <<E  \na\nE\nSHELL [\"a\"]\nVOLUME /a [b]\n",
+        "FROM a\nLABEL \\  a=b  c\n",
+        "FROM a\nADD <<E '\nCOPY [\"<<E\", \"a b\", \"/x\"]\nCOPY <<A <<A /x/\n1\nA\n2\nA\n",
         "FROM a\nRUN\nCMD []\nENTRYPOINT\nRUN -- --x\n",
     ] {
         check(text).unwrap();
