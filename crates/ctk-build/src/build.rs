@@ -39,8 +39,10 @@ pub fn build(request: &BuildRequest<'_>) -> Result<Built, BuildError> {
                 world.reporter.warn(message);
             }
         }
-        let selections = plan.lowered.graph.selections(plan.lowered.image.vertex);
-        let digests = SelectionDigests::new(&selections, &contexts)?;
+        let reads = plan.lowered.graph.reads(plan.lowered.image.vertex);
+        let digests = SelectionDigests::new(reads, &contexts, |step, origin, source| {
+            loaded.at(step, origin, world.sources, source)
+        })?;
         let epoch_seconds = plan.epoch(request);
         let job = Job { request, loaded: &loaded, contexts: &contexts, plan: &plan, digests: &digests, epoch_seconds };
         let solved = solve(&job)?;

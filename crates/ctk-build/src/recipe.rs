@@ -5,7 +5,7 @@ use std::path::{Component, Path};
 use std::sync::Mutex;
 
 use ctk_buildgraph::lint::{self, CHECK_ARG};
-use ctk_buildgraph::{ContextKind, LowerRequest, Recipe, Remote, Selection, Sources as KeySources};
+use ctk_buildgraph::{ContextKind, LowerRequest, Read, Recipe, Remote, Selection, Sources as KeySources};
 use ctk_dockerfile::{BadPattern, Ignore};
 use ctk_oci::Platform;
 use ctk_syntax::{Diagnostic, Diagnostics, Sources, Span};
@@ -285,10 +285,16 @@ impl<'a> Contexts<'a> {
 pub(crate) struct SelectionDigests(pub BTreeMap<Selection, String>);
 
 impl SelectionDigests {
-    pub fn new(selections: &[Selection], contexts: &Contexts<'_>) -> Result<SelectionDigests, BuildError> {
+    /// `at` says of an error in which step it came up.
+    pub fn new(
+        reads: Vec<Read>,
+        contexts: &Contexts<'_>,
+        at: impl Fn(String, Option<Span>, BuildError) -> BuildError,
+    ) -> Result<SelectionDigests, BuildError> {
         let mut digests = BTreeMap::new();
-        for selection in selections {
-            digests.insert(selection.clone(), digest_of(&contexts.find(selection)?));
+        for Read { selection, step, origin } in reads {
+            let found = contexts.find(&selection).map_err(|source| at(step, origin, source))?;
+            digests.insert(selection, digest_of(&found));
         }
         Ok(SelectionDigests(digests))
     }

@@ -169,6 +169,7 @@ fn a_failing_command_says_what_and_where() {
     assert_eq!(lines, ["before", "sorry"]);
     let error = bench.failure("FROM busybox\nCOPY nothing /\n");
     assert!(error.contains("`nothing` does not exist in the context"), "{error}");
+    assert!(error.contains("Dockerfile:2:1"), "{error}");
     let error = bench.failure("FROM busybox AS a\nFROM scratch\nCOPY --from=a /nothing /\n");
     assert!(error.contains("Dockerfile:3:1") && error.contains("does not exist in the result of"), "{error}");
     let error = bench.failure("FROM nowhere\n");

@@ -101,15 +101,6 @@ impl Graph {
         };
         self.reachable(target).into_iter().flat_map(of).collect()
     }
-
-    /// What the vertices `target` needs read of local contexts, sorted, each once.
-    pub fn selections(&self, target: VertexId) -> Vec<Selection> {
-        let mut all: Vec<Selection> =
-            self.reachable(target).into_iter().flat_map(|id| self.get(id).op.selections().cloned()).collect();
-        all.sort();
-        all.dedup();
-        all
-    }
 }
 
 /// A step's reading of a local context.

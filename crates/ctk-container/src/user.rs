@@ -37,7 +37,7 @@ pub(crate) fn resolve(wanted: &str, passwd: &[u8], group: &[u8]) -> Result<User,
         (None, None) => return Err(unknown("user", user, PASSWD, &passwd)),
     };
     let home = field(5).filter(|home| home.starts_with('/'));
-    let home = home.unwrap_or(if uid == 0 { "/root" } else { "/" }).to_string();
+    let home = home.unwrap_or("/").to_string();
     let lines = || group.lines().map(|line| line.split(':').collect::<Vec<_>>());
     if let Some(wanted) = explicit_group.filter(|g| !g.is_empty()) {
         let named = lines().find(|fields| fields.first() == Some(&wanted));
@@ -96,6 +96,8 @@ mod tests {
         check("1000", Some((1000, 0, &[0], "/")));
         check("1000:1001", Some((1000, 1001, &[1001], "/")));
         check("nobody", None);
+        let without = resolve("0", b"", b"").unwrap();
+        assert_eq!((without.uid, without.home.as_str()), (0, "/"));
         check("web:nogroup", None);
         check("-1", None);
         check("+1", None);

@@ -17,7 +17,7 @@ impl Walk<'_> {
         let dest = self.text(stage, &copy.dest, origin);
         let (dest, dest_shown) = (stage.absolute(&dest), dest);
         let owner = copy.chown.as_ref().map(|o| Owner(self.text(stage, o, origin)));
-        let mode = copy.chmod.as_ref().map(|m| self.text(stage, m, origin));
+        let mode = copy.chmod.as_ref().map(|m| self.text(stage, m, origin)).filter(|mode| !mode.is_empty());
         if let Some(mode) = mode.as_deref().filter(|mode| stage.known && FileMode::parse(mode).is_none()) {
             let message =
                 format!("`{mode}` is no mode; expected octal digits such as `755`, or letters such as `u=rwX,go=rX`");
