@@ -30,7 +30,7 @@ pub fn build(request: &BuildRequest<'_>) -> Result<Built, BuildError> {
         }
         let mut plan = plan(request, &loaded, platform)?;
         settle(&mut plan.lowered, request, &loaded)?;
-        for warning in plan.lowered.warnings.iter() {
+        for warning in loaded.warnings.iter().chain(plan.lowered.warnings.iter()) {
             let place = loaded.place(warning.labels.first().map(|label| label.span), world.sources);
             let place = place.map(|place| format!("{place}: ")).unwrap_or_default();
             let hint = warning.hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();

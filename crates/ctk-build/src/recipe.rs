@@ -25,7 +25,7 @@ pub(crate) struct Loaded {
     /// The Dockerfile's path and content.
     pub dockerfile: Option<(String, String)>,
     /// What the Dockerfile's author should know that keeps nothing from being built.
-    warnings: Diagnostics,
+    pub warnings: Diagnostics,
 }
 
 /// A Dockerfile that was read.
