@@ -8,13 +8,14 @@ mod report;
 mod signals;
 
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
 
 use context::Context;
 use env::Environment;
-use failure::code;
+use failure::{Failure, code};
 
 fn main() -> ExitCode {
     let arguments = match commands::Arguments::try_parse() {
@@ -25,7 +26,8 @@ fn main() -> ExitCode {
         }
     };
     let context = Context::new(&arguments.global, Environment::read());
-    match arguments.command.run(&context) {
+    let done = enter(arguments.global.directory.as_deref()).and_then(|()| arguments.command.run(&context));
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             // The live view is repainted until its sink is gone; what follows must come after it.
@@ -34,4 +36,10 @@ fn main() -> ExitCode {
             ExitCode::from(failure.exit_code())
         }
     }
+}
+
+/// Goes where `--directory` says.
+fn enter(directory: Option<&Path>) -> Result<(), Failure> {
+    let Some(directory) = directory else { return Ok(()) };
+    std::env::set_current_dir(directory).map_err(Failure::during(format!("cannot enter {}", directory.display())))
 }

@@ -304,3 +304,13 @@ fn a_listing_of_everything_is_valid_json() {
     assert_eq!(images.as_array().unwrap().len(), 3, "{images}");
     assert_eq!(world.ctk(&["--progress", "quiet", "apply", "--force"]).err, "");
 }
+
+#[test]
+fn another_directory_is_entered_first() {
+    let Some(world) = world() else { return };
+    world.write("elsewhere/containers.kdl", "project \"elsewhere\"\n");
+    contains(&world.ctk(&["-C", "elsewhere", "apply"]).ok(), &["elsewhere: nothing to do"]);
+    let refused = world.ctk(&["plan", "-C", "nowhere"]);
+    assert_eq!(refused.code(), 1);
+    contains(&refused.err, &["cannot enter nowhere", "No such file or directory"]);
+}
