@@ -402,7 +402,12 @@ pub(crate) fn platforms(node: &Node, diagnostics: &mut Diagnostics) -> Vec<Spann
     let mut out: Vec<Spanned<Platform>> = Vec::new();
     for word in words {
         match word.parse::<Platform>() {
-            Ok(platform) => out.push(Spanned::new(platform, word.span)),
+            Ok(platform) if word.contains('/') => out.push(Spanned::new(platform, word.span)),
+            // Half of one means the rest of this machine's, and a project means the same on every machine.
+            Ok(_) => {
+                let message = format!("platform `{}` is only half of one; expected `os/architecture`", word.value);
+                diagnostics.push(Diagnostic::error(codes::BAD_PLATFORM, message).at(word.span, "e.g. `linux/arm64`"));
+            }
             Err(error) => diagnostics
                 .push(Diagnostic::error(codes::BAD_PLATFORM, error.to_string()).at(word.span, "e.g. `linux/arm64`")),
         }

@@ -155,6 +155,11 @@ impl Walk<'_> {
         }
         actions.extend(documents);
         shown.extend(documents_shown);
+        // In a Dockerfile the last one wins, as with BuildKit.
+        if self.escape().is_none() && copy.sources.len() > 1 && !dest.ends_with('/') {
+            let message = format!("`{dest}` must end with `/`, because several sources go there");
+            return self.error(codes::BAD_SOURCE, message, origin, "");
+        }
         let created_by = created_by(if add { "ADD" } else { "COPY" }, copy, &owner, &mode, &shown, &dest_shown);
         if let Some(owner) = owner.as_ref().filter(|owner| copy.link && !owner.is_numeric()) {
             let message = format!("`--link` knows no `{}`: it copies to an empty tree; use numbers", owner.0);
