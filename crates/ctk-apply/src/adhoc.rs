@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use ctk_build::{BuildError, BuildRequest, LockView, StdinInput, World};
+use ctk_build::{BuildError, BuildRequest, LockView, Slots, StdinInput, World};
 use ctk_oci::{Digest, Platform, Reference};
 use ctk_packages::Locked;
 use ctk_plan::{Address, Cancel, Event, Outcome, Reporter, Sink};
@@ -169,8 +169,9 @@ impl AdHoc {
                 images: &BTreeMap::new(),
                 args: &BTreeMap::new(),
                 target: self.decl.target.as_deref(),
-                jobs: self.options.jobs,
+                slots: &Slots::new(self.options.jobs),
                 no_cache: self.no_cache,
+                apart: false,
                 no_cache_stages: &self.no_cache_stages,
                 run: &self.run,
                 labels: &self.labels,

@@ -5,7 +5,9 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use ctk_build::{BuildError, BuildRequest, LockView, RunSettings, SecretSource, Secrets, SshDecl, SshSource, World};
+use ctk_build::{
+    BuildError, BuildRequest, LockView, RunSettings, SecretSource, Secrets, Slots, SshDecl, SshSource, World,
+};
 use ctk_buildgraph::BaseName;
 use ctk_check::{CheckError, ImageName, Report, ServiceImage, TestRequest};
 use ctk_dag::{Graph, Scheduler};
@@ -254,7 +256,8 @@ impl Session {
             }
         }
 
-        let work = Work { session: self, ground, request, sink, cancel, results: &results };
+        let slots = Slots::new(self.options.jobs);
+        let work = Work { session: self, ground, request, sink, cancel, results: &results, slots: &slots };
         let mut scheduler = Scheduler::new(&graph).expect("the project's graph has no cycle");
         let mut failures = Vec::new();
         let mut reports = Vec::new();
@@ -435,6 +438,7 @@ struct Work<'a> {
     sink: &'a Arc<dyn Sink>,
     cancel: &'a Cancel,
     results: &'a Mutex<BTreeMap<Address, Descriptor>>,
+    slots: &'a Slots,
 }
 
 impl Work<'_> {
@@ -505,8 +509,9 @@ impl Work<'_> {
             images: &images,
             args: &BTreeMap::new(),
             target: stage.or(decl.target.as_deref()),
-            jobs: session.options.jobs,
+            slots: self.slots,
             no_cache: self.request.no_cache && self.request.force.contains(address),
+            apart: false,
             no_cache_stages: &[],
             run: &RunSettings { ssh: agents(session, decl), ..RunSettings::default() },
             labels: &BTreeMap::new(),

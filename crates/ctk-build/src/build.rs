@@ -13,7 +13,7 @@ use crate::observe::{lock_packages, locked_digest};
 use crate::recipe::{Contexts, Loaded, SelectionDigests, lower_request};
 use crate::remote::{Given, git};
 use crate::settle::settle;
-use crate::solve::{Job, solve};
+use crate::solve::{Job, Made, solve};
 use crate::{BuildError, BuildRequest, Built, finish};
 
 /// Builds an image for every platform of the request and writes its manifests. Sets no ref. Safe to repeat, and to run
@@ -23,7 +23,7 @@ pub fn build(request: &BuildRequest<'_>) -> Result<Built, BuildError> {
     let loaded = Loaded::fetch(request.decl, &Given::new(request.decl, world))?;
     let contexts = Contexts::new(request.decl, world.project_directory, world.index, world.now_seconds);
     let (mut manifests, mut base_layers, mut told) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
-    let (mut executed, mut cached) = (0, 0);
+    let (mut executed, mut cached, made) = (0, 0, Made::default());
     for platform in request.platforms {
         if world.cancel.is_cancelled() {
             return Err(BuildError::Cancelled);
@@ -44,7 +44,15 @@ pub fn build(request: &BuildRequest<'_>) -> Result<Built, BuildError> {
             loaded.at(step, origin, world.sources, source)
         })?;
         let epoch_seconds = plan.epoch(request);
-        let job = Job { request, loaded: &loaded, contexts: &contexts, plan: &plan, digests: &digests, epoch_seconds };
+        let job = Job {
+            request,
+            loaded: &loaded,
+            contexts: &contexts,
+            plan: &plan,
+            digests: &digests,
+            epoch_seconds,
+            made: &made,
+        };
         let solved = solve(&job)?;
         executed += solved.executed;
         cached += solved.cached;

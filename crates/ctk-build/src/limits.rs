@@ -31,3 +31,5 @@ pub const DOWNLOAD_BYTES: u64 = 16 << 30;
 pub const ACCOUNT_FILE_BYTES: u64 = 4 << 20;
 /// Bytes of a message to or from an ssh agent: OpenSSH's own limit.
 pub const AGENT_MESSAGE_BYTES: usize = 256 << 10;
+/// Earlier runs of an operation that its inputs are compared with: one for each branch that is built in turn.
+pub const EARLIER_RUNS: usize = 4;

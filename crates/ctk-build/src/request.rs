@@ -11,7 +11,7 @@ use ctk_snapshot::Snapshots;
 use ctk_store::{Fetch, Store};
 use ctk_syntax::Sources;
 
-use crate::{ImageDecl, RunSettings, SecretSource, StatIndex};
+use crate::{ImageDecl, RunSettings, SecretSource, Slots, StatIndex};
 
 /// What moving names meant: the lock file, as the builder sees it. Called from several threads.
 pub trait LockView: Sync {
@@ -90,10 +90,12 @@ pub struct BuildRequest<'a> {
     pub args: &'a BTreeMap<String, String>,
     /// Another stage than the last.
     pub target: Option<&'a str>,
-    /// Operations at once; at least 1.
-    pub jobs: usize,
-    /// Whether to use no earlier result. Results are recorded all the same.
+    /// Room for operations; builds that run side by side share it.
+    pub slots: &'a Slots,
+    /// Whether to use no earlier result. Results are recorded all the same, but see `apart`.
     pub no_cache: bool,
+    /// Whether results are kept from later builds.
+    pub apart: bool,
     /// Stages, by name or number, that use no earlier result although the others do.
     pub no_cache_stages: &'a [String],
     /// What RUN instructions are given besides what they say.

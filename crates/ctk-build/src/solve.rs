@@ -2,11 +2,13 @@
 //!
 //! First a look back from the target: a vertex whose definition has a recorded result is done, and nothing before it is
 //! looked at. What remains runs as soon as its inputs are there, on as many threads as the request allows. A vertex
-//! about to run asks once more, by its content key: its inputs may have turned out as before.
+//! about to run asks once more, by its content key: its inputs may have turned out as before. Last it compares its
+//! inputs with those of earlier runs of the same operation, file by file: a step before it may have run and made the
+//! same files.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex};
-use std::time::Duration;
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use ctk_buildgraph::{Graph, Key, Op, Sources, Vertex, VertexId};
 use ctk_plan::{Cancel, Outcome};
@@ -15,8 +17,10 @@ use ctk_store::Links;
 use serde::{Deserialize, Serialize};
 
 use crate::build::Plan;
+use crate::earlier::{self, Described};
 use crate::ops;
 use crate::recipe::{Contexts, Loaded, SelectionDigests};
+use crate::workers::{self, Ended};
 use crate::{BuildError, BuildRequest};
 
 /// Records of results by definition key, and by content key.
@@ -31,6 +35,7 @@ pub(crate) struct Job<'a> {
     pub plan: &'a Plan,
     pub digests: &'a SelectionDigests,
     pub epoch_seconds: i64,
+    pub made: &'a Made,
 }
 
 impl Job<'_> {
@@ -76,23 +81,16 @@ pub(crate) struct Solved {
     pub cached: usize,
 }
 
-struct State {
-    trees: Vec<Option<Tree>>,
-    waiting: Vec<usize>,
-    ready: Vec<VertexId>,
-    left: usize,
-    executed: usize,
-    cached: usize,
-    failed: Option<BuildError>,
-}
+/// Layers that this build made, by content key: what no earlier result may stand for is still made only once.
+pub(crate) type Made = Mutex<HashMap<Key, Option<LayerKey>>>;
 
 struct Solver<'a> {
     job: &'a Job<'a>,
     graph: &'a Graph,
     keys: Vec<Key>,
-    users: Vec<Vec<VertexId>>,
-    state: Mutex<State>,
-    changed: Condvar,
+    trees: Mutex<Vec<Option<Tree>>>,
+    executed: AtomicUsize,
+    cached: AtomicUsize,
     /// Given when one vertex failed or the user said so.
     stop: Cancel,
 }
@@ -103,24 +101,16 @@ pub(crate) fn solve(job: &Job<'_>) -> Result<Solved, BuildError> {
     let target = job.plan.lowered.image.vertex;
     let keys = graph.definition_keys(job.digests);
     let count = graph.len();
-    let mut state = State {
-        trees: vec![None; count],
-        waiting: vec![0; count],
-        ready: Vec::new(),
-        left: 0,
-        executed: 0,
-        cached: 0,
-        failed: None,
-    };
-    let mut users: Vec<Vec<VertexId>> = vec![Vec::new(); count];
     // What must be made anew, and all that is made of it.
     let mut forced = vec![false; count];
     for (id, vertex) in graph.vertices() {
         forced[id.index()] = job.is_forced(vertex) || vertex.inputs.iter().any(|i| forced[i.index()]);
     }
     // Back from the target: inputs have smaller numbers than their users.
+    let mut trees: Vec<Option<Tree>> = vec![None; count];
     let mut wanted = vec![false; count];
     wanted[target.index()] = true;
+    let mut cached = 0;
     let ids: Vec<VertexId> = graph.vertices().map(|(id, _)| id).collect();
     for id in ids.iter().rev().filter(|id| id.index() <= target.index()) {
         if !wanted[id.index()] {
@@ -132,51 +122,43 @@ pub(crate) fn solve(job: &Job<'_>) -> Result<Solved, BuildError> {
             if !vertex.inputs.is_empty() || matches!(vertex.op, Op::Packages { .. } | Op::Http { .. } | Op::Git { .. })
             {
                 job.request.world.reporter.step(vertex.name.clone()).finish(Outcome::Cached);
-                state.cached += 1;
+                cached += 1;
             }
-            state.trees[id.index()] = Some(tree);
+            trees[id.index()] = Some(tree);
             continue;
         }
-        state.left += 1;
         for input in &vertex.inputs {
             wanted[input.index()] = true;
         }
     }
-    for id in &ids {
-        if !wanted[id.index()] || state.trees[id.index()].is_some() {
-            continue;
-        }
-        let mut inputs = graph.get(*id).inputs.clone();
-        inputs.sort();
-        inputs.dedup();
-        for input in inputs.iter().filter(|i| state.trees[i.index()].is_none()) {
-            state.waiting[id.index()] += 1;
-            users[input.index()].push(*id);
-        }
-        if state.waiting[id.index()] == 0 {
-            state.ready.push(*id);
-        }
+    let mut work = ctk_dag::Graph::new();
+    let undone = |id: &VertexId| wanted[id.index()] && trees[id.index()].is_none();
+    for id in ids.iter().filter(|id| undone(id)) {
+        work.insert(*id);
+        graph.get(*id).inputs.iter().filter(|input| undone(input)).for_each(|input| work.need(*id, *input));
     }
-    // Taken from the end: the first in the file first.
-    state.ready.reverse();
-    let threads = job.request.jobs.clamp(1, state.left.max(1));
-    let work = state.left > 0;
-    let solver =
-        Solver { job, graph, keys, users, state: Mutex::new(state), changed: Condvar::new(), stop: Cancel::new() };
-    if work {
-        std::thread::scope(|scope| {
-            for _ in 0..threads {
-                scope.spawn(|| solver.work());
-            }
-            solver.watch();
-        });
-    }
-    let mut state = solver.state.into_inner().expect("no panic while locked");
-    if let Some(error) = state.failed {
-        return Err(if job.request.world.cancel.is_cancelled() { BuildError::Cancelled } else { error });
-    }
-    let tree = state.trees[target.index()].take().expect("solved to the end");
-    Ok(Solved { tree, executed: state.executed, cached: state.cached })
+    let solver = Solver {
+        job,
+        graph,
+        keys,
+        trees: Mutex::new(trees),
+        executed: AtomicUsize::new(0),
+        cached: AtomicUsize::new(cached),
+        stop: Cancel::new(),
+    };
+    let request = job.request;
+    let done = workers::run(&work, request.slots, request.world.cancel, &solver.stop, |id| match solver.vertex(*id) {
+        Ok(()) => Ok(()),
+        Err(error) if error.is_cancelled() => Err(None),
+        Err(error) => Err(Some(error)),
+    });
+    done.map_err(|ended| match ended {
+        Ended::Failed(error) => error,
+        Ended::Cancelled => BuildError::Cancelled,
+    })?;
+    let mut trees = solver.trees.into_inner().expect("no panic while locked");
+    let tree = trees[target.index()].take().expect("solved to the end");
+    Ok(Solved { tree, executed: solver.executed.into_inner(), cached: solver.cached.into_inner() })
 }
 
 /// The result of a vertex that needs no work: a source, or one that was built before.
@@ -201,96 +183,25 @@ fn known(job: &Job<'_>, op: &Op, key: &Key) -> Result<Option<Tree>, BuildError> 
     Ok(Some(tree))
 }
 
-/// Wakes the others when a worker panics: what they wait for will never be there.
-struct Alarm<'a>(&'a Solver<'a>);
-
-impl Drop for Alarm<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.stop.cancel();
-            if let Ok(mut state) = self.0.state.lock() {
-                state.failed.get_or_insert(BuildError::Cancelled);
-            }
-            self.0.changed.notify_all();
-        }
-    }
-}
-
 impl Solver<'_> {
-    /// Passes the user's word on until all is done.
-    fn watch(&self) {
-        let mut state = self.state.lock().expect("no panic while locked");
-        while state.left > 0 && state.failed.is_none() {
-            if self.job.request.world.cancel.is_cancelled() {
-                self.stop.cancel();
-                state.failed.get_or_insert(BuildError::Cancelled);
-                self.changed.notify_all();
-                break;
-            }
-            state = self.changed.wait_timeout(state, Duration::from_millis(50)).expect("no panic while locked").0;
-        }
-    }
-
-    fn work(&self) {
-        let _alarm = Alarm(self);
-        let mut state = self.state.lock().expect("no panic while locked");
-        loop {
-            if state.failed.is_some() || state.left == 0 {
-                self.changed.notify_all();
-                return;
-            }
-            let Some(id) = state.ready.pop() else {
-                state = self.changed.wait_timeout(state, Duration::from_millis(200)).expect("no panic while locked").0;
-                continue;
-            };
-            let inputs: Vec<Tree> = {
-                let trees = self.graph.get(id).inputs.iter().map(|i| state.trees[i.index()].clone());
-                trees.map(|t| t.expect("ready means that inputs are there")).collect()
-            };
-            drop(state);
-            let result = self.vertex(id, &inputs);
-            state = self.state.lock().expect("no panic while locked");
-            match result {
-                Ok((tree, hit)) => {
-                    state.trees[id.index()] = Some(tree);
-                    state.left -= 1;
-                    if hit {
-                        state.cached += 1
-                    } else {
-                        state.executed += 1
-                    }
-                    for user in self.users[id.index()].iter().rev() {
-                        state.waiting[user.index()] -= 1;
-                        if state.waiting[user.index()] == 0 {
-                            state.ready.push(*user);
-                        }
-                    }
-                }
-                Err(error) => {
-                    self.stop.cancel();
-                    // The first failure is the story; what it stopped is not.
-                    if state.failed.as_ref().is_none_or(|e| e.is_cancelled() && !error.is_cancelled()) {
-                        state.failed = Some(error);
-                    }
-                }
-            }
-            self.changed.notify_all();
-        }
-    }
-
-    /// One vertex: by its content key, or by doing it. Gives whether nothing had to be done.
-    fn vertex(&self, id: VertexId, inputs: &[Tree]) -> Result<(Tree, bool), BuildError> {
+    /// One vertex whose inputs are there: by its content key, or by doing it.
+    fn vertex(&self, id: VertexId) -> Result<(), BuildError> {
         let vertex = self.graph.get(id);
         let world = &self.job.request.world;
+        let inputs: Vec<Tree> = {
+            let trees = self.trees.lock().expect("no panic while locked");
+            let input = |i: &VertexId| trees[i.index()].clone().expect("needs come first");
+            vertex.inputs.iter().map(input).collect()
+        };
         let step = world.reporter.step(vertex.name.clone());
-        let result = self.content(id, inputs, &step);
+        let result = self.content(id, &inputs, &step);
         match &result {
             Ok((_, true)) => step.finish(Outcome::Cached),
             Ok((_, false)) => step.finish(Outcome::Done),
             Err(error) if error.is_cancelled() => step.finish(Outcome::Cancelled),
             Err(error) => step.finish(Outcome::Failed(one_line(error))),
         }
-        result.map_err(|error| match error {
+        let (tree, hit) = result.map_err(|error| match error {
             error @ (BuildError::Command { .. }
             | BuildError::Start { .. }
             | BuildError::NoShell { .. }
@@ -300,48 +211,65 @@ impl Solver<'_> {
                 let place = self.job.loaded.place(vertex.origin, world.sources);
                 BuildError::Step { step: vertex.name.clone(), place, source: Box::new(source) }
             }
-        })
+        })?;
+        self.trees.lock().expect("no panic while locked")[id.index()] = Some(tree);
+        let counter = if hit { &self.cached } else { &self.executed };
+        counter.fetch_add(1, Ordering::Relaxed);
+        Ok(())
     }
 
     fn content(&self, id: VertexId, inputs: &[Tree], step: &ctk_plan::Step) -> Result<(Tree, bool), BuildError> {
         let vertex = self.graph.get(id);
         let world = &self.job.request.world;
         let work = ops::Work { job: self.job, vertex, inputs, step, cancel: &self.stop };
-        let described = work.describe_inputs(|tree| tree.describe())?;
-        let described: Vec<&[u8]> = described.iter().map(Vec::as_slice).collect();
-        let key = vertex.op.key("content", &described, self.job.digests as &dyn Sources);
+        let described = work.describe_inputs()?;
+        let words: Vec<Vec<u8>> = described.iter().map(Described::word).collect();
+        let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+        let key = vertex.op.key("content", &words, self.job.digests as &dyn Sources);
         // One process does it, the others find it done.
         let _lock = world.store.lock(&format!("build {key}"), &self.stop).map_err(|error| match error {
             ctk_store::StoreError::Cancelled => BuildError::Cancelled,
             other => other.into(),
         })?;
-        let mut hit = true;
-        let anew = self.job.is_forced(vertex);
-        let layer = match self.recorded(&key)?.filter(|_| !anew) {
-            Some(content) => content.layer,
+        let made = self.job.made.lock().expect("no panic while locked").get(&key).cloned();
+        let found = match made {
+            Some(layer) => Some(layer),
+            None if self.job.request.no_cache || self.job.is_forced(vertex) => None,
+            None => match self.recorded(&key)? {
+                Some(content) => Some(content.layer),
+                None => earlier::find(&work, &described)?,
+            },
+        };
+        let hit = found.is_some();
+        let layer = match found {
+            Some(layer) => layer,
             None => {
-                hit = false;
-                let name = if self.job.request.no_cache || anew { fresh(&key, world.now_seconds) } else { key.clone() };
+                let anew = self.job.request.no_cache || self.job.is_forced(vertex);
+                let name = if anew { fresh(&key, world.now_seconds) } else { key.clone() };
                 let layer = LayerKey::op(name.as_str()).expect("keys are hexadecimal");
-                let layer = work.run(&layer)?;
-                let links = Links { layers: layer.iter().map(LayerKey::to_string).collect(), ..Links::default() };
-                world.store.put_record(CONTENTS, key.as_str(), &Content { layer: layer.clone() }, &links)?;
-                layer
+                work.run(&layer)?
             }
         };
+        if !self.job.request.apart {
+            let links = Links { layers: layer.iter().map(LayerKey::to_string).collect(), ..Links::default() };
+            world.store.put_record(CONTENTS, key.as_str(), &Content { layer: layer.clone() }, &links)?;
+            if !hit {
+                earlier::note(&work, &described, &layer)?;
+            }
+        }
+        self.job.made.lock().expect("no panic while locked").insert(key, layer.clone());
         let by = self.keys[id.index()].as_str();
         let mut tree = inputs.first().cloned().unwrap_or_default();
         tree.0.extend(layer.map(|layer| Piece { layer, by: Some(by.to_owned()) }));
-        let layers = tree.0.iter().filter(|p| p.by.is_some()).map(|p| p.layer.to_string()).collect();
-        world.store.put_record(DEFINITIONS, by, &tree, &Links { layers, ..Links::default() })?;
+        if !self.job.request.apart {
+            let layers = tree.0.iter().filter(|p| p.by.is_some()).map(|p| p.layer.to_string()).collect();
+            world.store.put_record(DEFINITIONS, by, &tree, &Links { layers, ..Links::default() })?;
+        }
         Ok((tree, hit))
     }
 
     fn recorded(&self, key: &Key) -> Result<Option<Content>, BuildError> {
         let world = &self.job.request.world;
-        if self.job.request.no_cache {
-            return Ok(None);
-        }
         let Some(content) = world.store.record::<Content>(CONTENTS, key.as_str())? else { return Ok(None) };
         match &content.layer {
             Some(layer) if !world.snapshots.has(layer)? => Ok(None),

@@ -16,6 +16,7 @@ mod key;
 pub mod limits;
 mod overlay;
 mod pack;
+mod same;
 mod snapshots;
 mod tree;
 mod unpack;

@@ -15,6 +15,7 @@ use ctk_snapshot::{LayerKey, TreeView, Workspace};
 
 use crate::base::fetch_layers;
 use crate::context::{Context, digest_of};
+use crate::earlier::Described;
 use crate::solve::{Job, Tree};
 use crate::{BuildError, StatIndex};
 
@@ -29,11 +30,11 @@ pub(crate) struct Work<'a> {
 
 impl Work<'_> {
     /// What the content key says of each input: a copy's source is what is copied, anything else the whole tree.
-    pub fn describe_inputs(&self, whole: impl Fn(&Tree) -> Vec<u8>) -> Result<Vec<Vec<u8>>, BuildError> {
-        let mut described: Vec<Vec<u8>> = self.inputs.iter().map(whole).collect();
+    pub fn describe_inputs(&self) -> Result<Vec<Described>, BuildError> {
+        let mut described: Vec<Described> = self.inputs.iter().map(|tree| Described::Layers(tree.keys())).collect();
         if let Op::File { actions, link } = &self.vertex.op {
             if *link {
-                described[0].clear();
+                described[0] = Described::Layers(Vec::new());
             }
             for action in actions {
                 let FileAction::Copy { input, selection: None, sources, exclude, parents, .. } = action else {
@@ -43,7 +44,7 @@ impl Work<'_> {
                 let (paths, exclude, parents) = (sources.clone(), exclude.clone(), *parents);
                 let selection = Selection { context: String::new(), paths, exclude, parents };
                 let found = context.1.find(&selection, &StatIndex::in_memory(), 0)?;
-                described[*input] = digest_of(&found).into_bytes();
+                described[*input] = Described::Files(digest_of(&found));
             }
         }
         Ok(described)

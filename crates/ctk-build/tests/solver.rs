@@ -1,0 +1,143 @@
+//! What runs, what runs once, and what does not run at all.
+
+mod common;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use common::{Bench, can_run};
+use ctk_build::Built;
+
+fn counts(built: &Built) -> (usize, usize) {
+    (built.executed, built.cached)
+}
+
+#[test]
+fn a_step_that_makes_the_same_files_stops_the_rebuild() {
+    if !can_run() {
+        return;
+    }
+    let mut bench = Bench::new();
+    bench.epoch_seconds = Some(1_700_000_000);
+    let text = |how: &str| {
+        format!(
+            "FROM busybox AS tool\nRUN {how}\nRUN ln /out/a /out/b && setfattr -n user.x -v 1 /out/a 2>/dev/null; true\n\
+             FROM tool AS middle\nRUN cat /out/a > /copy; echo ran\nFROM busybox\nCOPY --from=middle /copy /copy\nRUN echo last >> /copy\n"
+        )
+    };
+    let first = bench.built(&text("mkdir /out && echo one > /out/a"));
+    assert_eq!(first.executed, 5);
+    // Other words, the same files: only this step runs.
+    let again = bench.built(&text("mkdir  /out; echo one > /out/a"));
+    assert_eq!(counts(&again), (1, 4));
+    assert_eq!(again.descriptor.digest, first.descriptor.digest);
+    // Back and forth: the definition is known.
+    assert_eq!(bench.built(&text("mkdir /out && echo one > /out/a")).executed, 0);
+    for other in [
+        "mkdir /out && echo two > /out/a",
+        "mkdir /out && echo one > /out/a && chmod 600 /out/a",
+        "mkdir /out && echo one > /out/a && chown 7 /out/a",
+        "mkdir /out && echo one > /out/a && touch -d 1990-01-01 /out/a",
+        "mkdir /out && echo one > /out/a && ln -s a /out/c",
+        "mkdir -m 700 /out && echo one > /out/a",
+    ] {
+        assert!(bench.built(&text(other)).executed >= 3, "{other}");
+    }
+    // Only the content of what is copied counts for the last stage.
+    let copied = bench.built(&text("mkdir /out && echo one > /out/a && echo more > /out/d"));
+    assert_eq!(copied.executed, 3);
+    assert_eq!(copied.descriptor.digest, first.descriptor.digest);
+}
+
+#[test]
+fn the_same_work_is_done_once() {
+    if !can_run() {
+        return;
+    }
+    let mut bench = Bench::new();
+    let text = "FROM busybox AS one\nRUN --mount=type=cache,target=/c echo x >> /c/runs && cp /c/runs /runs\n\
+                FROM busybox AS two\nRUN --mount=type=cache,target=/c echo x >> /c/runs && cp /c/runs /runs\n\
+                FROM scratch\nCOPY --from=one /runs /a\nCOPY --from=two /runs /b\n";
+    for (no_cache, lines) in [(false, 1), (true, 2)] {
+        bench.no_cache = no_cache;
+        let built = bench.built(text);
+        for path in ["/a", "/b"] {
+            assert_eq!(bench.text(&built, path), "x\n".repeat(lines), "{path}, no cache: {no_cache}");
+        }
+    }
+}
+
+#[test]
+fn what_the_target_does_not_need_never_runs() {
+    if !can_run() {
+        return;
+    }
+    let bench = Bench::new();
+    let built = bench.built(
+        "FROM busybox AS broken\nRUN exit 1\nFROM broken AS more\nRUN exit 2\nFROM busybox AS used\nRUN echo yes > /yes\n\
+         FROM scratch\nCOPY --from=used /yes /yes\n",
+    );
+    assert_eq!(built.executed, 2);
+}
+
+#[test]
+fn stages_run_side_by_side_within_the_jobs() {
+    if !can_run() {
+        return;
+    }
+    let mut bench = Bench::new();
+    // Each tells how many run beside it: files of a shared cache.
+    let stage = |n: usize| {
+        format!(
+            "FROM busybox AS s{n}\nRUN --mount=type=cache,target=/c touch /c/{n} && sleep 0.3 && ls /c | wc -l > /seen && sleep 0.3 && rm /c/{n}\n"
+        )
+    };
+    let text: String = (0..4).map(stage).collect::<String>()
+        + "FROM scratch\n"
+        + &(0..4).map(|n| format!("COPY --link --from=s{n} /seen /{n}\n")).collect::<String>();
+    bench.no_cache = true;
+    for jobs in [1, 2, 4] {
+        bench.jobs = jobs;
+        let built = bench.built(&text);
+        let seen = (0..4).map(|n| bench.text(&built, &format!("/{n}")).trim().parse::<usize>().unwrap());
+        let most = seen.max().unwrap();
+        assert!(most <= jobs, "{most} at once, {jobs} allowed");
+        assert!(jobs == 1 || most > 1, "nothing ran side by side with {jobs} jobs");
+    }
+}
+
+#[test]
+fn two_handles_build_the_same_once() {
+    if !can_run() {
+        return;
+    }
+    let bench = Arc::new(Bench::new());
+    let text = "FROM busybox\nRUN --mount=type=cache,target=/c echo x >> /c/runs && sleep 0.3 && cp /c/runs /runs\n";
+    bench.write("Dockerfile", text);
+    let decl = bench.decl();
+    let built: Vec<Built> = std::thread::scope(|scope| {
+        let both = [0, 1].map(|_| scope.spawn(|| bench.run(&decl).unwrap()));
+        both.map(|one| one.join().unwrap()).into()
+    });
+    assert_eq!(built[0].descriptor.digest, built[1].descriptor.digest);
+    assert_eq!(built[0].executed + built[1].executed, 1);
+    assert_eq!(bench.text(&built[0], "/runs"), "x\n");
+}
+
+#[test]
+fn who_waits_for_another_hears_a_stop() {
+    if !can_run() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.write("Dockerfile", "FROM busybox\nRUN sleep 60\n");
+    let decl = bench.decl();
+    let began = Instant::now();
+    std::thread::scope(|scope| {
+        let both = [0, 1].map(|_| scope.spawn(|| bench.run(&decl)));
+        std::thread::sleep(Duration::from_millis(700));
+        bench.cancel.cancel();
+        assert!(both.into_iter().all(|one| one.join().unwrap().unwrap_err().is_cancelled()));
+    });
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
