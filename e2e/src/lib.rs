@@ -6,6 +6,7 @@
 pub mod bases;
 pub mod corpus;
 pub mod differences;
+pub mod emulator;
 pub mod front;
 pub mod image;
 pub mod peers;

@@ -148,10 +148,32 @@ fn root() -> PathBuf {
     root
 }
 
+/// A static busybox for another processor, by Debian's name of it; fetched once.
+pub fn busybox(architecture: &str) -> PathBuf {
+    let folder = std::env::var_os("CTK_PEERS").map_or_else(|| crate::target().join("peers"), PathBuf::from);
+    fs::create_dir_all(&folder).expect("a folder for the peers");
+    let file = folder.join(format!("busybox-{architecture}"));
+    if !file.exists() {
+        let making = tempfile::Builder::new().prefix("making-").tempdir_in(&folder).expect("a folder");
+        let root = making.path().join("root");
+        let mut command = Command::new("mmdebstrap");
+        command.args(["--variant=extract", "--mode=root", "--include=busybox-static"]);
+        command.arg(format!("--architectures={architecture}")).arg(codename()).arg(&root).arg(mirror());
+        run(command).ok();
+        fs::rename(root.join("bin/busybox"), &file).expect("a busybox");
+    }
+    file
+}
+
+/// The name of this machine's release.
+fn codename() -> String {
+    let release = fs::read_to_string("/etc/os-release").expect("/etc/os-release");
+    release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME=")).unwrap_or_default().to_owned()
+}
+
 /// The archive that this machine's own packages come from.
 fn mirror() -> String {
-    let release = fs::read_to_string("/etc/os-release").expect("/etc/os-release");
-    let codename = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME=")).unwrap_or_default();
+    let codename = codename();
     let mut command = Command::new("apt-get");
     command.args(["indextargets", "--format", "$(RELEASE) $(COMPONENT) $(REPO_URI)", "Created-By: Packages"]);
     let known = run(command).ok();

@@ -7,12 +7,18 @@ use ctk_oci::Platform;
 /// Where the kernel lists its handlers of foreign programs (`Documentation/admin-guide/binfmt-misc.rst`).
 const HANDLERS: &str = "/proc/sys/fs/binfmt_misc";
 
-/// Whether commands of `platform` can run here; the error says what is missing.
-pub(crate) fn can_run(platform: &Platform) -> Result<(), String> {
-    can_run_with(platform, &Platform::host(), Path::new(HANDLERS))
+/// Whether commands of `platform` can run here; the error says what is missing. `has_file` is asked whether the tree
+/// they run in has an emulator of its own.
+pub(crate) fn can_run(platform: &Platform, has_file: impl Fn(&str) -> bool) -> Result<(), String> {
+    can_run_with(platform, &Platform::host(), Path::new(HANDLERS), has_file)
 }
 
-fn can_run_with(platform: &Platform, host: &Platform, handlers: &Path) -> Result<(), String> {
+fn can_run_with(
+    platform: &Platform,
+    host: &Platform,
+    handlers: &Path,
+    has_file: impl Fn(&str) -> bool,
+) -> Result<(), String> {
     if platform.os != host.os {
         return Err(format!("it has no kernel of {}", platform.os));
     }
@@ -24,7 +30,8 @@ fn can_run_with(platform: &Platform, host: &Platform, handlers: &Path) -> Result
         return Err(format!("`{}` is no architecture that can be emulated", platform.architecture));
     };
     let advice = "install an emulator that the kernel knows (Debian: qemu-user-static and binfmt-support)";
-    let Ok(entries) = std::fs::read_dir(handlers) else {
+    let entries = std::fs::read_dir(handlers).ok().filter(|_| handlers.join("status").exists());
+    let Some(entries) = entries else {
         return Err(format!("binfmt_misc is not mounted; {advice}"));
     };
     let mut fault = format!("the kernel has no binfmt_misc handler for it; {advice}");
@@ -33,10 +40,10 @@ fn can_run_with(platform: &Platform, host: &Platform, handlers: &Path) -> Result
         let Some(handler) = Handler::parse(&text).filter(|handler| handler.takes(machine)) else { continue };
         if !handler.enabled {
             fault = format!("the handler {} is switched off", entry.path().display());
-        } else if !handler.fixed {
+        } else if !handler.fixed && !has_file(handler.interpreter) {
             let name = entry.file_name();
             fault = format!(
-                "the handler {} lacks the flag F, so containers do not find the emulator {}; register it with F",
+                "the handler {} lacks the flag F, so containers do not find the emulator {}; register it with F, or copy the emulator into the image",
                 name.to_string_lossy(),
                 handler.interpreter
             );
@@ -113,7 +120,7 @@ mod tests {
         };
         let host = Platform::new("linux", "amd64");
         let check = |platform: &str, expected: &str| {
-            let found = can_run_with(&platform.parse().unwrap(), &host, folder.path());
+            let found = can_run_with(&platform.parse().unwrap(), &host, folder.path(), |path| path == "/copied");
             match found {
                 Ok(()) => assert_eq!(expected, "yes", "{platform}"),
                 Err(reason) => assert!(reason.contains(expected), "{platform}: {reason}"),
@@ -129,13 +136,14 @@ mod tests {
         for (text, expected) in [
             (arm64("enabled", "OCF"), "yes"),
             (arm64("enabled", "OC"), "lacks the flag F"),
+            (arm64("enabled", "OC").replace("/usr/bin/qemu-aarch64-static", "/copied"), "yes"),
             (arm64("disabled", "OCF"), "switched off"),
         ] {
             std::fs::write(folder.path().join("qemu-aarch64"), text).unwrap();
             check("linux/arm64", expected);
             check("linux/riscv64", "no binfmt_misc handler");
         }
-        let gone = can_run_with(&"linux/arm64".parse().unwrap(), &host, &folder.path().join("none"));
+        let gone = can_run_with(&"linux/arm64".parse().unwrap(), &host, &folder.path().join("none"), |_| false);
         assert!(gone.unwrap_err().contains("not mounted"));
     }
 }

@@ -10,6 +10,7 @@ mod interrupt;
 mod network;
 mod packages;
 mod plan;
+mod platforms;
 mod registry;
 mod runs;
 mod store;

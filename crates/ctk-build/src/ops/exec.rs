@@ -41,7 +41,8 @@ pub(super) fn run(work: &Work<'_>, exec: &Exec, key: &LayerKey) -> Result<Option
 
 impl Work<'_> {
     fn exec(&self, exec: &Exec, key: &LayerKey) -> Result<Option<LayerKey>, BuildError> {
-        emulation::can_run(&exec.platform).map_err(|reason| BuildError::ForeignPlatform {
+        let has_file = |path: &str| self.tree(0).is_ok_and(|tree| tree.stat(path).is_ok_and(|found| found.is_some()));
+        emulation::can_run(&exec.platform, has_file).map_err(|reason| BuildError::ForeignPlatform {
             platform: exec.platform.to_string(),
             host: Platform::host().to_string(),
             reason,
