@@ -219,6 +219,7 @@ impl Site {
         words.extend(switches);
         words.push("context".into());
         fs::create_dir_all(self.work.join("out/buildkit")).expect("a folder");
+        let _ = fs::remove_dir_all(self.work.join(&out));
         let output = inside(peers, case, &environment, &words);
         if !output.status.success() {
             return Err(output.err);
