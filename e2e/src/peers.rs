@@ -82,13 +82,18 @@ impl Peers {
 
     /// Runs a program of the root, where `/run/work` is the folder given at the start.
     pub fn inside(&self, program: &str, arguments: &[&str]) -> Output {
+        run(self.command(program, arguments))
+    }
+
+    /// What [`Peers::inside`] runs.
+    pub fn command(&self, program: &str, arguments: &[&str]) -> Command {
         let daemon = self.daemon.to_string();
         let mut command = Command::new("nsenter");
         command.args(["--target", &daemon, "--mount", "--pid", "--root", "--"]);
         command.args(["env", "-i", "HOME=/root", "DOCKER_HOST=unix:///run/docker.sock"]);
         command.arg("PATH=/usr/sbin:/usr/bin:/usr/libexec/docker/cli-plugins");
         command.arg(program).args(arguments).stdin(Stdio::null()).current_dir("/");
-        run(command)
+        command
     }
 }
 

@@ -3,7 +3,9 @@
 //! Machines are shared and noisy: contenders take turns, the median counts, and only ratios
 //! travel. Benchmarks are no tests: nothing here fails because something was slow.
 
+mod builds;
 mod cases;
+mod others;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -27,26 +29,55 @@ pub struct Bench {
     write: bool,
 }
 
+/// Makes what is run next.
+type Make = Box<dyn FnMut() -> Result<Command, String>>;
+
 /// One contender: what to do before each round, untimed, and what is timed.
 pub struct Contender {
     /// As the table names it.
     pub name: String,
-    /// Before each timed run.
-    pub prepare: Option<Command>,
-    /// What is timed.
-    pub command: Command,
+    prepare: Option<Make>,
+    command: Make,
 }
 
 impl Contender {
     /// A contender without preparation.
     pub fn new(name: &str, command: Command) -> Contender {
-        Contender { name: name.into(), prepare: None, command }
+        Contender::making(name, again(command))
+    }
+
+    /// A contender whose command is another each round.
+    pub fn making(name: &str, command: impl FnMut() -> Result<Command, String> + 'static) -> Contender {
+        Contender { name: name.into(), prepare: None, command: Box::new(command) }
     }
 
     /// The same, with something to do before each round.
-    pub fn after(mut self, prepare: Command) -> Contender {
-        self.prepare = Some(prepare);
+    pub fn after(self, prepare: Command) -> Contender {
+        self.after_making(again(prepare))
+    }
+
+    /// The same, with something else to do before each round.
+    pub fn after_making(mut self, prepare: impl FnMut() -> Result<Command, String> + 'static) -> Contender {
+        self.prepare = Some(Box::new(prepare));
         self
+    }
+}
+
+/// The same program with the same words, each time.
+fn again(command: Command) -> impl FnMut() -> Result<Command, String> {
+    move || {
+        let mut next = Command::new(command.get_program());
+        next.args(command.get_args());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => next.env(name, value),
+                None => next.env_remove(name),
+            };
+        }
+        if let Some(folder) = command.get_current_dir() {
+            next.current_dir(folder);
+        }
+        Ok(next)
     }
 }
 
@@ -63,6 +94,7 @@ pub struct Comparison {
 }
 
 /// Folders and programs that the cases share.
+#[derive(Clone)]
 pub struct Ground {
     /// The release binary.
     pub ctk: PathBuf,
@@ -108,7 +140,7 @@ impl Bench {
     fn compare(&self, ground: &Ground) -> Result<String, String> {
         let mut table =
             String::from("| What | Who | median | best | ours : theirs | bar |\n|---|---|---|---|---|---|\n");
-        for case in cases::CASES {
+        for case in cases::CASES.iter().chain(builds::CASES) {
             if self.filter.as_ref().is_some_and(|filter| !case.name.contains(filter.as_str())) {
                 continue;
             }
@@ -126,10 +158,11 @@ fn rows(mut comparison: Comparison, rounds: usize) -> Result<String, String> {
     for _ in 0..rounds {
         for (contender, times) in comparison.contenders.iter_mut().zip(&mut times) {
             if let Some(prepare) = &mut contender.prepare {
-                quiet(prepare)?;
+                quiet(&mut prepare()?)?;
             }
+            let mut command = (contender.command)()?;
             let started = Instant::now();
-            quiet(&mut contender.command)?;
+            quiet(&mut command)?;
             times.push(started.elapsed());
         }
     }
@@ -176,6 +209,50 @@ fn write_table(root: &Path, table: &str) -> Result<(), String> {
     let path = root.join("docs/performance.md");
     let text = fs::read_to_string(&path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
     let (before, rest) = text.split_once(BEGIN).ok_or("docs/performance.md has no begin mark")?;
-    let (_, after) = rest.split_once(END).ok_or("docs/performance.md has no end mark")?;
+    let (old, after) = rest.split_once(END).ok_or("docs/performance.md has no end mark")?;
+    let table = merged(old, table);
     fs::write(&path, format!("{before}{BEGIN}{table}{END}{after}")).map_err(|e| format!("cannot write: {e}"))
+}
+
+/// The rows of `old`, with the comparisons of `new` in place of those of the same name, or at the end.
+fn merged(old: &str, new: &str) -> String {
+    let (head, old) = groups(old);
+    let (new_head, mut new) = groups(new);
+    let mut kept: Vec<String> = Vec::new();
+    for (name, rows) in old {
+        match new.iter().position(|(other, _)| *other == name) {
+            Some(at) => kept.push(new.remove(at).1),
+            None => kept.push(rows),
+        }
+    }
+    kept.extend(new.into_iter().map(|(_, rows)| rows));
+    let head = if head.is_empty() { new_head } else { head };
+    format!("{head}{}", kept.concat())
+}
+
+/// The table's head, and its comparisons by name: a row without a name belongs to the one before.
+fn groups(table: &str) -> (String, Vec<(String, String)>) {
+    let mut lines = table.split_inclusive('\n');
+    let head: String = lines.by_ref().take(2).collect();
+    let mut groups: Vec<(String, String)> = Vec::new();
+    for line in lines {
+        let name = line.split('|').nth(1).unwrap_or_default().trim();
+        match groups.last_mut() {
+            Some((_, rows)) if name.is_empty() => rows.push_str(line),
+            _ => groups.push((name.to_owned(), line.to_owned())),
+        }
+    }
+    (head, groups)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::merged;
+
+    #[test]
+    fn one_comparison_replaces_its_rows_alone() {
+        let old = "| What |\n|---|\n| a | 1 |\n|  | 2 |\n| b | 3 |\n";
+        let new = "| What |\n|---|\n| b | 4 |\n|  | 5 |\n| c | 6 |\n";
+        assert_eq!(merged(old, new), "| What |\n|---|\n| a | 1 |\n|  | 2 |\n| b | 4 |\n|  | 5 |\n| c | 6 |\n");
+    }
 }
