@@ -180,7 +180,7 @@ A project adds its own by `var … env="NAME"` and `secret … env="NAME"`; noth
 | `~/.docker/config.json`, `$XDG_RUNTIME_DIR/containers/auth.json`, `~/.config/containers/auth.json` | credentials and credential helpers, as `docker login` and `podman login` write them; the first that knows a host wins |
 | `/etc/apt`, `/usr/share/keyrings` | the machine's package sources, keys, proxy and authorities: what `packages` uses unless the project says otherwise |
 
-Inside the store: `blobs` (manifests, configs, compressed layers, by digest), `layers` (the same unpacked, for mounting), `refs` (names of images), `records` (results and caches that can be found out again), `cache` (cache mounts of `run`), `packages` (downloaded OS packages), `stat-index` (digests of files that did not change), `partial` (downloads to go on with), `locks` and `leases` (who is working), `run` (containers that run), `tmp`. One store serves any number of projects and processes at once. Deleting the folder is safe while no `ctk` runs; it costs time, nothing else.
+Inside the store: `blobs` (manifests, configs, compressed layers, by digest), `layers` (the same unpacked, for mounting), `refs` (names of images), `records` (results and caches that can be found out again), `cache` (cache mounts of `run`), `packages` (downloaded OS packages), `stats` (digests of files that did not change), `partial` (downloads to go on with), `locks` and `leases` (who is working), `run` (containers that run), `tmp`. One store serves any number of projects and processes at once. Deleting the folder is safe while no `ctk` runs; it costs time, nothing else.
 "#;
 
 fn commands(ctk: &Ctk<'_>) -> Result<String, String> {

@@ -36,7 +36,7 @@ impl Ground {
         let snapshots = Snapshots::open(&store);
         let client = Client::new(options.client.clone());
         Ok(Ground {
-            index: StatIndex::open(&store.root().join("stat-index")),
+            index: StatIndex::open(&store.root().join("stats")),
             snapshots,
             fetch: RegistryFetch::new(client.clone()),
             client,

@@ -93,6 +93,12 @@ pub enum BuildError {
         /// What is wrong.
         reason: PatternError,
     },
+    /// Files that somebody wrote to while they were copied.
+    #[error("`{what}` changed while it was copied; build again when nobody writes to it")]
+    ContextChanged {
+        /// The sources.
+        what: String,
+    },
     /// A context that crosses a limit.
     #[error("context {} is too large: more than {limit} {unit}", path.display())]
     ContextTooLarge {

@@ -1,13 +1,24 @@
 //! Limits of a build.
 
-/// Files of the stat index: 144 MB of disk; beyond it some files are read again.
-pub const INDEX_ENTRIES: usize = 2_000_000;
+/// Directories that the stat index knows of one context: 96 MB of disk beside their files; beyond it some are read again.
+pub const INDEX_FOLDERS: usize = 1_000_000;
+/// Directories of a stat index that may be forgotten ones before it is written without them.
+pub const INDEX_STALE_FOLDERS: usize = 1_000;
 /// A file changed within this many nanoseconds before it was read may change again without its time stamps telling:
 /// kernels without fine-grained stamps tick every 10 ms at most.
 pub const RACY_NANOSECONDS: i64 = 50_000_000;
+/// The same where stamps are whole seconds: FAT counts every other one.
+pub const COARSE_NANOSECONDS: i64 = 3_000_000_000;
+/// Files of one source that a fingerprint names one by one: a record of an apply holds their names and digests. Of more
+/// it has one digest.
+pub const NAMED_FILES: usize = 10_000;
+/// Readings of a file that keeps changing, before it is an error.
+pub const READ_ATTEMPTS: usize = 5;
+/// Threads that look through a context or read files of it: more only wait for the same locks of the kernel.
+pub const CONTEXT_THREADS: usize = 8;
 /// Entries of a context that one instruction reads: more is a mistake (a whole disk), and each costs memory.
 pub const CONTEXT_ENTRIES: usize = 2_000_000;
-/// Directories below each other in a context: every level is an open file.
+/// Directories below each other in a context: paths that the kernel takes hold no more with names of usual length.
 pub const CONTEXT_DEPTH: usize = 256;
 /// Links that one path of a context leads through: the kernel's own limit.
 pub const CONTEXT_LINKS: usize = 40;

@@ -30,7 +30,7 @@ pub struct Observed {
 }
 
 /// What `decl` depends on. `args` are build arguments on top of the declaration's. Mistakes of a Dockerfile are found
-/// here. Saves the stat index.
+/// here. The stat index is not saved.
 pub fn observe(decl: &ImageDecl, world: &World<'_>, args: &BTreeMap<String, String>) -> Result<Observed, BuildError> {
     let given = Given::new(decl, world);
     let loaded = match Loaded::look(decl, &given)? {
@@ -85,7 +85,6 @@ pub fn observe(decl: &ImageDecl, world: &World<'_>, args: &BTreeMap<String, Stri
             seen.need(decl, platform, need, world)?;
         }
     }
-    world.index.save();
     Ok(seen)
 }
 

@@ -13,6 +13,7 @@ use ctk_syntax::{Diagnostic, Diagnostics, Sources, Span};
 use crate::codes;
 use crate::context::{Context, Found, digest_of};
 use crate::error::Place;
+use crate::limits::NAMED_FILES;
 use crate::remote::{self, Given, MainDockerfile};
 use crate::{BuildError, ContextDecl, ImageDecl, RecipeSource, StatIndex};
 
@@ -274,10 +275,35 @@ impl<'a> Contexts<'a> {
         if let Some(found) = self.found.lock().expect("no panic while locked").get(selection) {
             return Ok(found.clone());
         }
-        let found = self.get(&selection.context)?.find(selection, self.index, self.now_nanoseconds)?;
+        let found = self.get(&selection.context)?.look(selection, self.index, self.now_nanoseconds, NAMED_FILES)?;
         let found = std::sync::Arc::new(found);
         self.found.lock().expect("no panic while locked").insert(selection.clone(), found.clone());
         Ok(found)
+    }
+
+    /// The same with every entry, however many: for copying it.
+    pub fn find_all(&self, selection: &Selection) -> Result<std::sync::Arc<Vec<Found>>, BuildError> {
+        let found = self.find(selection)?;
+        if found.iter().all(|source| source.entries.is_some()) {
+            return Ok(found);
+        }
+        let all = self.get(&selection.context)?.find(selection, self.index, self.now_nanoseconds)?;
+        self.same(selection, &found, &all)?;
+        Ok(std::sync::Arc::new(all))
+    }
+
+    /// An error if what a selection gives is no longer what keys were made of: a copy of it may be of neither.
+    pub fn unchanged(&self, selection: &Selection) -> Result<(), BuildError> {
+        let found = self.find(selection)?;
+        let now = self.get(&selection.context)?.look(selection, self.index, self.now_nanoseconds, 0)?;
+        self.same(selection, &found, &now)
+    }
+
+    fn same(&self, selection: &Selection, before: &[Found], after: &[Found]) -> Result<(), BuildError> {
+        match digest_of(before) == digest_of(after) {
+            true => Ok(()),
+            false => Err(BuildError::ContextChanged { what: selection.paths.join(" ") }),
+        }
     }
 }
 

@@ -59,6 +59,11 @@ impl KeyHasher {
         self
     }
 
+    /// The key's bytes.
+    pub fn bytes(&self) -> [u8; 32] {
+        *self.0.finalize().as_bytes()
+    }
+
     /// The key.
     pub fn finish(&self) -> Key {
         Key(self.0.finalize().to_hex().to_string())

@@ -266,6 +266,12 @@ mod tests {
         assert!(!prunes("*\n!**/c", "x/y"));
         assert!(prunes("*\n!b*", "a"));
         assert!(prunes("*\n!src", "target"));
+        assert!(prunes("*\n!*.rs", "target"));
+        assert!(prunes("*\n!src/*.rs", "src/deep"));
+        assert!(!prunes("*\n!src/*.rs", "src"));
+        assert!(!prunes("*\n!*/*.rs", "src"));
+        assert!(!prunes("*\n!src/**.rs", "src/deep"));
+        assert!(!prunes("*\n!src[^a]*.rs", "src"));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What files are, in few bytes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
@@ -8,83 +8,143 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ctk_buildgraph::KeyHasher;
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use ctk_buildgraph::pattern::DeepPattern;
+use rustix::fs::{Mode, OFlags, ResolveFlags, Stat, fstat, openat2};
 use rustix::io::Errno;
 
-use super::{Context, Entry, EntryKind, Found, Unread, shown};
-use crate::index::ContentDigest;
-use crate::{BuildError, StatIndex};
+use super::walk::{Content, Folder, Member, Tree, Walk};
+use super::{Context, Entry, EntryKind, Found, shown};
+use crate::BuildError;
+use crate::index::{ContentDigest, untouched};
+use crate::limits::{CONTEXT_THREADS, READ_ATTEMPTS};
 
-impl Context {
-    /// Reads the files whose digest the index does not know, several at once.
-    pub(super) fn read_all(
-        &self,
-        found: &mut [Found],
-        unread: Unread,
-        index: &StatIndex,
-        now: i64,
-    ) -> Result<(), BuildError> {
+impl Walk<'_> {
+    /// A source with what lies below it.
+    pub fn source(&self, named: Vec<u8>, path: Vec<u8>, wanted: Option<&DeepPattern>) -> Result<Found, BuildError> {
+        let mut tree = match self.tree(&path, wanted)? {
+            Some(tree) => tree,
+            None => {
+                let entries = Some(Vec::new());
+                return Ok(Found { named, path, entries, count: 0, digest: [0; 32], linked: Vec::new() });
+            }
+        };
+        self.read(&path, &mut tree)?;
+        if let Some(member) = tree.single {
+            let digest = members(std::slice::from_ref(&member));
+            let entry =
+                Entry { path: path.clone(), mode: member.mode(), kind: member.kind, detail: member.detail.into() };
+            return Ok(Found { named, path, entries: Some(vec![entry]), count: 1, digest, linked: Vec::new() });
+        }
+        if !tree.whole {
+            for folder in &mut tree.folders {
+                let content = std::mem::replace(&mut folder.content, Content::Members(Vec::new()));
+                folder.content = content.collapsed();
+            }
+        }
+        let linked = std::mem::take(&mut tree.linked);
+        let summed = Summed::new(tree);
+        let linked = same_files(linked);
+        let (count, digest) = summed.root(&linked);
+        let entries = summed.tree.whole.then(|| summed.entries(count));
+        Ok(Found { named, path, entries, count, digest, linked })
+    }
+
+    /// Reads the files whose digests the index does not know, several at once, and tells it.
+    fn read(&self, source: &[u8], tree: &mut Tree) -> Result<(), BuildError> {
+        if let Some(member) = tree.single.as_mut().filter(|member| member.unread) {
+            self.context.read(source, member)?;
+            if let Some(shelf) = self.shelf {
+                self.note(shelf, self.single_name(&member.stat), std::slice::from_ref(member));
+            }
+        }
+        let mut unread: Vec<(Vec<u8>, &mut Member)> = Vec::new();
+        let mut changed = Vec::new();
+        for (id, folder) in tree.folders.iter_mut().enumerate() {
+            let Folder { path, content: Content::Members(members), .. } = folder else { continue };
+            let before = unread.len();
+            let members = members.iter_mut().filter(|member| member.unread);
+            unread.extend(members.map(|member| (super::join(path, &member.name), member)));
+            if unread.len() > before {
+                changed.push(id);
+            }
+        }
         if unread.is_empty() {
             return Ok(());
         }
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(CONTEXT_THREADS);
+        let threads = threads.min(unread.len());
         let next = AtomicUsize::new(0);
-        let results: Mutex<Vec<(usize, usize, ContentDigest)>> = Mutex::new(Vec::with_capacity(unread.len()));
         let failed: Mutex<Option<BuildError>> = Mutex::new(None);
-        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(unread.len()).min(8);
-        let shared: &[Found] = found;
+        let waiting: Vec<Mutex<Option<(Vec<u8>, &mut Member)>>> =
+            unread.into_iter().map(|one| Mutex::new(Some(one))).collect();
         std::thread::scope(|scope| {
             for _ in 0..threads {
                 scope.spawn(|| {
-                    while let Some((source, at, stat)) = unread.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let path = &shared[*source].entries[*at].path;
-                        match self.digest(path) {
-                            Ok(digest) => {
-                                index.put(stat, digest, now);
-                                results.lock().expect("no panic while locked").push((*source, *at, digest));
-                            }
-                            Err(error) => {
-                                failed.lock().expect("no panic while locked").get_or_insert(error);
-                                return;
-                            }
+                    while let Some(one) = waiting.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        let one = one.lock().expect("no panic while locked").take();
+                        let (path, member) = one.expect("each is taken once");
+                        if let Err(error) = self.context.read(&path, member) {
+                            failed.lock().expect("no panic while locked").get_or_insert(error);
+                            // Nobody begins another.
+                            next.fetch_max(waiting.len(), Ordering::Relaxed);
                         }
                     }
                 });
             }
         });
+        drop(waiting);
         if let Some(error) = failed.into_inner().expect("no panic while locked") {
             return Err(error);
         }
-        for (source, at, digest) in results.into_inner().expect("no panic while locked") {
-            found[source].entries[at].kind = EntryKind::File(digest);
+        for folder in changed.into_iter().map(|id| &tree.folders[id]) {
+            if let (Content::Members(members), Some(shelf)) = (&folder.content, self.shelf) {
+                self.note(shelf, folder.name, members);
+            }
         }
         Ok(())
     }
+}
 
-    fn digest(&self, path: &[u8]) -> Result<ContentDigest, BuildError> {
-        let read = |e: std::io::Error| BuildError::read("read", self.at(path))(e);
+impl Context {
+    /// Reads a file between two stats of it that are the same, so that digest and stat belong together.
+    fn read(&self, path: &[u8], member: &mut Member) -> Result<(), BuildError> {
+        let failed = |e: std::io::Error| BuildError::read("read", self.at(path))(e);
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        let fd = openat2(&self.root, path, flags, Mode::empty(), resolve).map_err(|e| read(e.into()))?;
-        let mut hasher = blake3::Hasher::new();
-        let attributes = if self.details_until.is_none() { attributes(&fd, false) } else { Ok(String::new()) };
-        hash(File::from(fd), &mut hasher).map_err(read)?;
-        let content = hasher.finalize();
-        match attributes.map_err(|e| read(e.into()))? {
-            none if none.is_empty() => Ok(*content.as_bytes()),
-            attributes => {
-                let mut both = blake3::Hasher::new();
-                both.update(content.as_bytes()).update(attributes.as_bytes());
-                Ok(*both.finalize().as_bytes())
+        for _ in 0..READ_ATTEMPTS {
+            let fd = openat2(&self.root, path, flags, Mode::empty(), resolve).map_err(|e| failed(e.into()))?;
+            let before = fstat(&fd).map_err(|e| failed(e.into()))?;
+            let attributes = if self.details_until.is_none() { attributes(&fd, false) } else { Ok(String::new()) };
+            let attributes = attributes.map_err(|e| failed(e.into()))?;
+            let file = File::from(fd);
+            let content = hash(&file).map_err(failed)?;
+            let after = fstat(&file).map_err(|e| failed(e.into()))?;
+            if !untouched(&before, &after) || !is_file(&after) {
+                continue;
             }
+            let digest = match attributes.is_empty() {
+                true => content,
+                false => blake3::Hasher::new().update(content.as_bytes()).update(attributes.as_bytes()).finalize(),
+            };
+            member.kind = EntryKind::File(*digest.as_bytes());
+            *member.stat = after;
+            member.unread = false;
+            return Ok(());
         }
+        Err(failed(std::io::Error::other("it changed each time while it was read")))
     }
 }
 
-fn hash(mut file: File, hasher: &mut blake3::Hasher) -> std::io::Result<()> {
+fn is_file(stat: &Stat) -> bool {
+    rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::RegularFile
+}
+
+fn hash(mut file: &File) -> std::io::Result<blake3::Hash> {
+    let mut hasher = blake3::Hasher::new();
     let mut buffer = vec![0u8; 128 << 10];
     loop {
         match file.read(&mut buffer)? {
-            0 => return Ok(()),
+            0 => return Ok(hasher.finalize()),
             n => hasher.update(&buffer[..n]),
         };
     }
@@ -113,16 +173,121 @@ pub(super) fn attributes(file: &OwnedFd, all: bool) -> rustix::io::Result<String
     Ok(text)
 }
 
-impl Entry {
-    fn describe(&self) -> String {
-        let same = self.same_as.map(|first| format!(" ={first}")).unwrap_or_default();
-        match &self.kind {
-            EntryKind::Directory => format!("d{:o}", self.mode),
-            EntryKind::File(digest) => format!("f{:o} {}{same}", self.mode, blake3::Hash::from_bytes(*digest).to_hex()),
-            EntryKind::Link(target) => format!("l {}", shown(target)),
-            EntryKind::Special(kind, device) => format!("s{:o} {device}{same}", kind | self.mode),
+/// Digest of what is in a directory and is none.
+pub(super) fn members(members: &[Member]) -> ContentDigest {
+    let mut hasher = KeyHasher::new("members");
+    for member in members {
+        hasher.part(&member.name).part(describe(&member.kind, member.mode()).as_bytes());
+        hasher.part(member.detail.as_bytes());
+    }
+    hasher.bytes()
+}
+
+fn describe(kind: &EntryKind, mode: u32) -> String {
+    match kind {
+        EntryKind::Directory => format!("d{mode:o}"),
+        EntryKind::File(digest) => format!("f{mode:o} {}", blake3::Hash::from_bytes(*digest).to_hex()),
+        EntryKind::Link(target) => format!("l {}", shown(target)),
+        EntryKind::Special(kind, device) => format!("s{:o} {device}", kind | mode),
+    }
+}
+
+/// Files that are the same as one before, with the first one's path.
+fn same_files(mut linked: Vec<((u64, u64), Vec<u8>)>) -> Vec<(Vec<u8>, Vec<u8>)> {
+    linked.sort_unstable_by(|a, b| a.1.cmp(&b.1));
+    let mut first: HashMap<(u64, u64), Vec<u8>> = HashMap::new();
+    let mut same = Vec::new();
+    for (file, path) in linked {
+        match first.get(&file) {
+            Some(first) => same.push((path, first.clone())),
+            None => drop(first.insert(file, path)),
         }
     }
+    same
+}
+
+/// A tree with a digest of each directory and all below it; none if nothing was taken there.
+struct Summed {
+    tree: Tree,
+    children: HashMap<usize, Vec<usize>>,
+    digests: Vec<Option<(usize, ContentDigest)>>,
+}
+
+impl Summed {
+    fn new(tree: Tree) -> Summed {
+        let children = tree.children();
+        let mut digests: Vec<Option<(usize, ContentDigest)>> = vec![None; tree.folders.len()];
+        // What is in a directory comes after it.
+        for (id, folder) in tree.folders.iter().enumerate().rev() {
+            let (mut count, content) = match &folder.content {
+                Content::Digest(count, digest) => (*count, *digest),
+                Content::Members(all) => (all.len(), members(all)),
+            };
+            let mut hasher = KeyHasher::new("directory");
+            hasher.part(format!("d{:o}", folder.mode).as_bytes()).part(folder.detail.as_bytes()).part(&content);
+            for child in children.get(&id).into_iter().flatten() {
+                let Some((below, digest)) = digests[*child] else { continue };
+                hasher.part(last_name(&tree.folders[*child].path)).part(&digest);
+                count += below;
+            }
+            digests[id] = (id == 0 || !folder.vain || count > 0).then(|| (count + 1, hasher.bytes()));
+        }
+        Summed { tree, children, digests }
+    }
+
+    fn root(&self, linked: &[(Vec<u8>, Vec<u8>)]) -> (usize, ContentDigest) {
+        let (count, digest) = self.digests[0].expect("the source itself is there");
+        let mut hasher = KeyHasher::new("source");
+        hasher.part(&digest);
+        for (path, first) in linked {
+            hasher.part(path).part(first);
+        }
+        (count, hasher.bytes())
+    }
+
+    fn entries(self, count: usize) -> Vec<Entry> {
+        let Summed { mut tree, children, digests } = self;
+        let mut entries = Vec::with_capacity(count);
+        list(0, &mut tree.folders, &children, &digests, &mut entries);
+        entries
+    }
+}
+
+/// A directory and what is below it, each name in its place.
+fn list(
+    id: usize,
+    folders: &mut [Folder],
+    children: &HashMap<usize, Vec<usize>>,
+    digests: &[Option<(usize, ContentDigest)>],
+    into: &mut Vec<Entry>,
+) {
+    let folder = &mut folders[id];
+    let (path, mode) = (folder.path.clone(), folder.mode);
+    let detail = std::mem::take(&mut folder.detail);
+    let members = match std::mem::replace(&mut folder.content, Content::Members(Vec::new())) {
+        Content::Members(members) => members,
+        Content::Digest(..) => Vec::new(),
+    };
+    let mut members = members.into_iter().peekable();
+    let file = |member: Member| Entry {
+        path: super::join(&path, &member.name),
+        mode: member.mode(),
+        kind: member.kind,
+        detail: member.detail.into(),
+    };
+    into.push(Entry { path: path.clone(), kind: EntryKind::Directory, mode, detail });
+    for child in children.get(&id).into_iter().flatten().filter(|child| digests[**child].is_some()) {
+        let name = last_name(&folders[*child].path);
+        while let Some(member) = members.next_if(|member| *member.name < *name) {
+            into.push(file(member));
+        }
+        list(*child, folders, children, digests, into);
+    }
+    into.extend(members.map(file));
+}
+
+fn last_name(path: &[u8]) -> &[u8] {
+    &path[path.iter().rposition(|b| *b == b'/').map_or(0, |at| at + 1)..]
 }
 
 /// Digest of what a selection gives.
@@ -130,32 +295,34 @@ pub(crate) fn digest_of(found: &[Found]) -> String {
     let mut hasher = KeyHasher::new("selection");
     for source in found {
         // The name decides what the copy is called, the path where it is.
-        hasher.part(&source.named).part(&source.path);
-        for entry in &source.entries {
-            hasher.part(&entry.path).part(entry.describe().as_bytes());
-            hasher.part(entry.detail.as_deref().unwrap_or_default().as_bytes());
-        }
+        hasher.part(&source.named).part(&source.path).part(&source.digest);
     }
     hasher.finish().to_string()
 }
 
-/// A short word for each file, for a fingerprint that can tell which one changed.
+/// A short word for each file, for a fingerprint that can tell which one changed; one for all where they are too many.
 pub(crate) fn file_words(found: &[Found], into: &mut BTreeMap<String, String>) {
     for source in found.iter().filter(|source| source.named != source.path) {
         into.insert(shown(&source.named), format!("l {}", shown(&source.path)));
     }
-    for entry in found.iter().flat_map(|f| &f.entries) {
-        if entry.path.is_empty() {
+    let short = |digest: &ContentDigest| blake3::Hash::from_bytes(*digest).to_hex()[..32].to_owned();
+    for source in found {
+        let Some(entries) = &source.entries else {
+            let name = if source.path.is_empty() { "./".to_owned() } else { format!("{}/", shown(&source.path)) };
+            into.insert(name, format!("{}, {} files and directories", short(&source.digest), source.count));
             continue;
-        }
-        let same = entry.same_as.map(|first| format!("={first}")).unwrap_or_default();
-        let detail = entry.detail.as_deref().unwrap_or_default();
-        let word = match &entry.kind {
-            EntryKind::File(digest) => {
-                format!("{:o}:{}{same}", entry.mode, &blake3::Hash::from_bytes(*digest).to_hex()[..32])
-            }
-            _ => format!("{}{detail}", entry.describe()),
         };
-        into.insert(shown(&entry.path), word);
+        for entry in entries.iter().filter(|entry| !entry.path.is_empty()) {
+            let word = match &entry.kind {
+                EntryKind::File(digest) => format!("{:o}:{}", entry.mode, short(digest)),
+                _ => format!("{}{}", describe(&entry.kind, entry.mode), entry.detail),
+            };
+            into.insert(shown(&entry.path), word);
+        }
+        for (path, first) in &source.linked {
+            if let Some(word) = into.get_mut(&shown(path)).filter(|word| !word.contains('=')) {
+                word.push_str(&format!("={}", shown(first)));
+            }
+        }
     }
 }

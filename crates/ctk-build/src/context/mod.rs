@@ -5,6 +5,8 @@
 
 mod digest;
 mod names;
+#[cfg(test)]
+mod tests;
 mod walk;
 
 use std::fs::File;
@@ -14,10 +16,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use ctk_buildgraph::Selection;
-use ctk_buildgraph::pattern::PathPattern;
+use ctk_buildgraph::pattern::{DeepPattern, PathPattern};
 use ctk_dockerfile::{BadPattern, Ignore};
 use ctk_syntax::nearest;
-use rustix::fs::{Mode, OFlags, Stat};
+use rustix::fs::{Mode, OFlags};
 
 pub(crate) use digest::{digest_of, file_words};
 pub(crate) use names::{below, join, shown};
@@ -47,10 +49,8 @@ pub(crate) struct Entry {
     pub kind: EntryKind,
     /// Permission bits.
     pub mode: u32,
-    /// An earlier entry of the same source that is the same file.
-    same_as: Option<usize>,
     /// Owner, time and attributes, where they count: in trees of images.
-    detail: Option<String>,
+    detail: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,18 +63,29 @@ pub(crate) enum EntryKind {
     Special(u32, u64),
 }
 
-/// One source path of an instruction and what lies below it, itself first, sorted.
+/// One source path of an instruction and what lies below it.
 #[derive(Clone, Debug)]
 pub(crate) struct Found {
     /// As it was named or matched.
     pub named: Vec<u8>,
     /// Where it is, with links followed.
     pub path: Vec<u8>,
-    pub entries: Vec<Entry>,
+    /// Itself and what lies below it, sorted, if there is not too much to name.
+    pub entries: Option<Vec<Entry>>,
+    /// How many there are.
+    pub count: usize,
+    /// Of all of it.
+    digest: ContentDigest,
+    /// Files that are the same as an earlier one, with its path.
+    linked: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
-/// Files whose content is to be read: source, entry, stat.
-type Unread = Vec<(usize, usize, Stat)>;
+impl Found {
+    /// All that was found. The source must have been asked for with all of it.
+    pub fn all(&self) -> &[Entry] {
+        self.entries.as_deref().expect("all of it was asked for")
+    }
+}
 
 impl Context {
     /// Opens a context; `ignore` are the patterns that count.
@@ -122,15 +133,36 @@ impl Context {
 
     /// What `selection` names, each source with all that lies below it.
     pub fn find(&self, selection: &Selection, index: &StatIndex, now: i64) -> Result<Vec<Found>, BuildError> {
+        self.look(selection, index, now, usize::MAX)
+    }
+
+    /// The same, but of a source with more than `keep` entries only the digest. `now` is nanoseconds since 1970.
+    pub fn look(
+        &self,
+        selection: &Selection,
+        index: &StatIndex,
+        now: i64,
+        keep: usize,
+    ) -> Result<Vec<Found>, BuildError> {
         let exclude = Ignore::new(selection.exclude.iter().map(String::as_str)).map_err(|bad| bad_exclude(&bad))?;
+        let shelf = match self.details_until {
+            Some(_) => None,
+            None => {
+                let stat = rustix::fs::fstat(&self.root);
+                Some(index.shelf(&stat.map_err(|e| BuildError::read("stat", &self.path)(e.into()))?))
+            }
+        };
+        let patterns = format!("{:?} {exclude:?} {:?}", self.ignore, self.outputs);
+        let patterns = blake3::hash(patterns.as_bytes()).as_bytes()[..8].try_into().expect("8 bytes");
+        let patterns = u64::from_le_bytes(patterns);
+        // With very many directories there are too many files, too, most likely.
+        let first = if shelf.as_ref().is_some_and(|shelf| shelf.len() > keep) { 0 } else { keep };
+        let walk =
+            Walk { context: self, exclude: &exclude, shelf: shelf.as_deref(), now, keep: first, most: keep, patterns };
         let mut found = Vec::new();
-        let mut unread: Unread = Vec::new();
-        let mut walk = Walk::new(self, &exclude, index);
         for path in &selection.paths {
             if selection.parents {
-                let source = self.with_parents(path, &mut walk, selection)?;
-                unread.extend(walk.take_unread(found.len()));
-                found.extend(source);
+                found.extend(self.with_parents(path, &walk, selection)?);
                 continue;
             }
             let pattern = PathPattern::has_wildcard(path);
@@ -140,44 +172,32 @@ impl Context {
             }
             for named in sources {
                 let Some(source) = self.follow(&named)? else { return Err(self.missing(&shown(&named), selection)) };
-                let entries = walk.source(&source)?;
+                let one = walk.source(named, source, None)?;
                 // An ignored directory may hold what was taken back; without that it does not exist.
-                let gone = entries.is_empty() || (entries.len() == 1 && self.ignore.matches(&source));
-                let vain = entries.len() <= 1 && self.leads_to_output(&source);
-                let files = walk.take_unread(found.len());
+                let gone = one.count == 0 || (one.count == 1 && self.ignore.matches(&one.path));
+                let vain = one.count <= 1 && self.leads_to_output(&one.path);
                 match (gone || (vain && pattern), pattern) {
                     (true, true) => {}
                     (true, false) => return Err(self.missing(path, selection)),
-                    (false, _) => {
-                        unread.extend(files);
-                        found.push(Found { named, path: source, entries });
-                    }
+                    (false, _) => found.push(one),
                 }
             }
         }
-        self.read_all(&mut found, unread, index, now)?;
         Ok(found)
     }
 
     /// What `--parents` takes: from the directory before `/./`, or from the root, what matches the rest.
-    fn with_parents(
-        &self,
-        path: &str,
-        walk: &mut Walk<'_>,
-        selection: &Selection,
-    ) -> Result<Option<Found>, BuildError> {
+    fn with_parents(&self, path: &str, walk: &Walk<'_>, selection: &Selection) -> Result<Option<Found>, BuildError> {
         let (base, pattern) = path.split_once("/./").unwrap_or(("", path));
         let clean = |path: &str| ctk_buildgraph::pattern::clean(&format!("/{path}"))[1..].to_owned();
         let (base, pattern) = (clean(base), clean(pattern));
         let Some(source) = self.follow(base.as_bytes())? else { return Err(self.missing(path, selection)) };
-        let entries = match pattern.is_empty() {
-            true => walk.source(&source)?,
-            false => walk.matching(&source, &pattern).map_err(|bad| bad.unwrap_or_else(|| bad_source(path)))?,
-        };
-        if entries.len() <= 1 && !pattern.is_empty() {
+        let wanted = (!pattern.is_empty()).then(|| DeepPattern::new(&pattern).map_err(|_| bad_source(path)));
+        let found = walk.source(base.into_bytes(), source, wanted.transpose()?.as_ref())?;
+        if found.count <= 1 && !pattern.is_empty() {
             return if PathPattern::has_wildcard(&pattern) { Ok(None) } else { Err(self.missing(path, selection)) };
         }
-        Ok(Some(Found { named: base.into_bytes(), path: source, entries }))
+        Ok(Some(found))
     }
 
     fn missing(&self, path: &str, selection: &Selection) -> BuildError {
@@ -207,6 +227,10 @@ impl Context {
     /// The host's path of one in the context.
     fn at(&self, path: &[u8]) -> PathBuf {
         self.path.join(std::ffi::OsStr::from_bytes(path))
+    }
+
+    fn is_output(&self, path: &[u8]) -> bool {
+        self.outputs.iter().any(|output| output == path)
     }
 
     fn leads_to_output(&self, path: &[u8]) -> bool {

@@ -76,6 +76,17 @@ impl Context {
         }
     }
 
+    /// The directory at a path without links; none if it went.
+    pub(super) fn open_folder(&self, path: &[u8]) -> Result<Option<OwnedFd>, BuildError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let at = if path.is_empty() { b"." } else { path };
+        match openat2(&self.root, at, flags, Mode::empty(), INSIDE | ResolveFlags::NO_SYMLINKS) {
+            Ok(fd) => Ok(Some(fd)),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+            Err(e) => Err(BuildError::read("open", self.at(path))(e.into())),
+        }
+    }
+
     pub(super) fn open_below(&self, parent: BorrowedFd<'_>, name: &[u8], path: &[u8]) -> Result<OwnedFd, BuildError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         openat(parent, name, flags, Mode::empty()).map_err(|e| BuildError::read("open", self.at(path))(e.into()))

@@ -32,7 +32,7 @@ impl Mounts {
         match (selection, &graph.get(work.vertex.inputs[input]).op) {
             (Some(selection), Op::Local { context: name }) => {
                 let context = work.job.contexts.get(name)?;
-                let found = work.job.contexts.find(selection)?;
+                let found = work.job.contexts.find_all(selection)?;
                 let missing = || missing(source, "the context");
                 let only = found.first().ok_or_else(missing)?;
                 let path = std::str::from_utf8(&only.path);
@@ -83,9 +83,9 @@ impl Mounts {
         let root = rustix::fs::open(scratch.path(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
         let root = root.map_err(|e| BuildError::read("open", scratch.path())(e.into()))?;
         for found in found {
-            let allowed: HashSet<&[u8]> = found.entries.iter().map(|e| below(&found.path, &e.path)).collect();
+            let allowed: HashSet<&[u8]> = found.all().iter().map(|e| below(&found.path, &e.path)).collect();
             let filter = |path: &[u8], _: bool| if allowed.contains(path) { Verdict::Take } else { Verdict::Skip };
-            if found.entries.first().is_some_and(|e| e.kind == EntryKind::Directory) {
+            if found.all().first().is_some_and(|e| e.kind == EntryKind::Directory) {
                 std::fs::create_dir_all(&place).map_err(BuildError::read("create", &place))?;
             }
             let options = CopyOptions {
@@ -111,7 +111,7 @@ pub(super) fn missing(path: &str, container: &str) -> BuildError {
 
 /// Whether root owns all of it.
 fn belongs_to_root(context: &Context, found: &[Found]) -> bool {
-    found.iter().flat_map(|found| &found.entries).all(|entry| {
+    found.iter().flat_map(|found| found.all()).all(|entry| {
         let path = if entry.path.is_empty() { b"." } else { &entry.path[..] };
         statat(context.root(), path, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| (stat.st_uid, stat.st_gid) == (0, 0))
     })

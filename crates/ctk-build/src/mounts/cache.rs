@@ -138,10 +138,10 @@ fn fill(
     let dest = format!("/{source}");
     if let Some((name, selection)) = local(work, input, selection) {
         let context = work.job.contexts.get(name)?;
-        let found = work.job.contexts.find(selection)?;
+        let found = work.job.contexts.find_all(selection)?;
         let found = found.first().ok_or_else(|| missing(source, "the context"))?;
         let allowed: std::collections::HashSet<Vec<u8>> =
-            found.entries.iter().map(|e| below(&found.path, &e.path).to_vec()).collect();
+            found.all().iter().map(|e| below(&found.path, &e.path).to_vec()).collect();
         let filter = |path: &[u8], _: bool| if allowed.contains(path) { Verdict::Take } else { Verdict::Skip };
         (options.owner, options.xattrs) = (Some((0, 0)), CopiedXattrs::User);
         let options = CopyOptions { filter: Some(&filter), ..options };

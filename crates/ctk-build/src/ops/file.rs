@@ -54,9 +54,10 @@ impl Work<'_> {
         match action {
             FileAction::Copy { input, selection: Some(selection), .. } => {
                 let context = self.job.contexts.get(&selection.context)?;
-                let found = self.job.contexts.find(selection)?;
+                let found = self.job.contexts.find_all(selection)?;
                 let _ = input;
-                self.copy(root, action, &Source { root: context.root(), found: &found, local: true })
+                self.copy(root, action, &Source { root: context.root(), found: &found, local: true })?;
+                self.job.contexts.unchanged(selection)
             }
             FileAction::Copy { input, sources, exclude, parents, .. } => {
                 let (_tree, context) = self.tree_context(*input)?;
@@ -104,13 +105,13 @@ impl Work<'_> {
         let owner = lookup(root, owner)?;
         let mtime = if source.local { Mtime::Set(self.time()) } else { Mtime::Keep };
         for found in source.found {
-            let directory = found.entries.first().is_some_and(|e| e.kind == EntryKind::Directory);
+            let directory = found.all().first().is_some_and(|e| e.kind == EntryKind::Directory);
             let name = &found.named[found.named.iter().rposition(|b| *b == b'/').map_or(0, |at| at + 1)..];
             let path = if directory { dest.clone().into_bytes() } else { into_directory(root, dest, name) };
             if *extract && !directory && self.extract(root, dest, source, found, given.then_some(owner))? {
                 continue;
             }
-            let allowed: HashSet<&[u8]> = found.entries.iter().map(|e| below(&found.path, &e.path)).collect();
+            let allowed: HashSet<&[u8]> = found.all().iter().map(|e| below(&found.path, &e.path)).collect();
             let filter = |path: &[u8], _: bool| if allowed.contains(path) { Verdict::Take } else { Verdict::Skip };
             let options = CopyOptions {
                 // A local file's owner is an accident of this machine; another tree's was chosen.
@@ -141,7 +142,7 @@ impl Work<'_> {
             let fd = openat2(source.root, &found.path[..], OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty(), resolve);
             Ok(fd.map_err(|e| BuildError::read("open", shown(&found.path))(e.into()))?.into())
         };
-        if !matches!(found.entries.first(), Some(entry) if matches!(entry.kind, EntryKind::File(_)))
+        if !matches!(found.all().first(), Some(entry) if matches!(entry.kind, EntryKind::File(_)))
             || !copy::is_archive(open()?)
         {
             return Ok(false);

@@ -43,7 +43,7 @@ impl Work<'_> {
                 let context = self.tree_context(*input)?;
                 let (paths, exclude, parents) = (sources.clone(), exclude.clone(), *parents);
                 let selection = Selection { context: String::new(), paths, exclude, parents };
-                let found = context.1.find(&selection, &StatIndex::in_memory(), 0)?;
+                let found = context.1.look(&selection, &StatIndex::in_memory(), 0, 0)?;
                 described[*input] = Described::Files(digest_of(&found));
             }
         }

@@ -113,9 +113,27 @@ impl DeepPattern {
         match &self.form {
             Form::Exact => below(&self.prefix),
             _ if self.prefix.len() > path.len() => below(&self.prefix),
+            Form::Nodes(nodes) => {
+                let slashes = |path: &[u8]| path.iter().filter(|byte| **byte == b'/').count();
+                path.starts_with(&self.prefix) && slashes_at_most(nodes).is_none_or(|most| most > slashes(path))
+            }
             _ => path.starts_with(&self.prefix),
         }
     }
+}
+
+/// How many `/` there are in what the nodes match, unless they match any number.
+fn slashes_at_most(nodes: &[Node]) -> Option<usize> {
+    let mut count = 0;
+    for node in nodes {
+        match node {
+            Node::Deep | Node::Rest => return None,
+            Node::Char('/') => count += 1,
+            Node::Set(set) if set.takes('/') => count += 1,
+            _ => {}
+        }
+    }
+    Some(count)
 }
 
 impl Token {
