@@ -5,7 +5,6 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ctk_buildgraph::KeyHasher;
 use ctk_buildgraph::pattern::DeepPattern;
@@ -16,7 +15,7 @@ use super::walk::{Content, Folder, Member, Tree, Walk};
 use super::{Context, Entry, EntryKind, Found, shown};
 use crate::BuildError;
 use crate::index::{ContentDigest, untouched};
-use crate::limits::{CONTEXT_THREADS, READ_ATTEMPTS};
+use crate::limits::READ_ATTEMPTS;
 
 impl Walk<'_> {
     /// A source with what lies below it.
@@ -71,28 +70,24 @@ impl Walk<'_> {
         if unread.is_empty() {
             return Ok(());
         }
-        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(CONTEXT_THREADS);
-        let threads = threads.min(unread.len());
-        let next = AtomicUsize::new(0);
+        let threads = super::walk::threads().min(unread.len());
+        let waiting = Mutex::new(unread.into_iter());
         let failed: Mutex<Option<BuildError>> = Mutex::new(None);
-        let waiting: Vec<Mutex<Option<(Vec<u8>, &mut Member)>>> =
-            unread.into_iter().map(|one| Mutex::new(Some(one))).collect();
+        let next = || match &*failed.lock().expect("no panic while locked") {
+            Some(_) => None,
+            None => waiting.lock().expect("no panic while locked").next(),
+        };
         std::thread::scope(|scope| {
             for _ in 0..threads {
                 scope.spawn(|| {
-                    while let Some(one) = waiting.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let one = one.lock().expect("no panic while locked").take();
-                        let (path, member) = one.expect("each is taken once");
+                    while let Some((path, member)) = next() {
                         if let Err(error) = self.context.read(&path, member) {
                             failed.lock().expect("no panic while locked").get_or_insert(error);
-                            // Nobody begins another.
-                            next.fetch_max(waiting.len(), Ordering::Relaxed);
                         }
                     }
                 });
             }
         });
-        drop(waiting);
         if let Some(error) = failed.into_inner().expect("no panic while locked") {
             return Err(error);
         }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock};
 
 use ctk_buildgraph::pattern::DeepPattern;
 use ctk_dockerfile::{Above, Ignore};
@@ -24,6 +24,12 @@ use crate::limits::{CONTEXT_DEPTH, CONTEXT_ENTRIES, CONTEXT_THREADS};
 const LIST_BYTES: usize = 32 << 10;
 /// Directories that wait before another thread is worth its start.
 const WAITING_PER_THREAD: usize = 4;
+
+/// Threads for one context. Asking the kernel means reading files of cgroups: it is done once.
+pub(super) fn threads() -> usize {
+    static THREADS: OnceLock<usize> = OnceLock::new();
+    *THREADS.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from).min(CONTEXT_THREADS))
+}
 
 /// How a walk goes.
 pub(super) struct Walk<'a> {
@@ -264,7 +270,7 @@ impl<'a> Shared<'a> {
 
     /// Looks through directories until none is left; more threads come when many wait.
     fn work<'scope>(&'scope self, scope: &'scope std::thread::Scope<'scope, '_>) {
-        let most = std::thread::available_parallelism().map_or(1, usize::from).min(CONTEXT_THREADS);
+        let most = threads();
         let mut buffer = vec![MaybeUninit::uninit(); LIST_BYTES];
         let mut state = self.lock();
         loop {
