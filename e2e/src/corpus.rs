@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::front::Front;
+use crate::git::Daemon;
 use crate::image::Image;
 use crate::peers::Peers;
 use crate::{World, bases, run, workspace};
@@ -77,17 +78,7 @@ pub struct Site {
     /// What most cases start from.
     pub base: Image,
     /// Serves the repositories that `test_data/git.sh` makes.
-    git: Server,
-}
-
-/// A server and its port; it ends with the site.
-struct Server(std::process::Child, u16);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+    git: Daemon,
 }
 
 impl Site {
@@ -98,7 +89,7 @@ impl Site {
         bases::write(&work.join("bases"));
         let base = Image::of_layout(&work.join("bases/base"), "linux/amd64").expect("a base");
         let peers = with_peers.then(|| Peers::start(&work));
-        let git = serve_git(&work.join("git"));
+        let git = crate::git::repositories(&work.join("git"));
         let site = Site { git, world, front: Front::of_folder(folder().join("../www")), peers, base, work };
         for case in cases {
             site.prepare(case);
@@ -113,10 +104,6 @@ impl Site {
             peers.inside("buildah", &[&BUILDAH[1..], &["tag", id.trim(), &format!("localhost/{name}")]].concat()).ok();
         }
         site
-    }
-
-    fn git_host(&self) -> String {
-        format!("127.0.0.1:{}", self.git.1)
     }
 
     /// Where the copy of a case is.
@@ -139,13 +126,13 @@ impl Site {
 
     /// `text` without what differs from run to run: addresses, times, folders; of errors, only the errors.
     pub fn plain(&self, text: &str) -> String {
-        let text = text.replace(&self.front.host, "@HTTP@").replace(&self.git_host(), "@GIT@");
+        let text = text.replace(&self.front.host, "@HTTP@").replace(&self.git.host, "@GIT@");
         text.replace(self.world.project().parent().expect("a folder").to_str().expect("plain"), "@FOLDER@")
     }
 
     fn choices(&self, case: &Case) -> Vec<Choice> {
         let text = fs::read_to_string(self.copy(case).join("options")).unwrap_or_default();
-        let text = text.replace("@HTTP@", &self.front.host).replace("@GIT@", &self.git_host());
+        let text = text.replace("@HTTP@", &self.front.host).replace("@GIT@", &self.git.host);
         let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
         let choice = |line: &str| match line.split_once(' ') {
             _ if !line.starts_with('-') => Choice::Environment(line.to_owned()),
@@ -262,27 +249,6 @@ impl Site {
         let image = Image::of_directory(&self.work.join("out/buildah").join(&name))?;
         Ok(vec![(self.platforms(case)[0].clone(), image)])
     }
-}
-
-/// Makes the repositories in `folder`, and serves them.
-fn serve_git(folder: &Path) -> Server {
-    fs::create_dir_all(folder).expect("a folder");
-    let mut command = Command::new("sh");
-    command.arg("-eu").arg(workspace().join("e2e/test_data/git.sh")).current_dir(folder).stdin(Stdio::null());
-    run(command).ok();
-    let port = crate::free_port();
-    // `git daemon` is another process than the daemon.
-    let mut command = Command::new("git");
-    command.arg("--exec-path");
-    let programs = run(command).ok();
-    let mut command = Command::new(Path::new(programs.trim()).join("git-daemon"));
-    command.args(["--export-all", "--reuseaddr", "--listen=127.0.0.1", &format!("--port={port}")]);
-    command.arg(format!("--base-path={}", folder.display())).stdin(Stdio::null()).stderr(Stdio::null());
-    let server = Server(command.spawn().expect("git"), port);
-    crate::eventually(std::time::Duration::from_secs(10), "git answers", || {
-        std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
-    });
-    server
 }
 
 fn inside(peers: &Peers, case: &Case, environment: &[String], words: &[String]) -> crate::Output {

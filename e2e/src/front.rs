@@ -1,12 +1,15 @@
-//! A small HTTP server on loopback that does wrong what a case tells it to: in front of a folder, or in front of a
-//! real registry.
+//! A small HTTP server on loopback that does wrong what a case tells it to: in front of a folder, of git repositories,
+//! or of a real registry.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+use ctk_oci::Digest;
 
 /// What the server is asked.
 #[derive(Clone, Debug)]
@@ -39,6 +42,7 @@ type Decide = Box<dyn FnMut(&Asked) -> Option<Fault> + Send>;
 
 enum Behind {
     Folder(PathBuf),
+    Repositories(PathBuf),
     Server(String),
 }
 
@@ -46,6 +50,7 @@ struct Shared {
     behind: Behind,
     decide: Mutex<Decide>,
     log: Mutex<Vec<String>>,
+    unchanged: AtomicUsize,
 }
 
 /// The server; it lives as long as the process.
@@ -61,6 +66,11 @@ impl Front {
         Front::start(Behind::Folder(folder.into()))
     }
 
+    /// Serves the git repositories of `folder`, by git's own backend.
+    pub fn of_repositories(folder: impl Into<PathBuf>) -> Front {
+        Front::start(Behind::Repositories(folder.into()))
+    }
+
     /// Passes everything on to the server at `host`.
     pub fn before(host: &str) -> Front {
         Front::start(Behind::Server(host.to_owned()))
@@ -69,7 +79,12 @@ impl Front {
     fn start(behind: Behind) -> Front {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let host = listener.local_addr().expect("its address").to_string();
-        let shared = Shared { behind, decide: Mutex::new(Box::new(|_| None)), log: Mutex::default() };
+        let shared = Shared {
+            behind,
+            decide: Mutex::new(Box::new(|_| None)),
+            log: Mutex::default(),
+            unchanged: AtomicUsize::new(0),
+        };
         let shared = Arc::new(shared);
         let of_thread = shared.clone();
         std::thread::spawn(move || {
@@ -91,6 +106,11 @@ impl Front {
     /// From now on nothing goes wrong.
     pub fn heal(&self) {
         self.fault(|_| None);
+    }
+
+    /// How often a file was asked for that the asker has (RFC 9110, section 13.1.2), since the last call.
+    pub fn unchanged(&self) -> usize {
+        self.shared.unchanged.swap(0, Ordering::Relaxed)
     }
 
     /// `METHOD path` of every request since the last call.
@@ -126,7 +146,21 @@ fn answer(stream: TcpStream, shared: &Shared) -> io::Result<()> {
     match (&fault, &shared.behind) {
         (Some(Fault::Status(status)), _) => reply(stream, client, &head, status, b""),
         (Some(Fault::Instead(body)), _) => reply(stream, client, &head, "200 OK", body),
-        (_, Behind::Folder(folder)) => serve(stream, client, &head, &folder.join(plain(&asked.path)), fault),
+        (_, Behind::Folder(folder)) => {
+            let file = folder.join(plain(&asked.path));
+            let tag = fs::read(&file).map(|bytes| format!("\"{}\"", Digest::of(&bytes))).unwrap_or_default();
+            let has = |line: &String| line.to_ascii_lowercase().starts_with("if-none-match:") && line.contains(&tag);
+            if fault.is_none() && !tag.is_empty() && head.iter().any(has) {
+                shared.unchanged.fetch_add(1, Ordering::Relaxed);
+                return reply(stream, client, &head, &format!("304 Not Modified\r\nETag: {tag}"), b"");
+            }
+            serve(stream, client, &head, &file, &tag, fault)
+        }
+        (_, Behind::Repositories(folder)) => {
+            let (status, fields, body) = crate::git::http_backend(folder, &head, &mut client)?;
+            let fields = fields.trim_end();
+            reply(stream, client, &head, &format!("{status}\r\n{fields}"), &body)
+        }
         (_, Behind::Server(host)) => pass(stream, client, &head, host, fault),
     }
 }
@@ -162,6 +196,7 @@ fn serve(
     client: BufReader<TcpStream>,
     head: &[String],
     file: &std::path::Path,
+    tag: &str,
     fault: Option<Fault>,
 ) -> io::Result<()> {
     let Ok(mut body) = fs::read(file) else { return reply(stream, client, head, "404 Not Found", b"") };
@@ -177,7 +212,7 @@ fn serve(
             }
             reply(stream, client, head, "200 OK", &body)
         }
-        None => reply(stream, client, head, "200 OK", &body),
+        None => reply(stream, client, head, &format!("200 OK\r\nETag: {tag}"), &body),
     }
 }
 

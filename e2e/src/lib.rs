@@ -8,8 +8,10 @@ pub mod corpus;
 pub mod differences;
 pub mod emulator;
 pub mod front;
+pub mod git;
 pub mod image;
 pub mod peers;
+pub mod sshd;
 
 use std::ffi::OsStr;
 use std::fs;

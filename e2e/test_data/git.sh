@@ -9,3 +9,13 @@ git add . && git commit -q -m one && git tag v1 && git tag -a -m annotated v1a
 echo second >> README && git commit -q -a -m two
 git checkout -q -b side v1 && echo side > side.txt && git add . && git commit -q -m side && git checkout -q main
 cd .. && git clone -q --bare repo repo.git && git -C repo.git config uploadpack.allowAnySHA1InWant true
+
+# A repository that is built.
+git init -q -b main whole && cd whole
+printf 'FROM scratch\nCOPY . /all\n' > Dockerfile && echo one > file && echo x > .dockerignore && echo x > x
+mkdir -p sub/deep && printf 'FROM scratch\nCOPY . /sub\n' > sub/Dockerfile && echo leaf > sub/deep/leaf
+printf 'FROM scratch\nCOPY file /other\n' > other.dockerfile && ln -s file link
+git add . && git commit -q -m one && git tag v1
+echo two > file && git commit -q -a -m two
+git checkout -q -b side v1 && echo side > side && git add . && git commit -q -m side && git checkout -q main
+cd .. && git clone -q --bare whole whole.git && git -C whole.git config uploadpack.allowAnySHA1InWant true

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use ctk_build::{BuildError, BuildRequest, LockView, Slots, StdinInput, World};
+use ctk_build::{BuildError, BuildRequest, LockView, Looked, Slots, StdinInput, World};
 use ctk_oci::{Digest, Platform, Reference};
 use ctk_packages::Locked;
 use ctk_plan::{Address, Cancel, Event, Outcome, Reporter, Sink};
@@ -95,16 +95,23 @@ impl AdHoc {
         result
     }
 
-    /// Reads the Dockerfile and builds nothing. Mistakes are the error.
-    pub fn lint(&self) -> Result<Linted, ApplyError> {
-        let failed = |error: BuildError| one(build_failure(&self.decl.address, &error, &Sources::new()));
-        let linted = ctk_build::lint(&self.decl, &self.directory).map_err(failed)?;
-        linted.ok_or_else(|| {
-            let text = "the Dockerfile is elsewhere; only a build reads it";
-            let code = codes::BUILD_FAILED;
-            let text = format!("error[{code}]: {text}\n  hint: name it with `-f` to have it answered here\n");
-            one(UnitFailure { address: self.decl.address.clone(), code, text })
-        })
+    /// Reads the Dockerfile, which is fetched if it is elsewhere, and builds nothing. Mistakes are the error.
+    pub fn lint(&self, cancel: &Cancel) -> Result<Linted, ApplyError> {
+        let failed = |error: BuildError| self.failed(&error, &Sources::new(), cancel);
+        let looked = match &self.decl.source {
+            RecipeSource::Dockerfile { .. } => ctk_build::lint(&self.decl, &self.directory, None).map_err(failed)?,
+            _ => {
+                let ground = Ground::open(&self.options, [])?;
+                let reporter = Reporter::new(self.decl.address.clone(), Arc::new(ctk_plan::Silent));
+                self.within(&ground, &reporter, cancel, |world| {
+                    ctk_build::lint(&self.decl, &self.directory, Some((&world, true))).map_err(failed)
+                })?
+            }
+        };
+        match looked {
+            Looked::Linted(linted) => Ok(*linted),
+            Looked::Native | Looked::Elsewhere(_) => unreachable!("what was fetched is a Dockerfile"),
+        }
     }
 
     /// Takes the main context from `input`: a tar archive, which has a Dockerfile called `file` in it, or a Dockerfile
@@ -132,7 +139,7 @@ impl AdHoc {
         let book = Names { store: &ground.store, pull: self.pull, found: Mutex::default(), commits: Mutex::default() };
         let host = host_packages(&self.options);
         let sources = Sources::new();
-        let (secrets, environment) = (DeclaredSecrets::new(&self.options, &self.directory), self.environment());
+        let secrets = DeclaredSecrets::new(&self.options, &self.directory);
         work(World {
             project_directory: &self.directory,
             sources: &sources,
@@ -147,7 +154,7 @@ impl AdHoc {
             now_seconds: self.options.now_seconds,
             http: &self.options.client.http,
             secrets: &secrets,
-            environment: &environment,
+            environment: &self.options.environment,
         })
     }
 
@@ -210,15 +217,6 @@ impl AdHoc {
             }
         })?;
         Ok(AdHocBuilt { built, exported })
-    }
-
-    /// What `git` may see: the agent that was named, not the user's.
-    fn environment(&self) -> BTreeMap<String, String> {
-        let mut environment = self.options.environment.clone();
-        if let Some(SshSource::Agent(socket)) = self.run.ssh.get("default") {
-            environment.insert("SSH_AUTH_SOCK".into(), socket.display().to_string());
-        }
-        environment
     }
 
     fn failed(&self, error: &BuildError, sources: &Sources, cancel: &Cancel) -> ApplyError {

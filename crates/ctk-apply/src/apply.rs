@@ -636,10 +636,6 @@ impl Secrets for Session {
 
 /// Where the image's agents listen; one whose variable is not set is none.
 fn agents(session: &Session, decl: &ctk_build::ImageDecl) -> BTreeMap<String, SshSource> {
-    let socket = |source: &SshDecl| match source {
-        SshDecl::Env(name) => session.options.environment.get(name).filter(|path| !path.is_empty()).map(Into::into),
-        SshDecl::Socket(path) => Some(session.directory.join(path)),
-    };
-    let found = decl.ssh.iter().filter_map(|(id, source)| Some((id.clone(), SshSource::Agent(socket(source)?))));
-    found.collect()
+    let source = |source: &SshDecl| source.source(&session.options.environment, &session.directory);
+    decl.ssh.iter().filter_map(|(id, declared)| Some((id.clone(), source(declared)?))).collect()
 }

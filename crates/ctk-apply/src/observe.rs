@@ -131,6 +131,7 @@ impl Session {
         let needs = resource.needs.iter().filter(|need| need.kind != Kind::Registry).cloned().collect();
         let mut inputs = BTreeMap::from([(Input::Declaration, hash_text(&resource.node.canonical()))]);
         let mut unresolved = Vec::new();
+        let (mut repositories, mut urls) = (BTreeSet::new(), BTreeSet::new());
         if let Some(decl) = self.images.get(address) {
             let silent = Reporter::new(address.clone(), std::sync::Arc::new(Silent));
             let host_packages = crate::ground::host_packages(&self.options);
@@ -139,6 +140,7 @@ impl Session {
                 .map_err(|error| self.build_failure(address, &error))?;
             inputs.extend(observation.inputs);
             unresolved = observation.unresolved;
+            (repositories, urls) = (observation.repositories, observation.urls);
             if let Some(epoch) = self.epoch_seconds() {
                 inputs.insert(Input::Named("SOURCE_DATE_EPOCH".into()), epoch.to_string());
             }
@@ -156,7 +158,8 @@ impl Session {
         if let Some(decl) = self.pushes.get(address) {
             inputs.insert(Input::Semantics, format!("{:?}", decl.semantics()));
         }
-        Ok(ObservedUnit { unit: Unit { address: address.clone(), needs, inputs, targets: Vec::new() }, unresolved })
+        let unit = Unit { address: address.clone(), needs, inputs, targets: Vec::new() };
+        Ok(ObservedUnit { unit, unresolved, repositories, urls })
     }
 
     /// `SOURCE_DATE_EPOCH`, if the environment sets it.
@@ -179,6 +182,10 @@ pub(crate) fn test_references(decl: &ctk_check::TestDecl) -> Vec<Reference> {
 pub(crate) struct ObservedUnit {
     pub unit: Unit,
     pub unresolved: Vec<String>,
+    /// Repositories, and refs in them, of its lock entries.
+    pub repositories: BTreeSet<(String, String)>,
+    /// URLs, likewise.
+    pub urls: BTreeSet<String>,
 }
 
 /// A plan with what it was made of.

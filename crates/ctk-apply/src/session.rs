@@ -4,16 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use ctk_build::ImageDecl;
+use ctk_build::{ImageDecl, Looked, RecipeSource};
 use ctk_check::{ImageName, TestDecl};
 use ctk_oci::Platform;
-use ctk_plan::{Address, Kind};
+use ctk_plan::{Address, Cancel, Kind, Reporter};
 use ctk_project::{Image, Inputs, Project};
 use ctk_push::PushDecl;
 use ctk_syntax::{Diagnostic, Diagnostics, Sources};
 
 use crate::files::DiskFiles;
+use crate::ground::{Ground, host_packages};
 use crate::lock::LockBook;
 use crate::registries::RegistryDecl;
 use crate::{ApplyError, Options, codes, git};
@@ -125,14 +127,37 @@ impl Session {
         }
     }
 
-    /// Reads what the project file only points at: Dockerfiles. All mistakes at once; the warnings about them, rendered,
+    /// Reads what the project file only points at: Dockerfiles, those elsewhere if they were brought already. All mistakes at once; the warnings about them, rendered,
     /// if there are no mistakes.
     pub fn check(&self) -> Result<String, ApplyError> {
         let mut warnings = String::new();
         let mut failures = Vec::new();
+        let mut ground = None;
         for (address, decl) in &self.images {
-            match ctk_build::check(decl, &self.directory) {
-                Ok(text) => warnings.push_str(&text),
+            let here = matches!(decl.source, RecipeSource::Native(_) | RecipeSource::Dockerfile { .. });
+            let looked = match here {
+                true => ctk_build::lint(decl, &self.directory, None),
+                false => {
+                    let ground = match &ground {
+                        Some(ground) => ground,
+                        None => ground.insert(Ground::open(&self.options, self.registries.values())?),
+                    };
+                    let (cancel, host) = (Cancel::new(), host_packages(&self.options));
+                    let reporter = Reporter::new(address.clone(), Arc::new(ctk_plan::Silent));
+                    let world = self.world(ground, &self.lock, &host, &reporter, &cancel);
+                    ctk_build::lint(decl, &self.directory, Some((&world, false)))
+                }
+            };
+            match looked {
+                Ok(Looked::Linted(linted)) if !linted.warnings.is_empty() => {
+                    warnings.push_str(&linted.warnings.render(&linted.sources, false));
+                }
+                Ok(Looked::Linted(_) | Looked::Native) => {}
+                Ok(Looked::Elsewhere(what)) => {
+                    let text = format!("note: the Dockerfile of `{address}` was not read: it is in {what}\n");
+                    warnings.push_str(&text);
+                    warnings.push_str("  hint: `ctk build` brings it; after that it is read here, too\n");
+                }
                 Err(error) => failures.push(self.build_failure(address, &error)),
             }
         }

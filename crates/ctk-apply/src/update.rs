@@ -41,10 +41,13 @@ impl Session {
         let chosen: Vec<&Address> = self.order.iter().filter(|a| only.is_empty() || only.contains(a)).collect();
         let images: BTreeSet<String> = chosen.iter().map(|address| address.to_string()).collect();
         let mut references: BTreeSet<String> = BTreeSet::new();
+        let (mut repositories, mut urls) = (BTreeSet::new(), BTreeSet::new());
         for address in &chosen {
             let observed = self.unit(&ground, address, cancel);
             let observed =
                 observed.map_err(|failure| ApplyError::Failed { failures: vec![failure], reports: Vec::new() })?;
+            repositories.extend(observed.repositories);
+            urls.extend(observed.urls);
             references.extend(observed.unit.inputs.into_keys().filter_map(|input| match input {
                 Input::Base(name) => Some(name.split(' ').next().unwrap_or_default().to_owned()),
                 _ => None,
@@ -53,7 +56,10 @@ impl Session {
         let book = self.lock.without(|key| match key {
             LockKey::Packages { image, .. } => images.contains(image),
             LockKey::Image { reference, .. } => references.contains(reference),
-            LockKey::Http { .. } | LockKey::Git { .. } => only.is_empty(),
+            LockKey::Http { url } => only.is_empty() || urls.contains(url),
+            LockKey::Git { url, reference } => {
+                only.is_empty() || repositories.contains(&(url.clone(), reference.clone()))
+            }
         });
         let mut failures = Vec::new();
         for address in chosen {

@@ -117,17 +117,21 @@ fn select(store: &Store, top: &Descriptor, platform: &Platform) -> Result<Result
     if !media_type::is_index(&top.media_type) {
         return Ok(Ok(top.clone()));
     }
-    let index = store.document::<Index>("image index", top)?;
-    let offers = index.value().manifests.iter().filter_map(|m| Some((platform.rank(m.platform.as_ref()?)?, m)));
-    Ok(match offers.min_by_key(|(rank, _)| *rank) {
+    Ok(select_of(store.document::<Index>("image index", top)?.value(), platform))
+}
+
+/// The same of an index that was read.
+pub(crate) fn select_of(index: &Index, platform: &Platform) -> Result<Descriptor, String> {
+    let offers = index.manifests.iter().filter_map(|m| Some((platform.rank(m.platform.as_ref()?)?, m)));
+    match offers.min_by_key(|(rank, _)| *rank) {
         Some((_, found)) => Ok(found.clone()),
         None => {
             // Attestations say `unknown`.
-            let offered = index.value().manifests.iter().filter_map(|m| m.platform.as_ref());
+            let offered = index.manifests.iter().filter_map(|m| m.platform.as_ref());
             let offered = offered.filter(|platform| platform.os != "unknown");
             Err(offered.map(|p| p.to_string()).collect::<Vec<_>>().join(", "))
         }
-    })
+    }
 }
 
 pub(crate) fn load(store: &Store, name: &BaseName, platform: &Platform, top: &Descriptor) -> Result<Base, BuildError> {

@@ -1,14 +1,14 @@
 //! An image as declared: what the project file says, decoded.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ctk_buildgraph::{BaseName, ContextSource, GitSource, Recipe, SourceError};
 use ctk_oci::{Digest, Platform};
 use ctk_plan::{Address, Kind};
 use ctk_syntax::Span;
 
-use crate::Entitlements;
+use crate::{Entitlements, SshSource};
 
 /// An image's declaration.
 #[derive(Clone, Debug)]
@@ -25,7 +25,7 @@ pub struct ImageDecl {
     pub args: BTreeMap<String, String>,
     /// Where secrets come from, by name.
     pub secrets: BTreeMap<String, SecretSource>,
-    /// Agents for `RUN --mount=type=ssh`, by name.
+    /// Agents for `RUN --mount=type=ssh`, by name; `git` asks `default`.
     pub ssh: BTreeMap<String, SshDecl>,
     /// What its RUN instructions may ask for.
     pub allow: Entitlements,
@@ -55,6 +55,13 @@ pub enum RecipeSource {
     InContext {
         /// Within the context.
         path: String,
+        /// Where it is named.
+        origin: Option<Span>,
+    },
+    /// A Dockerfile behind a URL, beside whatever the main context is.
+    Url {
+        /// Where from.
+        url: String,
         /// Where it is named.
         origin: Option<Span>,
     },
@@ -137,6 +144,28 @@ pub enum SshDecl {
     Env(String),
     /// There: relative to the project's directory or absolute.
     Socket(PathBuf),
+    /// Nowhere: these private keys are served instead. Paths as of sockets.
+    Keys(Vec<PathBuf>),
+}
+
+impl SshDecl {
+    /// What that is on this machine; none if the variable is not set.
+    pub fn source(&self, environment: &BTreeMap<String, String>, directory: &Path) -> Option<SshSource> {
+        Some(match self {
+            SshDecl::Env(name) => SshSource::Agent(environment.get(name).filter(|path| !path.is_empty())?.into()),
+            SshDecl::Socket(path) => SshSource::Agent(directory.join(path)),
+            SshDecl::Keys(keys) => SshSource::Keys(keys.iter().map(|key| directory.join(key)).collect()),
+        })
+    }
+}
+
+impl From<SshSource> for SshDecl {
+    fn from(source: SshSource) -> SshDecl {
+        match source {
+            SshSource::Agent(socket) => SshDecl::Socket(socket),
+            SshSource::Keys(keys) => SshDecl::Keys(keys),
+        }
+    }
 }
 
 impl ImageDecl {

@@ -213,6 +213,15 @@ pub enum BuildError {
         /// Which repository.
         url: String,
     },
+    /// Nothing to show an ssh server.
+    #[error(
+        "the repository {url} needs an ssh agent or a key: start an agent and give it by `--ssh default`, or a key by \
+         `--ssh default=FILE`; in a project file, by `ssh` or `ssh file=\"FILE\"`"
+    )]
+    GitAgent {
+        /// Which repository.
+        url: String,
+    },
     /// A name that a repository does not have.
     #[error("{url} has no branch, tag or commit `{reference}`{}", did_you_mean(.near))]
     GitReference {
@@ -258,6 +267,15 @@ pub enum BuildError {
         url: String,
         /// Why.
         reason: String,
+    },
+    /// An archive that is damaged.
+    #[error("cannot unpack the context from {place}: the archive is damaged or cut short; make it anew")]
+    Archive {
+        /// Where it came from.
+        place: String,
+        /// What is wrong with it.
+        #[source]
+        source: Box<SnapshotError>,
     },
     /// A name in `--chown` and the like that the image does not know, or a mode that is none.
     #[error("{0}")]

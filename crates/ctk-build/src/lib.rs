@@ -43,7 +43,7 @@ pub use error::{BuildError, Place};
 pub use index::{ContentDigest, StatIndex};
 pub use observe::{Observed, observe, resolve};
 pub use outline::{Line, LineRange, Location, Outline, OutlineArg, Target, Targets, Wanted, outline, targets};
-pub use recipe::{Linted, check, lint};
+pub use recipe::{Linted, Looked, lint};
 pub use remote::{StdinInput, read_stdin};
 pub use request::{BuildRequest, Built, LockView, Secrets, World};
 pub use run_settings::{Entitlements, HostAddress, Resources, RunSettings, SshSource, Ulimit};

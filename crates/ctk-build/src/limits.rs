@@ -34,6 +34,10 @@ pub const SUBMODULE_DEPTH: usize = 20;
 pub const SUBMODULE_COUNT: usize = 1000;
 /// Seconds that one call of `git` may take: the largest repositories are fetched in less over slow lines.
 pub const GIT_SECONDS: u64 = 3600;
+/// Bytes of a manifest or config of an image layout: what registries take at most.
+pub const DOCUMENT_BYTES: u64 = 4 << 20;
+/// Seconds until a server that `ssh` calls has answered: as long as people wait for a page.
+pub const SSH_CONNECT_SECONDS: u64 = 20;
 /// Bytes of what one call of `git` prints: a million refs, or files of a tree.
 pub const GIT_OUTPUT_BYTES: u64 = 128 << 20;
 /// Bytes of a file that ADD downloads.

@@ -1,9 +1,9 @@
 //! What an image's result depends on, seen without changing anything; and the names that must be pinned before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use ctk_buildgraph::{BaseName, BaseRequest, Need, PackagesSpec, reads};
+use ctk_buildgraph::{BaseImage, BaseName, BaseRequest, GitSource, Need, PackagesSpec, reads, without_password};
 use ctk_oci::{Platform, Reference};
 use ctk_packages::{Request, Variant, architecture_of};
 use ctk_plan::{Input, hash_text};
@@ -13,7 +13,7 @@ use crate::build::from_step;
 use crate::context::file_words;
 use crate::recipe::{Contexts, Loaded, lower_request};
 use crate::remote::{Given, layout};
-use crate::{BuildError, ContextDecl, ImageDecl, World};
+use crate::{BuildError, ContextDecl, ImageDecl, RecipeSource, World};
 
 /// Raised when the same declaration means something else.
 const SEMANTICS: &str = "3";
@@ -27,22 +27,27 @@ pub struct Observed {
     pub unresolved: Vec<String>,
     /// Images of the project, and stages of them, that it is built on.
     pub images: Vec<BaseName>,
+    /// Repositories and refs in them that the lock file has, or will have, entries for.
+    pub repositories: BTreeSet<(String, String)>,
+    /// URLs, likewise.
+    pub urls: BTreeSet<String>,
 }
 
 /// What `decl` depends on. `args` are build arguments on top of the declaration's. Mistakes of a Dockerfile are found
 /// here. The stat index is not saved.
 pub fn observe(decl: &ImageDecl, world: &World<'_>, args: &BTreeMap<String, String>) -> Result<Observed, BuildError> {
     let given = Given::new(decl, world);
+    let mut seen = Observed::default();
+    seen.dockerfile_from(decl);
     let loaded = match Loaded::look(decl, &given)? {
         Ok(loaded) => loaded,
         Err(what) => {
-            let mut seen = Observed { unresolved: vec![format!("context {what}")], ..Observed::default() };
+            seen.unresolved.push(format!("context {what}"));
             seen.inputs.insert(Input::Named(format!("context {what}")), "unresolved".into());
             return Ok(seen);
         }
     };
     let contexts = Contexts::new(decl, world.project_directory, world.index, world.now_seconds);
-    let mut seen = Observed::default();
     seen.inputs.insert(Input::Declaration, hash_text(&decl.canonical));
     seen.inputs.insert(Input::Semantics, SEMANTICS.into());
     if let Some((path, text)) = &loaded.dockerfile {
@@ -62,7 +67,7 @@ pub fn observe(decl: &ImageDecl, world: &World<'_>, args: &BTreeMap<String, Stri
         for base in needs.iter().filter_map(|need| here(need, world)) {
             let (wanted, base) = base?;
             if !base.config.config.on_build.is_empty() {
-                request.bases.insert(wanted, base.image());
+                request.bases.insert(wanted, base);
             }
         }
         if !request.bases.is_empty() {
@@ -88,16 +93,22 @@ pub fn observe(decl: &ImageDecl, world: &World<'_>, args: &BTreeMap<String, Stri
     Ok(seen)
 }
 
-/// The base that is wanted, if its name is pinned and its config is in the store.
-fn here(need: &Need, world: &World<'_>) -> Option<Result<(BaseRequest, base::Base), BuildError>> {
+/// The base that is wanted, if it is in a layout of this machine, or its name is pinned and its config in the store.
+fn here(need: &Need, world: &World<'_>) -> Option<Result<(BaseRequest, BaseImage), BuildError>> {
     let Need::Base { request, .. } = need else { return None };
-    let BaseName::Reference(reference) = &request.name else { return None };
     let platform: Platform = request.platform.parse().ok()?;
-    let digest = reference.digest().cloned().or_else(|| world.lock.image(reference, &platform))?;
-    let found = || -> Result<Option<base::Base>, BuildError> {
+    let found = || -> Result<Option<BaseImage>, BuildError> {
+        let reference = match &request.name {
+            BaseName::Reference(reference) => reference,
+            BaseName::Layout(layout) => return layout::look(layout, &platform, world),
+            _ => return Ok(None),
+        };
+        let Some(digest) = reference.digest().cloned().or_else(|| world.lock.image(reference, &platform)) else {
+            return Ok(None);
+        };
         match base::by_digest(world.store, &digest)? {
             Some(top) if base::has_config(world.store, &top, &platform)? => {
-                base::load(world.store, &request.name, &platform, &top).map(Some)
+                base::load(world.store, &request.name, &platform, &top).map(|base| Some(base.image()))
             }
             _ => Ok(None),
         }
@@ -106,6 +117,22 @@ fn here(need: &Need, world: &World<'_>) -> Option<Result<(BaseRequest, base::Bas
 }
 
 impl Observed {
+    /// What the Dockerfile itself comes from.
+    fn dockerfile_from(&mut self, decl: &ImageDecl) {
+        match (&decl.source, decl.contexts.get("")) {
+            (RecipeSource::Url { url, .. }, _)
+            | (RecipeSource::InContext { .. }, Some(ContextDecl::Http { url, .. })) => {
+                self.urls.insert(url.clone());
+            }
+            (RecipeSource::InContext { .. }, Some(ContextDecl::Git { source, .. })) => self.repository(source),
+            _ => {}
+        }
+    }
+
+    fn repository(&mut self, source: &GitSource) {
+        self.repositories.insert((without_password(&source.url), source.wanted().to_owned()));
+    }
+
     fn need(&mut self, decl: &ImageDecl, platform: &Platform, need: Need, world: &World<'_>) -> Result<(), BuildError> {
         match need {
             Need::Base { request, .. } => match request.name {
@@ -128,10 +155,12 @@ impl Observed {
             },
             Need::Git { source, .. } => {
                 let commit = Given::new(decl, world).known_commit(&source);
+                self.repository(&source);
                 self.remote(source.to_string(), commit);
             }
             Need::Http { url, .. } => {
                 let digest = world.lock.http(&url).map(|digest| digest.to_string());
+                self.urls.insert(url.clone());
                 self.remote(url, digest);
             }
             Need::Packages { stage, .. } => {

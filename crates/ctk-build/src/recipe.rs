@@ -15,7 +15,7 @@ use crate::context::{Context, Found, digest_of};
 use crate::error::Place;
 use crate::limits::NAMED_FILES;
 use crate::remote::{self, Given, MainDockerfile};
-use crate::{BuildError, ContextDecl, ImageDecl, RecipeSource, StatIndex};
+use crate::{BuildError, ContextDecl, ImageDecl, RecipeSource, StatIndex, World};
 
 /// An image's stages and the texts they stand in.
 pub(crate) struct Loaded {
@@ -44,32 +44,40 @@ pub struct Linted {
     pub text: String,
 }
 
-/// Reads the image's Dockerfile; mistakes are the error. Native stages, and what is not on this machine, give nothing.
-/// Builds and fetches nothing.
-pub fn lint(decl: &ImageDecl, project_directory: &Path) -> Result<Option<Linted>, BuildError> {
-    // What is elsewhere is read when it is built.
-    let Ok(loaded) = Loaded::read(decl, project_directory, None)? else { return Ok(None) };
+/// What a look at a Dockerfile gave.
+#[derive(Clone, Debug)]
+pub enum Looked {
+    /// It was read.
+    Linted(Box<Linted>),
+    /// There is none: the stages are native.
+    Native,
+    /// It is elsewhere and was not fetched. What: for people.
+    Elsewhere(String),
+}
+
+/// Reads the image's Dockerfile; mistakes are the error. Builds nothing. With a `world`, one that is elsewhere is read if
+/// it was brought already; if that is wanted, it is fetched.
+pub fn lint(
+    decl: &ImageDecl,
+    project_directory: &Path,
+    world: Option<(&World<'_>, bool)>,
+) -> Result<Looked, BuildError> {
+    let given = world.map(|(world, fetch)| (Given::new(decl, world), fetch));
+    let elsewhere = given.as_ref().map(|(given, fetch)| (given, *fetch));
+    let loaded = match Loaded::read(decl, project_directory, elsewhere)? {
+        Ok(loaded) => loaded,
+        Err(what) => return Ok(Looked::Elsewhere(what)),
+    };
     for platform in &decl.platforms {
         let request = lower_request(decl, platform, None);
         ctk_buildgraph::reads(loaded.recipe(platform), &request).map_err(|d| loaded.invalid(d))?;
     }
     let warnings = loaded.lint(decl, project_directory)?;
     let Loaded { any, sources, dockerfile, .. } = loaded;
-    Ok(any.zip(sources).zip(dockerfile).map(|((recipe, sources), (name, text))| Linted {
-        recipe,
-        warnings,
-        sources,
-        name,
-        text,
+    let linted = any.zip(sources).zip(dockerfile);
+    Ok(linted.map_or(Looked::Native, |((recipe, sources), (name, text))| {
+        Looked::Linted(Box::new(Linted { recipe, warnings, sources, name, text }))
     }))
-}
-
-/// The same: mistakes are the error, warnings come rendered (empty if there are none).
-pub fn check(decl: &ImageDecl, project_directory: &Path) -> Result<String, BuildError> {
-    Ok(match lint(decl, project_directory)? {
-        Some(linted) if !linted.warnings.is_empty() => linted.warnings.render(&linted.sources, false),
-        _ => String::new(),
-    })
 }
 
 /// What `.dockerignore`, or the one of the Dockerfile's own, leaves out of a context.
@@ -129,6 +137,13 @@ impl Loaded {
                     MainDockerfile::Missing => {
                         return Err(missing(&format!("Dockerfile `{path}` does not exist in the context"), *origin));
                     }
+                }
+            }
+            RecipeSource::Url { url, .. } => {
+                let Some((given, fetch)) = elsewhere else { return Ok(Err(url.clone())) };
+                match remote::text(url, given, fetch)? {
+                    Some(text) => (url.clone(), text),
+                    None => return Ok(Err(url.clone())),
                 }
             }
         };

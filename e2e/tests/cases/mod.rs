@@ -1,6 +1,7 @@
 //! One module an area.
 
 mod build;
+mod contexts;
 mod corpus;
 mod damage;
 mod differential;
@@ -13,4 +14,5 @@ mod plan;
 mod platforms;
 mod registry;
 mod runs;
+mod ssh;
 mod store;

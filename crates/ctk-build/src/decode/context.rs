@@ -98,10 +98,19 @@ fn key(name: &str) -> String {
     name.parse::<ContextName>().map_or_else(|_| name.to_owned(), |name| name.to_string())
 }
 
+/// A Dockerfile: of this machine, or behind a URL.
+pub(super) fn dockerfile(path: std::path::PathBuf, written: &Spanned<String>) -> RecipeSource {
+    let origin = Some(written.span);
+    match written.value.starts_with("http://") || written.value.starts_with("https://") {
+        true => RecipeSource::Url { url: written.value.clone(), origin },
+        false => RecipeSource::Dockerfile { path, origin },
+    }
+}
+
 /// A relative Dockerfile of an image whose main context is no folder is in that context.
 pub(super) fn dockerfile_in_context(decl: &mut ImageDecl, written: &Spanned<String>) {
     let elsewhere = matches!(decl.contexts.get(""), Some(ContextDecl::Git { .. } | ContextDecl::Http { .. }));
-    if elsewhere && !written.value.starts_with('/') {
+    if elsewhere && matches!(decl.source, RecipeSource::Dockerfile { .. }) && !written.value.starts_with('/') {
         let path = written.value.trim_start_matches("./").to_owned();
         decl.source = RecipeSource::InContext { path, origin: Some(written.span) };
     }

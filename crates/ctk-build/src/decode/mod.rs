@@ -67,8 +67,7 @@ impl Image<'_> {
         let children = reader.children();
         reader.finish();
         if let Some(dockerfile) = &dockerfile {
-            decl.source =
-                RecipeSource::Dockerfile { path: self.path(&dockerfile.value), origin: Some(dockerfile.span) };
+            decl.source = context::dockerfile(self.path(&dockerfile.value), dockerfile);
             if let Some(base) = base {
                 let message = "`from` and `dockerfile` exclude each other";
                 self.diagnostics.push(
@@ -140,19 +139,21 @@ impl Image<'_> {
         }
     }
 
-    /// `ssh "name" env="VARIABLE"` or `socket="path"`; by default the agent that `SSH_AUTH_SOCK` names.
+    /// `ssh "name" env="VARIABLE"`, `socket="path"` or `file="key"`; by default the agent that `SSH_AUTH_SOCK` names.
     fn ssh(&mut self, node: &Node, decl: &mut ImageDecl) {
         let mut reader = Reader::new(node, self.diagnostics);
         let name = reader.opt_arg_str("a name").map_or_else(|| "default".into(), |name| name.value);
         let env = reader.opt_prop_str("env");
         let socket = reader.opt_prop_str("socket");
+        let file = reader.opt_prop_str("file");
         reader.finish();
-        let source = match (env, socket) {
-            (None, None) => SshDecl::Env("SSH_AUTH_SOCK".into()),
-            (Some(env), None) => SshDecl::Env(env.value),
-            (None, Some(socket)) => SshDecl::Socket(self.path(&socket.value)),
-            (Some(_), Some(_)) => {
-                let message = "an agent is found by either `env` or `socket`";
+        let source = match (env, socket, file) {
+            (None, None, None) => SshDecl::Env("SSH_AUTH_SOCK".into()),
+            (Some(env), None, None) => SshDecl::Env(env.value),
+            (None, Some(socket), None) => SshDecl::Socket(self.path(&socket.value)),
+            (None, None, Some(file)) => SshDecl::Keys(vec![self.path(&file.value)]),
+            _ => {
+                let message = "an agent is found by one of `env`, `socket` and `file`";
                 self.diagnostics.push(Diagnostic::error(codes::CONFLICT, message).at(node.name.span, ""));
                 return;
             }

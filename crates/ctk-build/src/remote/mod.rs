@@ -22,7 +22,7 @@ pub(crate) use archive::{tree_of, tree_of_known};
 pub use stdin::{StdinInput, read_stdin};
 
 use crate::context::Context;
-use crate::{BuildError, ContextDecl, ImageDecl, SecretSource, World};
+use crate::{BuildError, ContextDecl, ImageDecl, SecretSource, SshDecl, SshSource, World};
 
 /// The build argument by which `.git` of the main context stays.
 const KEEP_GIT_DIR: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
@@ -33,11 +33,20 @@ pub(crate) struct Given<'a> {
     pub world: &'a World<'a>,
     /// Where the image's secrets come from.
     pub secrets: &'a BTreeMap<String, SecretSource>,
+    /// Where its ssh agents are.
+    ssh: &'a BTreeMap<String, SshDecl>,
 }
 
 impl<'a> Given<'a> {
     pub fn new(decl: &'a ImageDecl, world: &'a World<'a>) -> Given<'a> {
-        Given { world, secrets: &decl.secrets }
+        Given { world, secrets: &decl.secrets, ssh: &decl.ssh }
+    }
+
+    /// By what `ssh` shows who we are: the image's default agent, else the user's own.
+    pub fn ssh(&self) -> Option<SshSource> {
+        let own = SshDecl::Env("SSH_AUTH_SOCK".into());
+        let declared = self.ssh.get("default").unwrap_or(&own);
+        declared.source(self.world.environment, self.world.project_directory)
     }
 
     /// The commit that is known to be meant, without asking anybody.
@@ -139,6 +148,12 @@ pub(crate) enum MainDockerfile {
     Unknown(String),
 }
 
+/// The text that a URL gives. Without `fetch` nobody is asked, and none means that it is not here.
+pub(crate) fn text(url: &str, given: &Given<'_>, fetch: bool) -> Result<Option<String>, BuildError> {
+    let file = if fetch { Some(given.file(url)?) } else { given.known_file(url)? };
+    file.map(|file| archive::small_text(&file.digest, given.world)).transpose()
+}
+
 /// Looks for `path` in the main context. Without `fetch` nobody is asked.
 pub(crate) fn dockerfile(
     decl: &ImageDecl,
@@ -170,13 +185,13 @@ pub(crate) fn dockerfile(
                     let text = archive::small_text(&file.digest, world)?;
                     return Ok(MainDockerfile::Found(url.clone(), text));
                 }
-                Some(file) => match layer_of(&file.digest, fetch, world)? {
+                Some(file) => match layer_of(&file.digest, url, fetch, world)? {
                     Some(layer) => layer,
                     None => return Ok(MainDockerfile::Unknown(url.clone())),
                 },
             }
         }
-        Some(ContextDecl::Archive { digest }) => match layer_of(digest, fetch, world)? {
+        Some(ContextDecl::Archive { digest }) => match layer_of(digest, "standard input", fetch, world)? {
             Some(layer) => layer,
             None => return Ok(MainDockerfile::Unknown("the archive of standard input".into())),
         },
@@ -200,9 +215,20 @@ pub(crate) fn dockerfile(
     Ok(MainDockerfile::Missing)
 }
 
-fn layer_of(digest: &ctk_oci::Digest, fetch: bool, world: &World<'_>) -> Result<Option<Option<LayerKey>>, BuildError> {
+/// The tree of the archive `digest`, which came from `place`.
+fn layer_of(
+    digest: &Digest,
+    place: &str,
+    fetch: bool,
+    world: &World<'_>,
+) -> Result<Option<Option<LayerKey>>, BuildError> {
     match fetch {
-        true => tree_of(digest, None, world, world.cancel).map(Some),
+        true => tree_of(digest, None, world, world.cancel).map(Some).map_err(|error| match error {
+            BuildError::Snapshot(source) if !world.cancel.is_cancelled() => {
+                BuildError::Archive { place: place.to_owned(), source: Box::new(source) }
+            }
+            other => other,
+        }),
         false => tree_of_known(digest, None, world),
     }
 }

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::io::Read;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -15,8 +15,8 @@ use ctk_plan::{Cancel, Step};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::Given;
-use crate::BuildError;
-use crate::limits::{GIT_OUTPUT_BYTES, GIT_SECONDS};
+use crate::limits::{GIT_OUTPUT_BYTES, GIT_SECONDS, SSH_CONNECT_SECONDS};
+use crate::{BuildError, SshSource};
 
 /// What a command may reach.
 #[derive(Clone, Copy, PartialEq)]
@@ -29,8 +29,11 @@ pub(super) enum Access {
     Network,
 }
 
+/// What the store keeps of hosts that `ssh` met.
+const KNOWN_HOSTS: &str = "known_hosts";
+
 /// What of the machine's environment git sees, as it is there.
-const PASSED: [&str; 15] = [
+const PASSED: [&str; 14] = [
     "PATH",
     "http_proxy",
     "https_proxy",
@@ -45,7 +48,6 @@ const PASSED: [&str; 15] = [
     "GIT_SSL_CAINFO",
     "GIT_SSL_CAPATH",
     "CURL_CA_BUNDLE",
-    "SSH_AUTH_SOCK",
 ];
 
 /// Settings that a checkout must not depend on the machine for.
@@ -156,6 +158,15 @@ impl<'a> Git<'a> {
             return Ok(out);
         }
         let action = if access == Access::Network { "fetch" } else { "check out" };
+        if error.contains("HOST IDENTIFICATION HAS CHANGED") {
+            let hosts = self.known_hosts();
+            let reason = format!(
+                "its host shows another key than before. If that is right, forget the old one: `ssh-keygen -R HOST -f \
+                 {}`, and what ~/.ssh/known_hosts says",
+                hosts.display()
+            );
+            return Err(self.failed(action, reason));
+        }
         Err(self.failed(action, reason(&error)))
     }
 
@@ -172,12 +183,19 @@ impl<'a> Git<'a> {
         environment: &[(&str, &Path)],
         args: &[&str],
     ) -> Result<(bool, String, String), BuildError> {
+        let ssh = match access == Access::Network && is_ssh(&self.url) {
+            true => Some(self.given.ssh().ok_or_else(|| BuildError::GitAgent { url: self.url.clone() })?),
+            false => None,
+        };
         let mut command = Command::new("git");
         command.args(args).env_clear().envs(environment.iter().copied());
         if !directory.as_os_str().is_empty() {
             command.env("GIT_DIR", directory);
         }
         command.envs(self.environment(access));
+        if let Some(ssh) = ssh {
+            command.envs(self.ssh(&ssh)?);
+        }
         command.current_dir("/").process_group(0);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|error| match error.kind() {
@@ -219,6 +237,36 @@ impl<'a> Git<'a> {
         Ok((status.success(), String::from_utf8_lossy(&out).into_owned(), error))
     }
 
+    fn known_hosts(&self) -> PathBuf {
+        self.given.world.store.root().join("git").join(KNOWN_HOSTS)
+    }
+
+    /// How git calls `ssh`. A host that is seen for the first time is believed, and remembered. Of the user's keys only
+    /// those count that were given.
+    fn ssh(&self, source: &SshSource) -> Result<Vec<(&'static str, OsString)>, BuildError> {
+        let hosts = self.known_hosts();
+        let folder = hosts.parent().expect("it is in a folder");
+        std::fs::create_dir_all(folder).map_err(BuildError::read("create", folder))?;
+        let hosts = quoted(&format!("UserKnownHostsFile=\"{}\" ~/.ssh/known_hosts", hosts.display()));
+        let mut line = format!(
+            "ssh -F /dev/null -o BatchMode=yes -o ConnectTimeout={SSH_CONNECT_SECONDS} -o \
+             StrictHostKeyChecking=accept-new -o {hosts}"
+        );
+        let mut set = Vec::new();
+        match source {
+            SshSource::Agent(socket) => {
+                line += " -o IdentityFile=none";
+                set.push(("SSH_AUTH_SOCK", socket.into()));
+            }
+            SshSource::Keys(keys) => {
+                line += " -o IdentitiesOnly=yes -o IdentityAgent=none";
+                keys.iter().for_each(|key| line += &format!(" -i {}", quoted(&key.display().to_string())));
+            }
+        }
+        set.extend([("GIT_SSH_COMMAND", line.into()), ("GIT_SSH_VARIANT", "ssh".into())]);
+        Ok(set)
+    }
+
     fn environment(&self, access: Access) -> Vec<(String, OsString)> {
         let mut all: Vec<(String, OsString)> = Vec::new();
         let mut set = |name: &str, value: &str| all.push((name.to_owned(), value.into()));
@@ -240,15 +288,6 @@ impl<'a> Git<'a> {
             Access::Network => "http:https:git:ssh",
         };
         set("GIT_ALLOW_PROTOCOL", protocols);
-        // A host that is seen for the first time is believed, and remembered.
-        let hosts = self.given.world.store.root().join("git").join("known_hosts");
-        let ssh = format!(
-            "ssh -F /dev/null -o BatchMode=yes -o ConnectTimeout=20 -o StrictHostKeyChecking=accept-new -o \
-             'UserKnownHostsFile=\"{}\" ~/.ssh/known_hosts'",
-            hosts.display()
-        );
-        set("GIT_SSH_COMMAND", &ssh);
-        set("GIT_SSH_VARIANT", "ssh");
         let header = self.header.as_ref().filter(|_| access == Access::Network);
         let settings = SETTINGS.iter().copied().chain(header.map(|(key, value)| (key.as_str(), value.as_str())));
         let mut count = 0;
@@ -260,6 +299,19 @@ impl<'a> Git<'a> {
         set("GIT_CONFIG_COUNT", &count.to_string());
         all
     }
+}
+
+/// Whether `ssh` brings it: `ssh://…` or `host:path`.
+fn is_ssh(url: &str) -> bool {
+    match url.split_once("://") {
+        Some((scheme, _)) => scheme == "ssh",
+        None => url.split_once(':').is_some_and(|(host, _)| !host.contains('/')),
+    }
+}
+
+/// `text` as one word of a shell's line.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 /// `https://host/` of `http.https://host/.extraHeader`.
@@ -286,11 +338,27 @@ fn reader(from: Option<impl Read + Send + 'static>) -> std::thread::JoinHandle<V
     })
 }
 
+/// What git says when `ssh` gave up.
+const NOT_READ: &str = "Could not read from remote repository.";
+
 /// The line of git's words that says why.
 fn reason(words: &str) -> String {
     let lines = || words.lines().map(str::trim).filter(|line| !line.is_empty());
-    let said = lines().filter_map(|line| line.strip_prefix("fatal: ").or_else(|| line.strip_prefix("error: ")));
-    let said: Vec<&str> = said.collect();
+    let mut said: Vec<String> = Vec::new();
+    let mut before = "";
+    for line in lines() {
+        let own = line.strip_prefix("fatal: ").or_else(|| line.strip_prefix("error: "));
+        match (own, said.last_mut()) {
+            // `ssh` said why.
+            (Some(NOT_READ), _) if !before.is_empty() => said.push(before.to_owned()),
+            (Some(own), _) => said.push(own.to_owned()),
+            // A sentence that goes on.
+            (None, Some(last)) if last.ends_with(':') => *last += &format!(" {line}"),
+            (None, _) if line.starts_with("Warning: ") => continue,
+            (None, _) => {}
+        }
+        before = line;
+    }
     match said.is_empty() {
         false => said.join("; "),
         true => lines().next_back().unwrap_or("git says nothing").to_owned(),
@@ -306,5 +374,20 @@ mod tests {
         assert_eq!(reason("hint: x\nfatal: repository 'r' not found\n"), "repository 'r' not found");
         assert_eq!(reason("error: a\nfatal: b\n"), "a; b");
         assert_eq!(reason("Permission denied\n"), "Permission denied");
+        let ssh = "Warning: Permanently added 'h'.\ngit@h: Permission denied (publickey).\nfatal: Could not read from remote repository.\n\nPlease make sure\n";
+        assert_eq!(reason(ssh), "git@h: Permission denied (publickey).");
+        let daemon = "fatal: unable to connect to h:\nh[0: ::1]: errno=Connection refused\n\n";
+        assert_eq!(reason(daemon), "unable to connect to h: h[0: ::1]: errno=Connection refused");
+    }
+
+    #[test]
+    fn what_ssh_brings() {
+        for url in ["ssh://git@h/r", "git@h:r.git", "h.example:r.git"] {
+            assert!(is_ssh(url), "{url}");
+        }
+        for url in ["https://h/r.git", "http://h/r.git", "git://h/r", "/srv/r.git", "/srv/a:b"] {
+            assert!(!is_ssh(url), "{url}");
+        }
+        assert_eq!(quoted("it's"), r"'it'\''s'");
     }
 }

@@ -64,7 +64,7 @@ impl Call {
 
     /// Prints the answer. A check that found something ends with 1.
     pub fn answer(self, context: &Context, build: &AdHoc, format: Format) -> Result<(), Failure> {
-        let linted = context.explain(build.lint())?;
+        let linted = context.explain(build.lint(&context.cancel_on_interrupt()))?;
         let target = build.decl.target.as_deref();
         match self {
             Call::Check => {

@@ -179,11 +179,13 @@ impl Folder {
                 Failure::sentence(format!("`--pull={text}`: expected always, missing or never"), None)
             })?,
         };
+        let run = values::run_settings(&switches.run, environment).map_err(sentence)?;
+        decl.ssh = run.ssh.iter().map(|(id, source)| (id.clone(), source.clone().into())).collect();
         Ok(AdHoc {
             options,
             directory,
             decl,
-            run: values::run_settings(&switches.run, environment).map_err(sentence)?,
+            run,
             labels,
             no_cache: self.no_cache,
             no_cache_stages: switches.cache.no_cache_filter.clone(),
@@ -220,9 +222,8 @@ impl Folder {
                 read.map_err(Failure::during("cannot read standard input"))?;
                 RecipeSource::Text { name: "stdin".into(), text }
             }
-            (_, Some(file)) if file.to_string_lossy().contains("://") => {
-                let text = format!("`-f {}`: Dockerfiles behind URLs are not there yet", file.display());
-                return Err(Failure::sentence(text, Some("download it, and pipe it: `-f -`")));
+            (_, Some(file)) if file.to_str().is_some_and(is_url) => {
+                RecipeSource::Url { url: file.display().to_string(), origin: None }
             }
             (ContextSource::Local(folder), file) => {
                 let found = || find_dockerfile(Path::new(folder));
@@ -344,6 +345,10 @@ fn epoch(args: &BTreeMap<String, String>, outputs: &[Output]) -> Result<Option<i
         [one] => Ok(Some(*one)),
         _ => Err(Failure::sentence("outputs name different `source-date-epoch`s", Some("build once for each"))),
     }
+}
+
+fn is_url(text: &str) -> bool {
+    ["http://", "https://"].iter().any(|scheme| text.starts_with(scheme))
 }
 
 /// `NAME=CONTEXT`.

@@ -88,7 +88,7 @@ pub struct RunSwitches {
     /// A secret: `id=NAME,src=FILE` or `id=NAME,env=VARIABLE`
     #[arg(long = "secret", value_name = "SECRET")]
     pub secrets: Vec<String>,
-    /// An agent or keys for `RUN --mount=type=ssh`
+    /// An agent or keys for `RUN --mount=type=ssh`, and `default` for repositories over ssh
     #[arg(long, value_name = "default|ID[=SOCKET|KEY[,KEY]]")]
     pub ssh: Vec<String>,
     /// The network: `default`, `none`, `host`
