@@ -172,7 +172,14 @@ fn same(line: &str) -> &str {
 
 /// A path without its leading slash and percent signs.
 fn plain(path: &str) -> String {
-    path.trim_start_matches('/').replace("%2B", "+").replace("%3A", ":").replace("%7E", "~")
+    let mut parts = path.trim_start_matches('/').split('%');
+    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        let byte = part.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        bytes.extend(byte.or(Some(b'%')));
+        bytes.extend(&part.as_bytes()[if byte.is_some() { 2 } else { 0 }..]);
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 fn reply(

@@ -18,7 +18,7 @@ pub use lint::check;
 use std::collections::BTreeMap;
 
 use ctk_oci::{ContainerConfig, Digest, History, ImageConfig, Platform};
-use ctk_syntax::{Diagnostic, Diagnostics, Span};
+use ctk_syntax::{Diagnostic, Diagnostics, ExpandError, Span, short};
 
 use crate::stage::Stage;
 use crate::words::{Variables, is_required};
@@ -301,6 +301,25 @@ impl<'a> Walk<'a> {
         });
     }
 
+    /// Where a word of an instruction stands, if it stands there as it was read.
+    fn place(&self, origin: Option<Span>, word: &str) -> Option<Span> {
+        let origin = origin?;
+        let found = self.recipe.source.get(origin.start..origin.end).and_then(|text| text.find(word));
+        Some(match found {
+            Some(at) => Span::new(origin.source, origin.start + at, origin.start + at + word.len()),
+            None => origin,
+        })
+    }
+
+    /// A word that cannot be expanded.
+    fn bad_word(&mut self, text: &str, error: &ExpandError, origin: Option<Span>) {
+        let place = self.place(origin, text).map(|span| match (Some(span) == origin, error.at.is_empty()) {
+            (false, false) => Span::new(span.source, span.start + error.at.start, span.start + error.at.end),
+            _ => span,
+        });
+        self.error(codes::BAD_WORD, format!("cannot expand `{}`: {error}", short(text)), place, "");
+    }
+
     fn escape(&self) -> Option<Escape> {
         match self.recipe.expansion {
             Expansion::Literal => None,
@@ -326,7 +345,7 @@ impl<'a> Walk<'a> {
             Ok(value) => (value, unset),
             Err(error) if is_required(&error) && !known => (String::new(), true),
             Err(error) => {
-                self.error(codes::BAD_WORD, format!("cannot expand `{text}`: {error}"), origin, "");
+                self.bad_word(text, &error, origin);
                 (String::new(), false)
             }
         }

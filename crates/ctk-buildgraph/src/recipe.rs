@@ -21,6 +21,8 @@ pub struct Recipe {
     pub expansion: Expansion,
     /// Which lint rules count.
     pub checks: Checks,
+    /// The text that the origins point into, to find a word's own place; empty for a native one.
+    pub source: String,
 }
 
 /// Whether texts of a recipe hold variables.

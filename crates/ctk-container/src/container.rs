@@ -353,6 +353,10 @@ fn environment(
     for entry in extra {
         set_env(&mut env, entry)?;
     }
+    // As with runc, an empty one is as good as none.
+    if env.iter().any(|entry| entry == "HOME=") {
+        set_env(&mut env, &format!("HOME={home}"))?;
+    }
     Ok(env)
 }
 

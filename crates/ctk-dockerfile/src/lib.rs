@@ -67,14 +67,15 @@ pub fn parse_checked(sources: &Sources, id: SourceId, check: Option<&str>) -> (D
     let (directives, body) = directives::read(id, text, &mut diagnostics);
     let escape = directives.escape;
     let checks = checks(&directives, check, &mut diagnostics);
-    let mut recipe = Recipe { expansion: Expansion::Dockerfile(escape), checks, ..Recipe::default() };
+    let mut recipe =
+        Recipe { expansion: Expansion::Dockerfile(escape), checks, source: text.to_owned(), ..Recipe::default() };
     let logicals = logical::split(id, text, body, escape, &mut diagnostics);
     let mut keywords = Vec::new();
     for logical in &logicals {
         let mut line = Line::new(logical, escape, &mut diagnostics);
         let (keyword, place) = (line.keyword(), line.keyword_span());
         let parsed = instructions::parse(&mut line);
-        if keyword == "FROM" || !recipe.stages.is_empty() {
+        if (keyword == "FROM" || !recipe.stages.is_empty()) && KEYWORDS.contains(&keyword.as_str()) {
             keywords.push((logical.keyword(), place));
         }
         match parsed {

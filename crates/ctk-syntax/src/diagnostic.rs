@@ -1,5 +1,6 @@
 //! What is wrong with someone's text.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::Serialize;
@@ -235,3 +236,11 @@ impl fmt::Display for Diagnostics {
 }
 
 impl std::error::Error for Diagnostics {}
+
+/// A word as a message quotes it: one that is very long loses its end.
+pub fn short(word: &str) -> Cow<'_, str> {
+    match word.char_indices().nth(limits::QUOTED_WORD_CHARACTERS) {
+        Some((end, _)) => format!("{}…", &word[..end]).into(),
+        None => word.into(),
+    }
+}

@@ -37,7 +37,7 @@ mod shell_pattern;
 mod source;
 
 pub use codes::CODES;
-pub use diagnostic::{Diagnostic, Diagnostics, Label, Report, ReportLabel, Severity};
+pub use diagnostic::{Diagnostic, Diagnostics, Label, Report, ReportLabel, Severity, short};
 pub use expand::{ExpandError, ExpandErrorKind, Expanded, Found, expand, names_in};
 pub use format::format_kdl;
 pub use kdl::parse_kdl;

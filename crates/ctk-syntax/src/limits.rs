@@ -22,5 +22,8 @@ pub const PATTERN_STEPS: usize = 4 << 20;
 /// Columns of a source line shown in a diagnostic; a longer line is cut around the place.
 pub const SHOWN_LINE_COLUMNS: usize = 160;
 
+/// Characters of a quoted word in a message; more only hides the sentence around it.
+pub const QUOTED_WORD_CHARACTERS: usize = 60;
+
 /// Diagnostics kept per collection; a file with more has one cause that hides the rest.
 pub const DIAGNOSTICS: usize = 500;

@@ -1,6 +1,6 @@
 //! What each instruction does, one after the other; those without a file of their own whole.
 
-use ctk_syntax::Span;
+use ctk_syntax::{Span, short};
 
 use super::{Need, Walk};
 use crate::stage::Stage;
@@ -48,10 +48,12 @@ impl Walk<'_> {
             }
             Instruction::Shell(shell) => stage.shell(shell),
             Instruction::Stopsignal(signal) => {
+                let place = self.place(origin, signal);
                 let (signal, unset) = self.word(stage, signal, origin);
                 if !is_signal(&signal) && (stage.known || !unset) {
-                    let message = format!("`{signal}` is no signal; expected a name such as `SIGTERM` or a number");
-                    self.error(codes::BAD_SIGNAL, message, origin, "");
+                    let message =
+                        format!("`{}` is no signal; expected a name such as `SIGTERM` or a number", short(&signal));
+                    self.error(codes::BAD_SIGNAL, message, place, "");
                 }
                 stage.stop_signal(&signal);
             }
@@ -79,7 +81,7 @@ impl Walk<'_> {
             let unsure = variables.unset() && !stage.known;
             match words {
                 Err(error) if is_required(&error) && unsure => {}
-                Err(error) => self.error(codes::BAD_WORD, format!("cannot expand `{text}`: {error}"), origin, ""),
+                Err(error) => self.bad_word(text, &error, origin),
                 Ok(words) => {
                     for word in words {
                         self.lint_port(&word, origin);
@@ -88,9 +90,10 @@ impl Walk<'_> {
                             None if unsure => {}
                             None => {
                                 let message = format!(
-                                    "`{word}` is no port; expected `port[-port][/tcp|udp|sctp]`, at most 65535"
+                                    "`{}` is no port; expected `port[-port][/tcp|udp|sctp]`, at most 65535",
+                                    short(&word)
                                 );
-                                self.error(codes::BAD_PORT, message, origin, "");
+                                self.error(codes::BAD_PORT, message, self.place(origin, text), "");
                             }
                         }
                     }

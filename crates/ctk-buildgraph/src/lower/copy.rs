@@ -1,9 +1,10 @@
 //! `COPY` and `ADD`.
 
 use ctk_oci::Digest;
+use ctk_syntax::short;
 
 use super::Walk;
-use crate::pattern::{check_pattern, exclusion};
+use crate::pattern::{check_pattern, exclusion, literal};
 use crate::stage::{Stage, clean};
 use crate::words::Variables;
 use crate::{
@@ -19,20 +20,23 @@ impl Walk<'_> {
         let owner = copy.chown.as_ref().map(|o| Owner(self.text(stage, o, origin)));
         let mode = copy.chmod.as_ref().map(|m| self.text(stage, m, origin)).filter(|mode| !mode.is_empty());
         if let Some(mode) = mode.as_deref().filter(|mode| stage.known && FileMode::parse(mode).is_none()) {
-            let message =
-                format!("`{mode}` is no mode; expected octal digits such as `755`, or letters such as `u=rwX,go=rX`");
-            self.error(codes::BAD_MODE, message, origin, "");
+            let message = format!(
+                "`{}` is no mode; expected octal digits such as `755`, or letters such as `u=rwX,go=rX`",
+                short(mode)
+            );
+            let place = self.place(origin, copy.chmod.as_deref().unwrap_or_default());
+            self.error(codes::BAD_MODE, message, place, "");
         }
         // Patterns hold no variables.
         let exclude = copy.exclude.clone();
         for pattern in &exclude {
             if let Err(error) = exclusion(pattern) {
-                self.error(codes::BAD_PATTERN, format!("`{pattern}` is no pattern to exclude: {error}"), origin, "");
+                let message = format!("`{}` is no pattern to exclude: {error}", short(pattern));
+                self.error(codes::BAD_PATTERN, message, self.place(origin, pattern), "");
             }
         }
         let mut shown = Vec::new();
-        let mut paths = Vec::new();
-        let mut actions = Vec::new();
+        let mut parts: Vec<Part> = Vec::new();
         let (mut documents, mut documents_shown) = (Vec::new(), Vec::new());
         let mut inputs: Vec<VertexId> = Vec::new();
         let mut unsure = false;
@@ -50,8 +54,9 @@ impl Walk<'_> {
                             match expanded {
                                 Ok(content) => content,
                                 Err(error) => {
-                                    let message = format!("cannot expand `<<{}`: {error}", document.name);
-                                    self.error(codes::BAD_WORD, message, origin, "");
+                                    let message = format!("cannot expand `<<{}`: {error}", short(&document.name));
+                                    let place = self.place(origin, &document.content[error.at.clone()]);
+                                    self.error(codes::BAD_WORD, message, place, "");
                                     continue;
                                 }
                             }
@@ -71,77 +76,84 @@ impl Walk<'_> {
                         owner: owner.clone(),
                     });
                 }
-                CopySource::Path(path) => {
-                    let (path, unset) = self.word(stage, path, origin);
+                CopySource::Path(written) => {
+                    let place = self.place(origin, written);
+                    let (path, unset) = self.word(stage, written, origin);
                     unsure |= unset && !stage.known;
                     shown.push(path.clone());
                     let remote = match if add { remote(&path) } else { Ok(None) } {
                         Ok(remote) => remote,
                         Err(error) => {
-                            self.error(codes::BAD_SOURCE, error.to_string(), origin, "");
+                            self.error(codes::BAD_SOURCE, error.to_string(), place, "");
                             continue;
                         }
                     };
                     match remote {
                         None => {
                             if let Err(error) = check_pattern(&path) {
-                                let message = format!("`{path}` is no pattern: {error}");
-                                self.error(codes::BAD_PATTERN, message, origin, "");
+                                let message = format!("`{}` is no pattern: {error}", short(&path));
+                                self.error(codes::BAD_PATTERN, message, place, "");
                             }
                             if copy.checksum.is_some() {
                                 let message = format!("`{path}` is a file; `--checksum` is for URLs and repositories");
-                                self.error(codes::BAD_SOURCE, message, origin, "");
+                                self.error(codes::BAD_SOURCE, message, place, "");
                             } else if !add && (path.starts_with("http://") || path.starts_with("https://")) {
                                 let message = format!("`{path}` is a URL, which COPY does not take; write ADD");
-                                self.error(codes::BAD_SOURCE, message, origin, "");
+                                self.error(codes::BAD_SOURCE, message, place, "");
                             }
-                            paths.push(path)
+                            match parts.last_mut() {
+                                Some(Part::Paths(paths)) => paths.push(path),
+                                _ => parts.push(Part::Paths(vec![path])),
+                            }
                         }
                         Some(remote) => {
                             let Some((vertex, file)) = self.remote_vertex(remote, &path, copy, stage, statement) else {
                                 continue;
                             };
-                            inputs.push(vertex);
-                            let web = file.is_some();
-                            actions.push(FileAction::Copy {
-                                input: inputs.len(),
-                                selection: None,
-                                sources: vec![file.unwrap_or_default()],
-                                dest: dest.clone(),
-                                owner: owner.clone(),
-                                mode: mode.clone(),
-                                exclude: exclude.clone(),
-                                parents: false,
-                                follow: Follow::Named,
-                                extract: web && copy.unpack == Some(true),
-                            });
+                            parts.push(Part::Remote(vertex, file));
                         }
                     }
                 }
             }
         }
-        if !paths.is_empty() {
-            if copy.from == From::Context {
-                self.lint_sources(&paths, origin);
-            }
-            let platform = stage.platform.clone();
-            let Some((vertex, context)) = self.tree(&copy.from, &platform, index, origin) else { return };
-            inputs.push(vertex);
-            // The `./` of `--parents` says where kept parents begin; it must survive.
-            let clean = |path: &String| match copy.parents {
-                true => path.trim_start_matches('/').to_owned(),
-                false => clean("/", path).trim_start_matches('/').to_owned(),
-            };
-            let sources: Vec<String> = paths.iter().map(clean).collect();
-            let selection = context.map(|context| match unsure {
-                true => Walk::whole(&context),
-                false => {
-                    let (paths, parents) = (sources.clone(), copy.parents);
-                    Selection { context, paths, exclude: exclude.clone(), parents }
+        let mut actions = Vec::new();
+        let mut local = None;
+        for part in parts {
+            let (input, selection, sources, unpack) = match part {
+                Part::Remote(vertex, file) => {
+                    inputs.push(vertex);
+                    let unpack = file.is_some() && copy.unpack == Some(true);
+                    (inputs.len(), None, vec![file.as_deref().map(literal).unwrap_or_default()], unpack)
                 }
-            });
+                Part::Paths(paths) => {
+                    if copy.from == From::Context {
+                        self.lint_sources(&paths, origin);
+                    }
+                    if local.is_none() {
+                        let platform = stage.platform.clone();
+                        let Some((vertex, context)) = self.tree(&copy.from, &platform, index, origin) else { return };
+                        inputs.push(vertex);
+                        local = Some((inputs.len(), context));
+                    }
+                    let (input, context) = local.clone().expect("just set");
+                    // The `./` of `--parents` says where kept parents begin; it must survive.
+                    let clean = |path: &String| match copy.parents {
+                        true => path.trim_start_matches('/').to_owned(),
+                        false => clean("/", path).trim_start_matches('/').to_owned(),
+                    };
+                    let sources: Vec<String> = paths.iter().map(clean).collect();
+                    let selection = context.map(|context| match unsure {
+                        true => Walk::whole(&context),
+                        false => {
+                            let (paths, parents) = (sources.clone(), copy.parents);
+                            Selection { context, paths, exclude: exclude.clone(), parents }
+                        }
+                    });
+                    (input, selection, sources, add && copy.unpack != Some(false))
+                }
+            };
             actions.push(FileAction::Copy {
-                input: inputs.len(),
+                input,
                 selection,
                 sources,
                 dest: dest.clone(),
@@ -150,7 +162,7 @@ impl Walk<'_> {
                 exclude: exclude.clone(),
                 parents: copy.parents,
                 follow: Follow::Named,
-                extract: add && copy.unpack != Some(false),
+                extract: unpack,
             });
         }
         actions.extend(documents);
@@ -208,6 +220,14 @@ impl Walk<'_> {
             },
         }
     }
+}
+
+/// Sources of one kind that follow one another.
+enum Part {
+    /// Of a context, a stage or an image.
+    Paths(Vec<String>),
+    /// A URL, with its file's name, or a repository.
+    Remote(VertexId, Option<String>),
 }
 
 enum Remote {

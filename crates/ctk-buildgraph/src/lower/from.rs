@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ctk_oci::{ImageConfig, Platform, Reference};
-use ctk_syntax::{Diagnostic, Span, nearest};
+use ctk_syntax::{Diagnostic, Span, nearest, short};
 
 use super::arguments::find;
 use super::{ImageHistory, Need, Slot, Walk};
@@ -76,15 +76,15 @@ impl<'a> Walk<'a> {
         let lookup = |name: &str| find(&globals, name);
         let platform = match &written.platform {
             None => Some(self.request.platform.clone()),
-            Some(text) => {
-                let (text, _) = self.expand(text, &lookup, true, written.origin);
+            Some(written_platform) => {
+                let (text, _) = self.expand(written_platform, &lookup, true, written.origin);
                 let parsed = text.parse::<Platform>();
                 if parsed.is_err() {
                     let message = match text.is_empty() {
                         true => "`--platform` is empty after expansion".to_owned(),
-                        false => format!("`{text}` is no platform; expected `os/architecture[/variant]`"),
+                        false => format!("`{}` is no platform; expected `os/architecture[/variant]`", short(&text)),
                     };
-                    self.error(codes::BAD_PLATFORM, message, written.origin, "");
+                    self.error(codes::BAD_PLATFORM, message, self.place(written.origin, written_platform), "");
                 }
                 parsed.ok()
             }
@@ -94,13 +94,14 @@ impl<'a> Walk<'a> {
             (Some(context), _) => Some(Origin::Context(context)),
             (None, From::Text(text)) => {
                 let (name, unset) = self.expand(text, &lookup, true, written.origin);
+                let place = self.place(written.origin, text);
                 if name.is_empty() {
                     let why = if unset { "; a variable in it is not set before the first FROM" } else { "" };
-                    self.error(codes::EMPTY_FROM, format!("base name `{text}` is empty{why}"), written.origin, "");
+                    self.error(codes::EMPTY_FROM, format!("base name `{text}` is empty{why}"), place, "");
                     None
                 } else if let Some(stage) = self.misspelt_stage(&name, index) {
                     let message = format!("`{name}` is no stage, because FROM knows stages in small letters only");
-                    self.error(codes::BAD_REFERENCE, message, written.origin, &format!("did you mean `{stage}`?"));
+                    self.error(codes::BAD_REFERENCE, message, place, &format!("did you mean `{stage}`?"));
                     None
                 } else {
                     self.resolve(&name, index, &known, written.origin)
@@ -154,7 +155,8 @@ impl<'a> Walk<'a> {
             Err(error) => {
                 let near = nearest(name, self.stage_names(before));
                 let near = near.map(|n| format!("; did you mean stage `{n}`?")).unwrap_or_default();
-                self.error(codes::BAD_REFERENCE, format!("`{name}` is no image: {error}{near}"), origin, "");
+                let message = format!("`{}` is no image: {error}{near}", short(name));
+                self.error(codes::BAD_REFERENCE, message, self.place(origin, name), "");
                 None
             }
         }
@@ -230,15 +232,20 @@ impl<'a> Walk<'a> {
     fn reference(&mut self, name: &str, index: usize, platform: &Platform, origin: Option<Span>) -> Option<Origin> {
         let all = self.recipe.stages.len();
         if name.contains('$') && self.escape().is_some() {
-            let message = format!("`--from={name}`: variables are not expanded there");
-            self.error(codes::BAD_REFERENCE, message, origin, "name a stage that begins `FROM $…`");
+            let message = format!("`--from={}`: variables are not expanded there", short(name));
+            self.error(codes::BAD_REFERENCE, message, self.place(origin, name), "name a stage that begins `FROM $…`");
             return None;
         }
         let resolved = match name.parse::<usize>() {
             Ok(number) if number < all => Origin::Stage(number),
             Ok(number) if self.escape().is_some() => {
                 let message = format!("there is no stage {number}; there are {all}, numbered from 0");
-                self.error(codes::UNKNOWN_STAGE, message, origin, "");
+                self.error(codes::UNKNOWN_STAGE, message, self.place(origin, name), "");
+                return None;
+            }
+            Err(_) if self.escape().is_some() && name.parse::<i64>().is_ok() => {
+                let message = format!("there is no stage {}; there are {all}, numbered from 0", short(name));
+                self.error(codes::UNKNOWN_STAGE, message, self.place(origin, name), "");
                 return None;
             }
             _ => self.resolve(name, all, platform, origin)?,

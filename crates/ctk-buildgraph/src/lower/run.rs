@@ -1,6 +1,7 @@
 //! `RUN`.
 
 use super::Walk;
+use crate::pattern::literal;
 use crate::stage::{Stage, clean};
 use crate::{
     Access, Command, Exec, ExecMount, ExecSettings, From, MountKind, MountOption, Run, RunMount, RunMountKind,
@@ -123,7 +124,7 @@ impl Walk<'_> {
         let mut files = |walk: &mut Self, from: &From, source: &str| {
             let source = clean("/", source).trim_start_matches('/').to_owned();
             // A mount's source is a path, not a pattern as a copy's.
-            let literal = source.replace('[', "[[]").replace('*', "[*]").replace('?', "[?]");
+            let literal = literal(&source);
             if let From::Text(name) = from
                 && name.parse::<usize>().is_ok_and(|number| number < walk.recipe.stages.len())
             {

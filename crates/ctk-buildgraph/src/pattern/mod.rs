@@ -30,6 +30,12 @@ pub fn check_pattern(pattern: &str) -> Result<(), PatternError> {
     tokens(pattern).map(|_| ())
 }
 
+/// The pattern that matches `path` and nothing else.
+pub fn literal(path: &str) -> String {
+    let meaning = |char: char| matches!(char, '*' | '?' | '[' | '\\');
+    path.chars().flat_map(|char| meaning(char).then_some('\\').into_iter().chain([char])).collect()
+}
+
 /// The pattern of an `--exclude` without blanks around it and cleaned, and whether it takes back. None if it says
 /// nothing.
 pub fn exclusion(pattern: &str) -> Result<Option<(String, bool)>, PatternError> {

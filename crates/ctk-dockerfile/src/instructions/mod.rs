@@ -20,7 +20,7 @@ mod volume;
 mod workdir;
 
 use ctk_buildgraph::{Instruction, RecipeStage};
-use ctk_syntax::{Diagnostic, Severity};
+use ctk_syntax::{Diagnostic, Severity, short};
 
 use crate::line::Line;
 use crate::{codes, nearest_keyword};
@@ -72,7 +72,14 @@ table! {
 pub(crate) fn parse(line: &mut Line<'_>) -> Option<Parsed> {
     let keyword = line.keyword();
     let Some(entry) = TABLE.iter().find(|e| e.keyword == keyword) else {
-        let message = format!("unknown instruction `{keyword}`");
+        if let Some((at, blank)) = keyword.char_indices().find(|(_, char)| char.is_whitespace()) {
+            let message = format!("U+{:04X} is no blank, and so a part of the word after it", blank as u32);
+            // Upper case may have another length in front of it.
+            let at = line.keyword_written().find(blank).unwrap_or(at);
+            line.error(codes::UNKNOWN_INSTRUCTION, message, at..at + blank.len_utf8(), "write a space");
+            return None;
+        }
+        let message = format!("unknown instruction `{}`", short(&keyword));
         let span = line.keyword_span();
         let diagnostic = Diagnostic::error(codes::UNKNOWN_INSTRUCTION, message);
         line.diagnostics.push(diagnostic.at_or_nearest(
