@@ -268,8 +268,8 @@ pub enum BuildError {
         /// Why.
         reason: String,
     },
-    /// An archive that is damaged.
-    #[error("cannot unpack the context from {place}: the archive is damaged or cut short; make it anew")]
+    /// An archive that is damaged, cut short, or leads out of its root.
+    #[error("cannot unpack the context from {place}")]
     Archive {
         /// Where it came from.
         place: String,
