@@ -16,6 +16,7 @@ use ctk_store::{Links, Store};
 use ctk_syntax::Sources;
 
 use crate::apply::{build_failure, failure};
+use crate::besides::{Besides, verified};
 use crate::ground::{Ground, host_packages};
 use crate::secrets::DeclaredSecrets;
 use crate::{ApplyError, Options, UnitFailure, codes};
@@ -57,6 +58,8 @@ pub struct AdHoc {
     pub outputs: Vec<Output>,
     /// For every output that is an image.
     pub annotations: Vec<Annotation>,
+    /// What is done besides building.
+    pub besides: Besides,
 }
 
 /// What came out.
@@ -184,8 +187,15 @@ impl AdHoc {
                 labels: &self.labels,
                 epoch_seconds: self.epoch_seconds,
                 state_directory: self.options.state.clone(),
+                debugger: self.besides.debugger(),
             };
-            ctk_build::build(&request).map_err(|error| self.failed(&error, world.sources, cancel))
+            let failed = |error: BuildError| self.failed(&error, world.sources, cancel);
+            let built = ctk_build::build(&request).map_err(failed)?;
+            if self.besides.verify {
+                let differences = ctk_build::verify(&request, &built).map_err(failed)?;
+                verified(&self.decl.address, &differences).map_err(one)?;
+            }
+            Ok::<Built, ApplyError>(built)
         })?;
         let request = ExportRequest {
             image: Image {

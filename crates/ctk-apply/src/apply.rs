@@ -21,6 +21,7 @@ use ctk_registry::{RegistryError, Server};
 use ctk_store::{Depth, Fetch, Ref};
 use ctk_syntax::Sources;
 
+use crate::besides::verified;
 use crate::ground::{Ground, host_packages};
 use crate::lock::LockBook;
 use crate::observe::{Outlook, Request, test_references};
@@ -378,6 +379,9 @@ pub(crate) fn build_failure(address: &Address, error: &BuildError, sources: &Sou
         let lines: String = last_lines.iter().map(|line| format!("  │ {line}\n")).collect();
         failed.text += &format!("  its last lines:\n{lines}");
     }
+    if let BuildError::Command { .. } = innermost(error) {
+        failed.text += "  hint: `ctk build --debug` with the same words opens a shell in the state before it\n";
+    }
     if let Some(place) = error.place()
         && let Some((head, causes)) = failed.text.split_once('\n')
     {
@@ -422,6 +426,19 @@ fn remember(planned: &PlannedUnit, units: &[Unit], plan: &Plan, produced: &Produ
         inputs: unit.map(|unit| unit.inputs.clone()).unwrap_or_default(),
         needs: needs.collect(),
         published: produced.published.clone(),
+    }
+}
+
+/// Why there is no image.
+enum Unbuilt {
+    Failed(BuildError),
+    /// It is not the same when it is built again.
+    Unlike(Box<UnitFailure>),
+}
+
+impl From<BuildError> for Unbuilt {
+    fn from(error: BuildError) -> Unbuilt {
+        Unbuilt::Failed(error)
     }
 }
 
@@ -477,18 +494,16 @@ impl Work<'_> {
         let reporter = Reporter::new(address.clone(), self.sink.clone());
         match self.build_target(address, None, &reporter) {
             Ok(descriptor) => Ok(descriptor),
-            Err(error) if error.is_cancelled() || self.cancel.is_cancelled() => Err(Failed::Cancelled),
-            Err(error) => Err(Failed::Unit(Box::new(self.session.build_failure(address, &error)), None)),
+            Err(Unbuilt::Unlike(failure)) => Err(Failed::Unit(failure, None)),
+            Err(Unbuilt::Failed(error)) if error.is_cancelled() || self.cancel.is_cancelled() => Err(Failed::Cancelled),
+            Err(Unbuilt::Failed(error)) => {
+                Err(Failed::Unit(Box::new(self.session.build_failure(address, &error)), None))
+            }
         }
     }
 
     /// Builds an image, or only up to a stage of it, with the stages of other images that it is built on.
-    fn build_target(
-        &self,
-        address: &Address,
-        stage: Option<&str>,
-        reporter: &Reporter,
-    ) -> Result<Descriptor, BuildError> {
+    fn build_target(&self, address: &Address, stage: Option<&str>, reporter: &Reporter) -> Result<Descriptor, Unbuilt> {
         let session = self.session;
         let decl = &session.images[address];
         let host = host_packages(&session.options);
@@ -517,8 +532,14 @@ impl Work<'_> {
             labels: &BTreeMap::new(),
             epoch_seconds: session.epoch_seconds(),
             state_directory: session.options.state.clone(),
+            debugger: self.request.besides.debugger(),
         };
-        Ok(ctk_build::build(&request)?.descriptor)
+        let built = ctk_build::build(&request)?;
+        if self.request.besides.verify && stage.is_none() && self.request.force.contains(address) {
+            let differences = ctk_build::verify(&request, &built)?;
+            verified(address, &differences).map_err(|failure| Unbuilt::Unlike(Box::new(failure)))?;
+        }
+        Ok(built.descriptor)
     }
 
     fn test(&self, address: &Address) -> Result<Report, Failed> {

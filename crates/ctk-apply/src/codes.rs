@@ -18,6 +18,7 @@ codes! {
     LOCK_FILE = "apply::lock-file", "The lock file cannot be read or written.";
     STORE = "apply::store", "The store cannot be used.";
     BUILD_FAILED = "build::failed", "An image could not be built.";
+    NOT_REPRODUCIBLE = "build::not-reproducible", "An image is not the same when it is built again.";
     EXPORT_FAILED = "build::export", "What was built could not be brought to where `--output` says.";
     TEST_FAILED = "test::failed", "Assertions of a test did not hold.";
     TEST_BROKEN = "test::broken", "A test could not be carried out.";

@@ -19,6 +19,7 @@
 
 pub mod adhoc;
 mod apply;
+mod besides;
 pub mod codes;
 mod error;
 mod files;
@@ -34,7 +35,9 @@ mod session;
 mod update;
 
 pub use apply::Applied;
+pub use besides::Besides;
 pub use codes::CODES;
+pub use ctk_build::{Debugger, Shell};
 pub use error::{ApplyError, UnitFailure, explain};
 pub use lock::LOCK_FILE;
 pub use observe::Request;

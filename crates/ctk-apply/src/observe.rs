@@ -12,7 +12,7 @@ use ctk_push::{Found, Reach};
 
 use crate::ground::Ground;
 use crate::records::Records;
-use crate::{ApplyError, Session};
+use crate::{ApplyError, Besides, Session};
 
 /// What is asked of a plan or an apply.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +23,8 @@ pub struct Request {
     pub force: BTreeSet<Address>,
     /// Builds use no earlier result of an operation.
     pub no_cache: bool,
+    /// What builds do besides; images are verified that are forced, too.
+    pub besides: Besides,
 }
 
 impl Session {

@@ -11,7 +11,7 @@ use ctk_snapshot::Snapshots;
 use ctk_store::{Fetch, Store};
 use ctk_syntax::Sources;
 
-use crate::{ImageDecl, RunSettings, SecretSource, Slots, StatIndex};
+use crate::{Debugger, ImageDecl, RunSettings, SecretSource, Slots, StatIndex};
 
 /// What moving names meant: the lock file, as the builder sees it. Called from several threads.
 pub trait LockView: Sync {
@@ -106,6 +106,8 @@ pub struct BuildRequest<'a> {
     pub epoch_seconds: Option<i64>,
     /// Where running containers are written down, e.g. `/run/ctk`.
     pub state_directory: PathBuf,
+    /// Who is asked to a shell when a step fails.
+    pub debugger: Option<&'a dyn Debugger>,
 }
 
 /// What came out.

@@ -18,10 +18,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::build::Plan;
 use crate::earlier::{self, Described};
-use crate::ops;
 use crate::recipe::{Contexts, Loaded, SelectionDigests};
 use crate::workers::{self, Ended};
 use crate::{BuildError, BuildRequest};
+use crate::{debug, ops};
 
 /// Records of results by definition key, and by content key.
 const DEFINITIONS: &str = "build-definition";
@@ -150,10 +150,13 @@ pub(crate) fn solve(job: &Job<'_>) -> Result<Solved, BuildError> {
     let done = workers::run(&work, request.slots, request.world.cancel, &solver.stop, |id| match solver.vertex(*id) {
         Ok(()) => Ok(()),
         Err(error) if error.is_cancelled() => Err(None),
-        Err(error) => Err(Some(error)),
+        Err(error) => Err(Some((*id, error))),
     });
     done.map_err(|ended| match ended {
-        Ended::Failed(error) => error,
+        Ended::Failed((id, error)) => {
+            solver.debug(id, &error);
+            error
+        }
         Ended::Cancelled => BuildError::Cancelled,
     })?;
     let mut trees = solver.trees.into_inner().expect("no panic while locked");
@@ -184,15 +187,28 @@ fn known(job: &Job<'_>, op: &Op, key: &Key) -> Result<Option<Tree>, BuildError> 
 }
 
 impl Solver<'_> {
+    /// Asks whoever debugs to a shell before the vertex that failed.
+    fn debug(&self, id: VertexId, error: &BuildError) {
+        let Some(debugger) = self.job.request.debugger else { return };
+        let (vertex, world) = (self.graph.get(id), &self.job.request.world);
+        let inputs = self.inputs(vertex);
+        let step = world.reporter.step(format!("shell before {}", vertex.name));
+        let work = ops::Work { job: self.job, vertex, inputs: &inputs, step: &step, cancel: world.cancel };
+        debugger.failed(&debug::told(error), &mut |input, output| work.shell(input, output));
+        step.finish(Outcome::Done);
+    }
+
+    /// What is there of a vertex' inputs: all, once it runs.
+    fn inputs(&self, vertex: &Vertex) -> Vec<Tree> {
+        let trees = self.trees.lock().expect("no panic while locked");
+        vertex.inputs.iter().map(|i| trees[i.index()].clone().expect("needs come first")).collect()
+    }
+
     /// One vertex whose inputs are there: by its content key, or by doing it.
     fn vertex(&self, id: VertexId) -> Result<(), BuildError> {
         let vertex = self.graph.get(id);
         let world = &self.job.request.world;
-        let inputs: Vec<Tree> = {
-            let trees = self.trees.lock().expect("no panic while locked");
-            let input = |i: &VertexId| trees[i.index()].clone().expect("needs come first");
-            vertex.inputs.iter().map(input).collect()
-        };
+        let inputs = self.inputs(vertex);
         let step = world.reporter.step(vertex.name.clone());
         let result = self.content(id, &inputs, &step);
         match &result {

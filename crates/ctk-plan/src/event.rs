@@ -118,6 +118,9 @@ pub struct StepId(pub u64);
 pub trait Sink: Send + Sync {
     /// Takes one event.
     fn emit(&self, event: Event);
+
+    /// Leaves the terminal alone from now on, or takes it back. Returns when that is so.
+    fn pause(&self, _paused: bool) {}
 }
 
 /// A sink that hears nothing.

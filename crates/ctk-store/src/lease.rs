@@ -154,14 +154,27 @@ fn clear(root: &Path, id: &str) -> Result<(), StoreError> {
     remove_if_there(&root.join("tmp").join(format!("{id}.lock")))
 }
 
-/// Removes what sessions of dead processes left.
+/// How the temporary names of the file begin that says the store's format.
+pub const FORMAT_PART: &str = "format-";
+
+/// Removes what sessions of dead processes left, and locks that nobody holds. The store has its format: who still writes that is too late.
 pub fn clear_dead(root: &Path) -> Result<(), StoreError> {
     for name in names(&root.join("tmp"))? {
+        if name.starts_with(FORMAT_PART) {
+            remove_if_there(&root.join("tmp").join(&name))?;
+        }
         let Some(id) = name.strip_suffix(".lock") else { continue };
         let path = root.join("tmp").join(&name);
         let Ok(guard) = File::open(&path) else { continue };
         if try_lock(&guard, &path)? && still_there(&guard, &path) {
             clear(root, id)?;
+        }
+    }
+    for name in names(&root.join("locks"))? {
+        let path = root.join("locks").join(&name);
+        let Ok(file) = File::open(&path) else { continue };
+        if try_lock(&file, &path)? && still_there(&file, &path) {
+            remove_if_there(&path)?;
         }
     }
     Ok(())

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use crate::blobs::remove_damaged;
 use crate::error::Context;
 use crate::fsutil::{file_name, make_directory, read_if_there, replace, take_named};
-use crate::lease::{Held, Session, clear_dead};
+use crate::lease::{FORMAT_PART, Held, Session, clear_dead};
 use crate::limits::{CONFIG_MAX_BYTES, MANIFEST_MAX_BYTES};
 use crate::{BlobReader, Lock, Scratch, StoreError};
 
@@ -38,7 +38,7 @@ impl Store {
         let root = std::path::absolute(root).context("find", root)?;
         let format = root.join("format");
         match read_if_there(&format)? {
-            Some(found) if found == FORMAT.as_bytes() => clear_dead(&root)?,
+            Some(found) if found == FORMAT.as_bytes() => {}
             Some(found) => {
                 let found = String::from_utf8_lossy(&found).trim().to_owned();
                 return Err(StoreError::Format { path: root, found, expected: FORMAT.trim_end() });
@@ -50,7 +50,7 @@ impl Store {
                 }
                 static NEXT: AtomicU64 = AtomicU64::new(0);
                 let number = NEXT.fetch_add(1, Ordering::Relaxed);
-                let temporary = root.join("tmp").join(format!("format-{}-{number}", std::process::id()));
+                let temporary = root.join("tmp").join(format!("{FORMAT_PART}{}-{number}", std::process::id()));
                 match replace(&format, &temporary, FORMAT.as_bytes()) {
                     // Another thread or process is making the same store right now.
                     Err(_) if format.exists() => {}
@@ -58,6 +58,7 @@ impl Store {
                 }
             }
         }
+        clear_dead(&root)?;
         Ok(Store { inner: Arc::new(Inner { session: Session::new(&root), root }) })
     }
 

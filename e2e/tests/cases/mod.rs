@@ -14,5 +14,6 @@ mod plan;
 mod platforms;
 mod registry;
 mod runs;
+mod solver;
 mod ssh;
 mod store;

@@ -9,7 +9,7 @@ use ctk_buildgraph::{Exec, NetworkMode, SecurityMode};
 use ctk_container::{ExitStatus, Limits, LineSink, Network, Rlimit, RunOptions, Stdio};
 use ctk_oci::{ContainerConfig, Mount, Platform};
 use ctk_plan::Stream;
-use ctk_snapshot::LayerKey;
+use ctk_snapshot::{LayerKey, Workspace};
 
 use super::Work;
 use crate::limits::ERROR_LINES;
@@ -47,45 +47,11 @@ impl Work<'_> {
             host: Platform::host().to_string(),
             reason,
         })?;
-        let settings = self.job.request.run;
         let workspace = self.workspace()?;
         let mut mounts = Mounts::prepare(self, exec)?;
-        if exec.network != NetworkMode::None {
-            mounts.list.extend(self.package_mounts()?);
-        }
-        mounts.list.extend(shm(exec, &mounts.list));
-        mounts.list.extend(devices(exec)?);
-        let status = {
-            let config = ContainerConfig::default();
-            let mut options = RunOptions::new(workspace.root_mount()?, &config, &self.job.request.state_directory);
-            options.args = Some(exec.argv.clone());
-            options.entrypoint = Some(Vec::new());
-            options.env = exec.env.iter().chain(&exec.unkeyed_env).chain(&mounts.env).cloned().collect();
-            options.user = Some(exec.user.clone()).filter(|u| !u.is_empty());
-            options.workdir = Some(exec.cwd.clone());
-            options.mounts = std::mem::take(&mut mounts.list);
-            options.network = match exec.network {
-                NetworkMode::None => Network::None,
-                NetworkMode::Default | NetworkMode::Host => Network::Host,
-            };
-            options.build_step = true;
-            options.hostname = Some(exec.settings.hostname.clone().unwrap_or_else(|| HOST_NAME.into()));
-            options.hosts = hosts(settings);
-            // sudo and the like work in a build, as with every other builder.
-            options.security.no_new_privileges = false;
-            options.security.add_capabilities = MORE_CAPABILITIES.map(str::to_owned).into();
-            if exec.security == SecurityMode::Insecure {
-                options.security.add_capabilities = vec!["ALL".into()];
-                options.security.seccomp = false;
-                options.security.mask_paths = false;
-                options.security.devices = true;
-            }
-            options.rlimits = rlimits(&settings.ulimits)?;
-            options.limits = limits(settings);
-            options.cgroup_parent = settings.cgroup_parent.clone();
-            options.timeout = exec.timeout_seconds.map(Duration::from_secs);
-            self.watched(options).map_err(|error| self.without_shell(exec, error))?
-        };
+        let config = ContainerConfig::default();
+        let options = self.options(exec, &workspace, &mut mounts, &config)?;
+        let status = self.watched(options).map_err(|error| self.without_shell(exec, error))?;
         drop(mounts);
         match status {
             (ExitStatus::Code(0), _) => self.commit(workspace, key),
@@ -99,13 +65,62 @@ impl Work<'_> {
         }
     }
 
-    /// Runs a container to its end; its lines go to the step's log, the last ones are given back.
-    fn watched(&self, mut options: RunOptions<'_>) -> Result<(ExitStatus, Vec<String>), BuildError> {
-        let start = |source| BuildError::Start {
+    /// The container of a process: its files, mounts, environment, user, network and limits.
+    pub fn options<'o>(
+        &self,
+        exec: &Exec,
+        workspace: &Workspace,
+        mounts: &mut Mounts,
+        config: &'o ContainerConfig,
+    ) -> Result<RunOptions<'o>, BuildError> {
+        let settings = self.job.request.run;
+        if exec.network != NetworkMode::None {
+            mounts.list.extend(self.package_mounts()?);
+        }
+        mounts.list.extend(shm(exec, &mounts.list));
+        mounts.list.extend(devices(exec)?);
+        let mut options = RunOptions::new(workspace.root_mount()?, config, &self.job.request.state_directory);
+        options.args = Some(exec.argv.clone());
+        options.entrypoint = Some(Vec::new());
+        options.env = exec.env.iter().chain(&exec.unkeyed_env).chain(&mounts.env).cloned().collect();
+        options.user = Some(exec.user.clone()).filter(|u| !u.is_empty());
+        options.workdir = Some(exec.cwd.clone());
+        options.mounts = std::mem::take(&mut mounts.list);
+        options.network = match exec.network {
+            NetworkMode::None => Network::None,
+            NetworkMode::Default | NetworkMode::Host => Network::Host,
+        };
+        options.build_step = true;
+        options.hostname = Some(exec.settings.hostname.clone().unwrap_or_else(|| HOST_NAME.into()));
+        options.hosts = hosts(settings);
+        // sudo and the like work in a build, as with every other builder.
+        options.security.no_new_privileges = false;
+        options.security.add_capabilities = MORE_CAPABILITIES.map(str::to_owned).into();
+        if exec.security == SecurityMode::Insecure {
+            options.security.add_capabilities = vec!["ALL".into()];
+            options.security.seccomp = false;
+            options.security.mask_paths = false;
+            options.security.devices = true;
+        }
+        options.rlimits = rlimits(&settings.ulimits)?;
+        options.limits = limits(settings);
+        options.cgroup_parent = settings.cgroup_parent.clone();
+        options.timeout = exec.timeout_seconds.map(Duration::from_secs);
+        Ok(options)
+    }
+
+    /// A container that did not start.
+    pub fn cannot_start(&self, source: ctk_container::Error) -> BuildError {
+        BuildError::Start {
             command: self.vertex.name.clone(),
             place: self.job.loaded.place(self.vertex.origin, self.job.request.world.sources),
             source: Box::new(source),
-        };
+        }
+    }
+
+    /// Runs a container to its end; its lines go to the step's log, the last ones are given back.
+    fn watched(&self, mut options: RunOptions<'_>) -> Result<(ExitStatus, Vec<String>), BuildError> {
+        let start = |source| self.cannot_start(source);
         let last: Arc<Mutex<VecDeque<String>>> = Arc::default();
         let (sender, receiver) = std::sync::mpsc::channel::<(Stream, String)>();
         let kept = last.clone();

@@ -79,7 +79,7 @@ impl Work<'_> {
     }
 
     /// A writable tree over input 0.
-    fn workspace(&self) -> Result<Workspace, BuildError> {
+    pub fn workspace(&self) -> Result<Workspace, BuildError> {
         let keys = self.unpacked(&self.inputs[0])?;
         Ok(self.job.request.world.snapshots.begin(&keys)?)
     }

@@ -225,6 +225,7 @@ impl Bench {
             labels: &BTreeMap::new(),
             epoch_seconds: self.epoch_seconds,
             state_directory: self.folder.path().join("run"),
+            debugger: None,
         })
     }
 

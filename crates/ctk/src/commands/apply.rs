@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use clap::Args;
-use ctk_apply::{Applied, ApplyError, Request, Session, UnitFailure};
+use ctk_apply::{Applied, ApplyError, Besides, Request, Session, UnitFailure};
 use ctk_check::Report;
 use ctk_plan::{Action, Address, Kind, Plan};
 use serde_json::{Value, json};
@@ -32,7 +32,12 @@ impl Apply {
     pub fn run(self, context: &Context) -> Result<(), Failure> {
         let session = self.work.open(context)?;
         let only = context.explain(session.select(&self.targets))?;
-        carry_out(context, &session, Ask { only, again: self.again, kind: None }, &self.outputs)
+        carry_out(
+            context,
+            &session,
+            Ask { only, again: self.again, kind: None, besides: Besides::default() },
+            &self.outputs,
+        )
     }
 }
 
@@ -44,6 +49,8 @@ pub struct Ask {
     pub again: Again,
     /// `build`, `test` and `push` force only their own kind.
     pub kind: Option<Kind>,
+    /// What is done besides.
+    pub besides: Besides,
 }
 
 /// What is done although its result is there.
@@ -71,8 +78,9 @@ pub struct Outputs {
 /// Applies, tells the story, and says in one line what was done.
 pub fn carry_out(context: &Context, session: &Session, ask: Ask, outputs: &Outputs) -> Result<(), Failure> {
     let started = std::time::Instant::now();
-    let mut request = Request { only: ask.only, no_cache: ask.again.no_cache, ..Request::default() };
-    if ask.again.force || ask.again.no_cache {
+    let mut request =
+        Request { only: ask.only, no_cache: ask.again.no_cache, besides: ask.besides, ..Request::default() };
+    if ask.again.force || ask.again.no_cache || request.besides.verify {
         let named = |address: &Address| request.only.is_empty() || request.only.contains(address);
         let of_kind = |address: &Address| ask.kind.is_none_or(|kind| kind == address.kind);
         let addresses = session.project().resources.iter().map(|resource| &resource.address);

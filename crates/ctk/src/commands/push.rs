@@ -1,6 +1,7 @@
 //! `ctk push`: push resources of the project, or an image of the store to a registry.
 
 use clap::Args;
+use ctk_apply::Besides;
 use ctk_client::PushOptions;
 use ctk_oci::Reference;
 use ctk_plan::{Address, Kind, Reporter};
@@ -30,7 +31,7 @@ impl Push {
                 let session = self.work.open(context)?;
                 let names: Vec<String> = self.name.into_iter().collect();
                 let only = context.explain(session.select_kind(Kind::Push, &names))?;
-                let ask = Ask { only, again: Again::default(), kind: Some(Kind::Push) };
+                let ask = Ask { only, again: Again::default(), kind: Some(Kind::Push), besides: Besides::default() };
                 carry_out(context, &session, ask, &Outputs::default())
             }
         }

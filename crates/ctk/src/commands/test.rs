@@ -1,6 +1,7 @@
 //! `ctk test`: apply, cut to the project's tests and what they need.
 
 use clap::Args;
+use ctk_apply::Besides;
 use ctk_plan::Kind;
 
 use super::apply::{Again, Ask, Outputs, carry_out};
@@ -26,7 +27,7 @@ impl Test {
     pub fn run(self, context: &Context) -> Result<(), Failure> {
         let session = self.work.open(context)?;
         let only = context.explain(session.select_kind(Kind::Test, &self.names))?;
-        let ask = Ask { only, again: self.again, kind: Some(Kind::Test) };
+        let ask = Ask { only, again: self.again, kind: Some(Kind::Test), besides: Besides::default() };
         carry_out(context, &session, ask, &self.outputs)
     }
 }

@@ -20,9 +20,15 @@ const STEPS_SHOWN: usize = 12;
 /// Lines of a step's output kept to be shown when it fails.
 const LOG_KEPT_LINES: usize = 40;
 
+enum Message {
+    Event(Event),
+    /// Whether it is paused; dropped when that is done.
+    Pause(bool, Sender<()>),
+}
+
 /// Sends events to the painter, which ends with the sink.
 pub struct Live {
-    events: Option<Sender<Event>>,
+    events: Option<Sender<Message>>,
     painter: Option<JoinHandle<()>>,
 }
 
@@ -38,7 +44,16 @@ impl Live {
 impl Sink for Live {
     fn emit(&self, event: Event) {
         if let Some(events) = &self.events {
-            let _ = events.send(event);
+            let _ = events.send(Message::Event(event));
+        }
+    }
+
+    fn pause(&self, paused: bool) {
+        let (done, is_done) = channel();
+        if let Some(events) = &self.events
+            && events.send(Message::Pause(paused, done)).is_ok()
+        {
+            let _ = is_done.recv();
         }
     }
 }
@@ -69,20 +84,28 @@ struct View {
     painted_rows: usize,
 }
 
-fn paint(events: Receiver<Event>) {
+fn paint(events: Receiver<Message>) {
     let mut view = View::default();
     let mut dirty = false;
     let mut painted = Instant::now();
+    let mut paused = false;
     loop {
         match events.recv_timeout(FRAME) {
-            Ok(event) => {
+            Ok(Message::Event(event)) => {
                 view.take(event);
                 dirty = true;
+            }
+            Ok(Message::Pause(now, done)) => {
+                if now && !paused {
+                    view.leave();
+                }
+                paused = now;
+                drop(done);
             }
             Err(RecvTimeoutError::Timeout) => dirty = dirty || !view.steps.is_empty(),
             Err(RecvTimeoutError::Disconnected) => break,
         }
-        if dirty && painted.elapsed() >= FRAME {
+        if dirty && !paused && painted.elapsed() >= FRAME {
             view.frame();
             dirty = false;
             painted = Instant::now();
@@ -131,6 +154,13 @@ impl View {
                 self.finished.push(format!("! {about}{message}"));
             }
         }
+    }
+
+    /// Writes what is finished and nothing that would be repainted.
+    fn leave(&mut self) {
+        let steps = std::mem::take(&mut self.steps);
+        self.frame();
+        self.steps = steps;
     }
 
     fn frame(&mut self) {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 
+use ctk_apply::Besides;
 use ctk_apply::adhoc::{AdHoc, AdHocBuilt, Annotation, ContextDecl, ContextSource, ImageDecl, Output, RecipeSource};
 use ctk_oci::Platform;
 use ctk_plan::{Address, Kind};
@@ -25,6 +26,7 @@ pub struct Folder {
     pub file: Option<PathBuf>,
     pub no_cache: bool,
     pub jobs: Option<u16>,
+    pub besides: Besides,
     pub switches: Switches,
 }
 
@@ -194,6 +196,7 @@ impl Folder {
             names,
             outputs,
             annotations,
+            besides: self.besides.clone(),
         })
     }
 

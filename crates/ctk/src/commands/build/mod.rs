@@ -10,6 +10,7 @@
 //! plain word is an image of the project first; one that is a folder too has to be told apart.
 
 mod call;
+mod debug;
 mod folder;
 mod metadata;
 mod switches;
@@ -18,7 +19,7 @@ mod values;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use ctk_apply::Session;
+use ctk_apply::{Besides, Session};
 use ctk_plan::{Address, Kind};
 
 use super::apply::{Again, Ask, Outputs, carry_out};
@@ -42,10 +43,30 @@ pub struct Build {
     /// Things done at once [default: the number of CPUs]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
+    #[command(flatten)]
+    besides: BesidesSwitches,
     #[command(flatten, next_help_heading = "Images of the project")]
     project: ProjectSwitches,
     #[command(flatten)]
     switches: Switches,
+}
+
+/// What is done besides building.
+#[derive(Args, Clone, Default)]
+struct BesidesSwitches {
+    /// Open a shell in the state before a step that fails; needs a terminal
+    #[arg(long)]
+    debug: bool,
+    /// Build again without the cache, and fail with the first difference if the image is not the same
+    #[arg(long)]
+    verify: bool,
+}
+
+impl BesidesSwitches {
+    fn besides(&self, context: &Context) -> Result<Besides, Failure> {
+        let debugger = self.debug.then(|| debug::Terminal::open(context)).transpose()?;
+        Ok(Besides { verify: self.verify, debugger })
+    }
 }
 
 /// What only a build of the project's images takes.
@@ -105,6 +126,7 @@ impl Build {
                 file: self.file,
                 no_cache: self.no_cache.unwrap_or(false),
                 jobs: self.jobs,
+                besides: self.besides.besides(context)?,
                 switches: self.switches,
             }
             .run(context),
@@ -113,7 +135,9 @@ impl Build {
                 let session = work.open(context)?;
                 let only = context.explain(session.select_kind(Kind::Image, &self.names))?;
                 let again = Again { force: self.project.force, no_cache: self.no_cache.unwrap_or(false) };
-                carry_out(context, &session, Ask { only, again, kind: Some(Kind::Image) }, &Outputs::default())
+                let besides = self.besides.besides(context)?;
+                let ask = Ask { only, again, kind: Some(Kind::Image), besides };
+                carry_out(context, &session, ask, &Outputs::default())
             }
         }
     }
