@@ -6,6 +6,7 @@
 mod builds;
 mod cases;
 mod others;
+mod scale;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -60,6 +61,39 @@ impl Contender {
     pub fn after_making(mut self, prepare: impl FnMut() -> Result<Command, String> + 'static) -> Contender {
         self.prepare = Some(Box::new(prepare));
         self
+    }
+}
+
+impl Contender {
+    /// Prepared and run, untimed.
+    fn once(&mut self) -> Result<(), String> {
+        if let Some(prepare) = &mut self.prepare {
+            quiet(&mut prepare()?)?;
+        }
+        quiet(&mut (self.command)()?)
+    }
+
+    /// The memory that it took at most, in MiB, in a run of its own; none without GNU time.
+    fn peak(&mut self) -> Result<Option<u64>, String> {
+        const TIME: &str = "/usr/bin/time";
+        if !Path::new(TIME).exists() {
+            return Ok(None);
+        }
+        if let Some(prepare) = &mut self.prepare {
+            quiet(&mut prepare()?)?;
+        }
+        let measured = again((self.command)()?)()?;
+        let mut command = Command::new(TIME);
+        command.args(["--quiet", "-f", "%M"]).arg(measured.get_program()).args(measured.get_args());
+        for (name, value) in measured.get_envs().filter_map(|(name, value)| Some((name, value?))) {
+            command.env(name, value);
+        }
+        if let Some(folder) = measured.get_current_dir() {
+            command.current_dir(folder);
+        }
+        let output = command.stdin(Stdio::null()).output().map_err(|e| format!("cannot run {TIME}: {e}"))?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        Ok(said.lines().last().and_then(|line| line.trim().parse::<u64>().ok()).map(|kib| kib.div_ceil(1024)))
     }
 }
 
@@ -138,9 +172,10 @@ impl Bench {
     }
 
     fn compare(&self, ground: &Ground) -> Result<String, String> {
-        let mut table =
-            String::from("| What | Who | median | best | ours : theirs | bar |\n|---|---|---|---|---|---|\n");
-        for case in cases::CASES.iter().chain(builds::CASES) {
+        let mut table = String::from(
+            "| What | Who | median | best | ours : theirs | peak memory | bar |\n|---|---|---|---|---|---|---|\n",
+        );
+        for case in cases::CASES.iter().chain(scale::CASES).chain(builds::CASES) {
             if self.filter.as_ref().is_some_and(|filter| !case.name.contains(filter.as_str())) {
                 continue;
             }
@@ -166,15 +201,22 @@ fn rows(mut comparison: Comparison, rounds: usize) -> Result<String, String> {
             times.push(started.elapsed());
         }
     }
+    let peak = comparison.contenders[0].peak()?.map(|mib| format!("{mib} MiB")).unwrap_or_default();
     let ours = median(&mut times[0]);
     let mut text = String::new();
     for (place, (contender, times)) in comparison.contenders.iter().zip(&mut times).enumerate() {
         let theirs = median(times);
         let ratio =
             if place == 0 { String::new() } else { format!("{:.3}", ours.as_secs_f64() / theirs.as_secs_f64()) };
-        let (name, bar) = if place == 0 { (comparison.name, comparison.bar) } else { ("", "") };
+        let (name, peak, bar) =
+            if place == 0 { (comparison.name, peak.as_str(), comparison.bar) } else { ("", "", "") };
         let best = times[0];
-        text += &format!("| {name} | {} | {} | {} | {ratio} | {bar} |\n", contender.name, show(theirs), show(best));
+        text += &format!(
+            "| {name} | {} | {} | {} | {ratio} | {peak} | {bar} |\n",
+            contender.name,
+            show(theirs),
+            show(best)
+        );
     }
     Ok(text)
 }
