@@ -52,8 +52,8 @@ fn tests(root: &Path) -> Command {
     let has_nextest = cargo(root).args(["nextest", "--version"]).output().is_ok_and(|output| output.status.success());
     let mut command = cargo(root);
     match has_nextest {
-        true => command.args(["nextest", "run", "--locked", "--no-tests", "pass"]),
-        false => command.args(["test", "--locked", "--lib", "--bins", "--tests"]),
+        true => command.args(["nextest", "run", "--locked", "--no-fail-fast", "--no-tests", "pass"]),
+        false => command.args(["test", "--locked", "--no-fail-fast", "--lib", "--bins", "--tests"]),
     };
     command
 }
