@@ -92,7 +92,14 @@ fn same(work: &Work<'_>, old: &[Described], new: &[Described]) -> Result<bool, B
     }
     let snapshots = work.job.request.world.snapshots;
     for (old, new) in pairs {
-        if !snapshots.has(old)? || !snapshots.same(old, new, Some(work.job.epoch_seconds), work.cancel)? {
+        if !snapshots.has(old)? {
+            return Ok(false);
+        }
+        if !snapshots.has(new)? {
+            // Layers of a base: the operation, which is about to run, needs them anyway.
+            work.inputs.iter().try_for_each(|tree| work.unpacked(tree).map(drop))?;
+        }
+        if !snapshots.same(old, new, Some(work.job.epoch_seconds), work.cancel)? {
             return Ok(false);
         }
     }
