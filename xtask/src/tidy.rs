@@ -45,6 +45,7 @@ const RINGS: &[(&str, Ring)] = &[
     ("ctk-runtime", Ring::System),
     ("ctk-container", Ring::System),
     ("ctk-client", Ring::System),
+    ("ctk-cache", Ring::System),
     ("ctk-packages", Ring::System),
     ("ctk-build", Ring::Stage),
     ("ctk-check", Ring::Stage),

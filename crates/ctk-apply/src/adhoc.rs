@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use ctk_build::{BuildError, BuildRequest, LockView, Looked, Slots, StdinInput, World};
+use ctk_build::{BuildError, BuildRequest, Caches, LockView, Looked, Slots, StdinInput, World};
 use ctk_oci::{Digest, Platform, Reference};
 use ctk_packages::Locked;
 use ctk_plan::{Address, Cancel, Event, Outcome, Reporter, Sink};
@@ -26,6 +26,7 @@ pub use ctk_build::{
     RunSettings, SecretSource, SshSource, Targets, Ulimit, outline, targets,
 };
 pub use ctk_buildgraph::lint::Rule;
+pub use ctk_cache::{Export as CacheExport, Import as CacheImport};
 pub use ctk_buildgraph::{ContextSource, NetworkMode};
 pub use ctk_push::export::{Annotation, Archive, Exported, Form, Output, Pictured, fields};
 
@@ -48,6 +49,10 @@ pub struct AdHoc {
     pub no_cache: bool,
     /// Stages that use none.
     pub no_cache_stages: Vec<String>,
+    /// Caches to read.
+    pub cache_from: Vec<CacheImport>,
+    /// Caches to write.
+    pub cache_to: Vec<CacheExport>,
     /// Whether moving names are asked for anew.
     pub pull: bool,
     /// No file and no date is younger. By default the bases' date.
@@ -183,6 +188,7 @@ impl AdHoc {
                 no_cache: self.no_cache,
                 apart: false,
                 no_cache_stages: &self.no_cache_stages,
+                caches: Some(Caches { from: &self.cache_from, to: &self.cache_to, client: &ground.client }),
                 run: &self.run,
                 labels: &self.labels,
                 epoch_seconds: self.epoch_seconds,

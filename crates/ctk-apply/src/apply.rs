@@ -528,6 +528,7 @@ impl Work<'_> {
             no_cache: self.request.no_cache && self.request.force.contains(address),
             apart: false,
             no_cache_stages: &[],
+            caches: None,
             run: &RunSettings { ssh: agents(session, decl), ..RunSettings::default() },
             labels: &BTreeMap::new(),
             epoch_seconds: session.epoch_seconds(),

@@ -8,6 +8,7 @@ use ctk_oci::{Descriptor, Document, Index, Platform, media_type};
 use ctk_packages::Locked;
 
 use crate::base::{self, Base};
+use crate::cache::{Exports, Imports};
 use crate::limits::LOWERING_ROUNDS;
 use crate::observe::{lock_packages, locked_digest};
 use crate::recipe::{Contexts, Loaded, SelectionDigests, lower_request};
@@ -24,6 +25,8 @@ pub fn build(request: &BuildRequest<'_>) -> Result<Built, BuildError> {
     let contexts = Contexts::new(request.decl, world.project_directory, world.index, world.now_seconds);
     let (mut manifests, mut base_layers, mut told) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
     let (mut executed, mut cached, made) = (0, 0, Made::default());
+    let imports = Imports::new(request);
+    let mut exports = Exports::default();
     for platform in request.platforms {
         if world.cancel.is_cancelled() {
             return Err(BuildError::Cancelled);
@@ -52,14 +55,28 @@ pub fn build(request: &BuildRequest<'_>) -> Result<Built, BuildError> {
             digests: &digests,
             epoch_seconds,
             made: &made,
+            imports: &imports,
         };
-        let solved = solve(&job)?;
+        let (solved, descriptor) = loop {
+            let attempt = solve(&job).and_then(|solved| {
+                let descriptor = finish::manifest(&job, &solved.tree, &mut base_layers)?;
+                Ok((solved, descriptor))
+            });
+            match attempt {
+                // A layer that a cache promised is not to be had: nobody offers it any more, so this comes to an end.
+                Err(error) if error.is_cache_lost() => made.lock().expect("no panic while locked").clear(),
+                result => break result?,
+            }
+        };
         executed += solved.executed;
         cached += solved.cached;
-        let descriptor = finish::manifest(&job, &solved.tree, &mut base_layers)?;
+        if request.caches.is_some_and(|caches| !caches.to.is_empty()) {
+            exports.gather(&job, &solved.tree)?;
+        }
         manifests.push((platform.clone(), descriptor));
     }
     world.index.save();
+    exports.send(request, &imports)?;
     let descriptor = match manifests.as_slice() {
         [(_, only)] if !always_index(request) => only.clone(),
         several => index(request, several)?,

@@ -301,6 +301,21 @@ pub enum BuildError {
     /// A manifest or config that cannot be read.
     #[error("a document of a base image cannot be read")]
     Document(#[from] DocumentError),
+    /// A layer that a cache promised is not to be had. Never comes out of a build: it begins again without that cache.
+    #[error("no cache has layer `{layer}` any more")]
+    CacheLost {
+        /// Its name.
+        layer: String,
+    },
+    /// A cache could not be written.
+    #[error("cannot export the cache to `{place}`")]
+    CacheExport {
+        /// Where.
+        place: String,
+        /// Why.
+        #[source]
+        source: Box<ctk_cache::CacheError>,
+    },
     /// The user stopped it.
     #[error("cancelled")]
     Cancelled,
@@ -345,6 +360,15 @@ impl BuildError {
             BuildError::Step { source, place, .. } => source.place().or(place.as_ref()),
             BuildError::Command { place, .. } | BuildError::Start { place, .. } => place.as_ref(),
             _ => None,
+        }
+    }
+
+    /// Whether a layer that a cache promised is not to be had: building again makes it.
+    pub(crate) fn is_cache_lost(&self) -> bool {
+        match self {
+            BuildError::CacheLost { .. } => true,
+            BuildError::Step { source, .. } => source.is_cache_lost(),
+            _ => false,
         }
     }
 

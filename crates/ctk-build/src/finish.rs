@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ctk_buildgraph::ImageHistory;
+use ctk_cache::{INLINE_FIELD, Place};
 use ctk_layer::Compression;
 use ctk_oci::{Descriptor, DiffId, Digest, Document, History, ImageConfig, Manifest, RootFs, media_type};
 use ctk_plan::Outcome;
@@ -10,6 +11,7 @@ use ctk_snapshot::LayerKey;
 
 use crate::BuildError;
 use crate::base::fetch_layers;
+use crate::cache::Exports;
 use crate::solve::{Job, Tree};
 
 /// Packs what was built and writes the image. Its layers are all in the store afterwards.
@@ -31,7 +33,7 @@ pub(crate) fn manifest(
     }
     let step = world.reporter.step("pack layers");
     let mut packed_now = false;
-    let (mut layers, mut diff_ids) = (Vec::new(), Vec::new());
+    let (mut layers, mut diff_ids, mut built) = (Vec::new(), Vec::new(), BTreeMap::new());
     for piece in &tree.0 {
         match from_bases.get(&piece.layer) {
             Some((descriptor, diff_id)) if piece.by.is_none() => {
@@ -40,11 +42,15 @@ pub(crate) fn manifest(
                 diff_ids.push(diff_id.clone());
             }
             _ => {
-                let packed =
-                    world.snapshots.pack(&piece.layer, Compression::GZIP, Some(job.epoch_seconds), world.cancel)?;
+                let epoch = job.epoch_seconds;
+                let packed = match job.imports.packed(&piece.layer, epoch)? {
+                    Some(packed) => packed,
+                    None => world.snapshots.pack(&piece.layer, Compression::GZIP, Some(epoch), world.cancel)?,
+                };
                 packed_now = true;
-                layers.push(packed.descriptor);
-                diff_ids.push(packed.diff_id);
+                layers.push(packed.descriptor.clone());
+                diff_ids.push(packed.diff_id.clone());
+                built.insert(piece.layer.clone(), packed);
             }
         }
     }
@@ -62,6 +68,12 @@ pub(crate) fn manifest(
     });
     let mut settings = image.config.clone();
     settings.labels.extend(job.request.labels.clone());
+    let mut extra = BTreeMap::new();
+    if job.request.caches.is_some_and(|caches| caches.to.iter().any(|cache| cache.place == Place::Inline)) {
+        let mut exports = Exports::default();
+        exports.gather(job, tree)?;
+        extra.insert(INLINE_FIELD.to_owned(), exports.inline(&built, job, job.imports)?);
+    }
     let config = Document::new(ImageConfig {
         created: Some(created.clone()),
         author: image.author.clone(),
@@ -71,7 +83,7 @@ pub(crate) fn manifest(
         config: settings,
         history: history.collect(),
         rootfs: RootFs { diff_ids, ..RootFs::default() },
-        extra: BTreeMap::new(),
+        extra,
     });
     let config = world.store.put(media_type::CONFIG, config.bytes())?;
     let manifest = Document::new(Manifest::image(config, layers));

@@ -12,6 +12,7 @@
 
 mod base;
 mod build;
+mod cache;
 pub mod codes;
 mod context;
 mod debug;
@@ -38,6 +39,7 @@ mod verify;
 mod workers;
 
 pub use build::build;
+pub use cache::Caches;
 pub use codes::CODES;
 pub use debug::{Debugger, Shell};
 pub use decl::{ContextDecl, ImageDecl, RecipeSource, SecretSource, SshDecl};

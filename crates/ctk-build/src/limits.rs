@@ -48,3 +48,5 @@ pub const ACCOUNT_FILE_BYTES: u64 = 4 << 20;
 pub const AGENT_MESSAGE_BYTES: usize = 256 << 10;
 /// Earlier runs of an operation that its inputs are compared with: one for each branch that is built in turn.
 pub const EARLIER_RUNS: usize = 4;
+/// Layers of one cache that may turn out bad before none of its others are tried.
+pub const CACHE_FAILURES: usize = 3;

@@ -11,6 +11,7 @@ use ctk_snapshot::Snapshots;
 use ctk_store::{Fetch, Store};
 use ctk_syntax::Sources;
 
+use crate::cache::Caches;
 use crate::{Debugger, ImageDecl, RunSettings, SecretSource, Slots, StatIndex};
 
 /// What moving names meant: the lock file, as the builder sees it. Called from several threads.
@@ -98,6 +99,8 @@ pub struct BuildRequest<'a> {
     pub apart: bool,
     /// Stages, by name or number, that use no earlier result although the others do.
     pub no_cache_stages: &'a [String],
+    /// Caches of other machines, read and written.
+    pub caches: Option<Caches<'a>>,
     /// What RUN instructions are given besides what they say.
     pub run: &'a RunSettings,
     /// Labels on top of the recipe's.

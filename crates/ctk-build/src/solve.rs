@@ -18,14 +18,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::build::Plan;
 use crate::earlier::{self, Described};
+use crate::cache::Imports;
 use crate::recipe::{Contexts, Loaded, SelectionDigests};
 use crate::workers::{self, Ended};
 use crate::{BuildError, BuildRequest};
 use crate::{debug, ops};
 
 /// Records of results by definition key, and by content key.
-const DEFINITIONS: &str = "build-definition";
-const CONTENTS: &str = "build-content";
+pub(crate) const DEFINITIONS: &str = "build-definition";
+pub(crate) const CONTENTS: &str = "build-content";
 
 /// All that a vertex' work may look at.
 pub(crate) struct Job<'a> {
@@ -36,6 +37,8 @@ pub(crate) struct Job<'a> {
     pub digests: &'a SelectionDigests,
     pub epoch_seconds: i64,
     pub made: &'a Made,
+    /// Results of other machines.
+    pub imports: &'a Imports<'a>,
 }
 
 impl Job<'_> {
@@ -60,8 +63,8 @@ pub(crate) struct Piece {
 
 /// The layer that a vertex adds, if it changes anything.
 #[derive(Serialize, Deserialize)]
-struct Content {
-    layer: Option<LayerKey>,
+pub(crate) struct Content {
+    pub layer: Option<LayerKey>,
 }
 
 impl Tree {
@@ -177,13 +180,10 @@ fn known(job: &Job<'_>, op: &Op, key: &Key) -> Result<Option<Tree>, BuildError> 
         _ if job.request.no_cache => return Ok(None),
         _ => {}
     }
-    let Some(tree) = job.request.world.store.record::<Tree>(DEFINITIONS, key.as_str())? else { return Ok(None) };
-    for piece in tree.0.iter().filter(|p| p.by.is_some()) {
-        if !job.request.world.snapshots.has(&piece.layer)? {
-            return Ok(None);
-        }
+    match job.request.world.store.record::<Tree>(DEFINITIONS, key.as_str())? {
+        Some(tree) if job.imports.has_tree(&tree)? => Ok(Some(tree)),
+        _ => job.imports.definition(job, key),
     }
-    Ok(Some(tree))
 }
 
 impl Solver<'_> {
@@ -221,6 +221,7 @@ impl Solver<'_> {
             error @ (BuildError::Command { .. }
             | BuildError::Start { .. }
             | BuildError::NoShell { .. }
+            | BuildError::CacheLost { .. }
             | BuildError::Cancelled
             | BuildError::Invalid { .. }) => error,
             source => {
@@ -286,11 +287,16 @@ impl Solver<'_> {
 
     fn recorded(&self, key: &Key) -> Result<Option<Content>, BuildError> {
         let world = &self.job.request.world;
-        let Some(content) = world.store.record::<Content>(CONTENTS, key.as_str())? else { return Ok(None) };
-        match &content.layer {
-            Some(layer) if !world.snapshots.has(layer)? => Ok(None),
-            _ => Ok(Some(content)),
+        let imports = self.job.imports;
+        let here = |layer: &LayerKey| -> Result<bool, BuildError> {
+            Ok(world.snapshots.has(layer)? || imports.has(layer)?)
+        };
+        match world.store.record::<Content>(CONTENTS, key.as_str())? {
+            Some(Content { layer: Some(layer) }) if !here(&layer)? => {}
+            Some(content) => return Ok(Some(content)),
+            None => {}
         }
+        Ok(imports.content(key.as_str())?.map(|layer| Content { layer: Some(layer) }))
     }
 }
 

@@ -86,6 +86,26 @@ impl Client {
         })
     }
 
+    /// Brings single blobs of the repository of `reference` into `store`. Safe to repeat.
+    pub fn pull_blobs(
+        &self,
+        reference: &Reference,
+        blobs: &[Descriptor],
+        store: &Store,
+        step: Option<&Step>,
+        cancel: &Cancel,
+    ) -> Result<(), ClientError> {
+        block(cancel, async {
+            let progress = Progress::new(step);
+            let sources = self.sources(reference)?;
+            let transfers = blobs.iter().map(|blob| self.pull_one(&sources, blob, store, &progress, cancel));
+            let parallel = self.options().parallel.max(1);
+            stream::iter(transfers).buffer_unordered(parallel).try_collect::<Vec<()>>().await?;
+            progress.flush();
+            Ok(())
+        })
+    }
+
     pub(crate) fn sources(&self, reference: &Reference) -> Result<Sources, ClientError> {
         let places = self.registries()?.pull_places(reference)?;
         Ok(Sources { places, reference: reference.to_string(), good: AtomicUsize::new(0) })

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use ctk_distribution::{Actions, Answer, Next, Scope, Upload, UploadRefused, is_transient, uploads_path};
-use ctk_oci::{Descriptor, Reference};
+use ctk_oci::{Descriptor, Digest, Reference};
 use ctk_plan::{Cancel, Step};
 use ctk_store::{Store, StoreError};
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -118,6 +118,27 @@ impl Client {
             self.push_tag(to, root, store, cancel)?;
         }
         Ok(pushed)
+    }
+
+    /// Which of `blobs` the repository of `to` has not. Changes nothing.
+    pub fn missing_blobs(
+        &self,
+        to: &Reference,
+        blobs: &[Descriptor],
+        cancel: &Cancel,
+    ) -> Result<Vec<Digest>, ClientError> {
+        block(cancel, async {
+            let repository = self.target(to).await?;
+            let scopes = [Scope::repository(&repository.name, Actions::Push)];
+            let (repository, scopes) = (&repository, &scopes);
+            let asked = blobs.iter().map(|blob| async move {
+                let here = patiently(self.options().retry, async || self.has_blob(repository, blob, scopes).await);
+                Ok::<_, ClientError>((!here.await?).then(|| blob.digest.clone()))
+            });
+            let parallel = self.options().parallel.max(1);
+            let found: Vec<Option<Digest>> = stream::iter(asked).buffered(parallel).try_collect().await?;
+            Ok(found.into_iter().flatten().collect())
+        })
     }
 
     /// The repository that a reference itself names: no mirrors.

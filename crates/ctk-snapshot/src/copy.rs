@@ -503,7 +503,7 @@ pub fn extract(
     // The archive's world ends at `dest`: its links are resolved in there.
     let inside = make_directories(root, dest, new).context("create directory", dest)?;
     let mtime = if let Mtime::Set(time) = mtime { Some(time) } else { None };
-    let mut extractor = Extractor::new(inside.as_fd(), b"", Style::Archive, Overrides { owner, mtime });
+    let mut extractor = Extractor::new(inside.as_fd(), b"", Style::Archive, Overrides { owner, mtime, renewed: None });
     let mut tar = TarReader::new(stream);
     extractor.run(what, &mut tar, &mut |_| {}, &|| cancel.is_cancelled())?;
     tar.finish().map_err(unpack)?;

@@ -30,6 +30,8 @@ pub enum Style {
 pub struct Overrides {
     pub owner: Option<(u32, u32)>,
     pub mtime: Option<Time>,
+    /// Times that are the first become the second.
+    pub renewed: Option<(Time, Time)>,
 }
 
 /// Writes entries below `base` in `root`.
@@ -86,6 +88,11 @@ impl<'a> Extractor<'a> {
             }
             if let Some(mtime) = self.overrides.mtime {
                 entry.mtime = mtime;
+            }
+            if let Some((old, new)) = self.overrides.renewed
+                && entry.mtime == old
+            {
+                entry.mtime = new;
             }
             let change = if self.style == Style::Layer { change_of(&entry.path) } else { Change::Put };
             match change {

@@ -32,7 +32,13 @@ pub struct Packed {
 }
 
 /// The namespace of the records that remember packed layers.
-const RECORDS: &str = "packed";
+pub(crate) const RECORDS: &str = "packed";
+
+/// The name of such a record.
+pub(crate) fn packed_record(key: &LayerKey, compression: Compression, epoch: Option<i64>) -> String {
+    let epoch = epoch.map_or_else(|| "none".to_owned(), |e| e.to_string());
+    format!("{key} {} {epoch}", compression.key())
+}
 
 impl Snapshots {
     /// The layer `key` as a blob: packed now, or remembered from the last time. Times after `epoch` (seconds) become
@@ -46,8 +52,7 @@ impl Snapshots {
         epoch: Option<i64>,
         cancel: &Cancel,
     ) -> Result<Packed, SnapshotError> {
-        let epoch_word = epoch.map_or_else(|| "none".to_owned(), |e| e.to_string());
-        let record = format!("{key} {} {epoch_word}", compression.key());
+        let record = packed_record(key, compression, epoch);
         let cached = || -> Result<Option<Packed>, SnapshotError> {
             let Some(packed) = self.store().record::<Packed>(RECORDS, &record)? else { return Ok(None) };
             Ok(self.store().contains(&packed.descriptor.digest)?.then_some(packed))
@@ -73,19 +78,41 @@ impl Snapshots {
         epoch: Option<i64>,
         cancel: &Cancel,
     ) -> Result<Packed, SnapshotError> {
-        let failed = |error: io::Error| SnapshotError::Pack { key: key.to_string(), source: LayerError::Write(error) };
         let tree = open_directory(&self.tree_path(key)?)?;
+        self.pack_tree(&key.to_string(), &tree, self.info(key)?.root.is_some(), compression, epoch, cancel)
+    }
+
+    /// A directory of its own, with its owner and mode and all times as they are, as a blob. For cache mounts.
+    pub fn pack_directory(
+        &self,
+        directory: &std::path::Path,
+        compression: Compression,
+        cancel: &Cancel,
+    ) -> Result<Packed, SnapshotError> {
+        let tree = open_directory(directory)?;
+        self.pack_tree(&directory.display().to_string(), &tree, true, compression, None, cancel)
+    }
+
+    fn pack_tree(
+        &self,
+        name: &str,
+        tree: &OwnedFd,
+        with_root: bool,
+        compression: Compression,
+        epoch: Option<i64>,
+        cancel: &Cancel,
+    ) -> Result<Packed, SnapshotError> {
+        let failed = |error: io::Error| SnapshotError::Pack { key: name.into(), source: LayerError::Write(error) };
         let workers = std::thread::available_parallelism().map_or(1, |n| n.get());
         let ingest = self.store().ingest(None)?;
         let mut tar = TarWriter::new(LayerWriter::new(ingest, compression, workers).map_err(failed)?);
-        let name = key.to_string();
-        let mut packer = Packer { name: &name, tar: &mut tar, epoch, links: HashMap::new(), cancel };
-        if self.info(key)?.root.is_some() {
-            let stat = rustix::fs::fstat(&tree).context("stat", b"/")?;
-            packer.directory_entry(b"", &tree, &stat)?;
+        let mut packer = Packer { name, tar: &mut tar, epoch, links: HashMap::new(), cancel };
+        if with_root {
+            let stat = rustix::fs::fstat(tree).context("stat", b"/")?;
+            packer.directory_entry(b"", tree, &stat)?;
         }
         packer.walk(tree.as_fd(), b"", 0)?;
-        let writer = tar.finish().map_err(|source| SnapshotError::Pack { key: key.to_string(), source })?;
+        let writer = tar.finish().map_err(|source| SnapshotError::Pack { key: name.into(), source })?;
         let (ingest, summary) = writer.finish().map_err(failed)?;
         let (digest, _) = ingest.commit()?;
         debug_assert_eq!(digest, summary.digest);

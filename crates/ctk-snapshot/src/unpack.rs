@@ -2,18 +2,19 @@
 
 use std::collections::HashMap;
 use std::io::{self, Read};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use ctk_layer::{TarReader, decode, pipelined};
 use ctk_oci::{Algorithm, Descriptor, DiffId, Digester, Document, ImageConfig, Manifest};
 use ctk_plan::{Cancel, ProgressUnit, Step};
-use ctk_store::StoreError;
+use ctk_store::{Links, StoreError};
 
+use crate::error::Context;
 use crate::extract::{Extractor, Overrides, Style, open_directory};
 use crate::limits::UNPACK_PARALLEL;
-use crate::pack::cancelled;
+use crate::pack::{Packed, RECORDS, cancelled, packed_record};
 use crate::snapshots::{Info, RootAttributes};
 use crate::{LayerKey, SnapshotError, Snapshots};
 
@@ -91,19 +92,58 @@ impl Snapshots {
         stopped: &dyn Fn() -> bool,
         cancel: &Cancel,
     ) -> Result<(), SnapshotError> {
+        let key = LayerKey::diff(diff_id);
+        self.unpack_as(&key, layer, diff_id, Overrides::default(), progress, stopped, cancel)
+    }
+
+    /// Unpacks the built layer `key` from what [`Snapshots::pack`] with the date `epoch` made of it elsewhere. Times
+    /// that are `epoch` were cut there: they become `now` (both in seconds since 1970), as if it had been built just
+    /// now, so that it gives the same tar again for this date and the right one for any other.
+    pub fn unpack_built(
+        &self,
+        key: &LayerKey,
+        layer: &Descriptor,
+        diff_id: &DiffId,
+        (epoch, now): (i64, i64),
+        cancel: &Cancel,
+    ) -> Result<(), SnapshotError> {
+        let time = |seconds| ctk_layer::Time { seconds, nanos: 0 };
+        let overrides = Overrides { renewed: Some((time(epoch), time(now))), ..Overrides::default() };
+        self.unpack_as(key, layer, diff_id, overrides, &mut |_| {}, &|| cancel.is_cancelled(), cancel)
+    }
+
+    /// Remembers a packed form of the built layer `key` that came from elsewhere, as if it had been packed here. Its
+    /// blob must be in the store.
+    pub fn remember_packed(
+        &self,
+        key: &LayerKey,
+        compression: ctk_layer::Compression,
+        epoch: i64,
+        packed: &Packed,
+    ) -> Result<(), SnapshotError> {
+        let record = packed_record(key, compression, Some(epoch));
+        let links = Links { blobs: vec![packed.descriptor.digest.clone()], layers: Vec::new(), root: false };
+        Ok(self.store().put_record(RECORDS, &record, packed, &links)?)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one layer in all its parts, called twice")]
+    fn unpack_as(
+        &self,
+        key: &LayerKey,
+        layer: &Descriptor,
+        diff_id: &DiffId,
+        overrides: Overrides,
+        progress: &mut dyn FnMut(u64),
+        stopped: &dyn Fn() -> bool,
+        cancel: &Cancel,
+    ) -> Result<(), SnapshotError> {
         if stopped() {
             return Err(SnapshotError::Cancelled);
         }
-        let key = LayerKey::diff(diff_id);
         let _lock = self.store().lock(&format!("unpack {key}"), cancel).map_err(cancelled)?;
-        if self.has(&key)? {
+        if self.has(key)? {
             return Ok(());
         }
-        let name = layer.digest.to_string();
-        let unpack = |error: io::Error| {
-            let source = ctk_layer::LayerError::Read(error);
-            SnapshotError::Unpack { layer: name.clone(), source }
-        };
         let scratch = self.store().scratch()?;
         let tree = scratch.path().join("fs");
         std::fs::create_dir(&tree).map_err(|source| StoreError::Io {
@@ -111,12 +151,45 @@ impl Snapshots {
             path: tree.clone(),
             source,
         })?;
-        let root = open_directory(&tree)?;
+        let info = self.extract(layer, diff_id, &open_directory(&tree)?, overrides, progress, stopped)?;
+        self.adopt(&scratch, key, &info)
+    }
+
+    /// Fills the empty `directory` with what [`Snapshots::pack_directory`] made elsewhere.
+    pub fn unpack_directory(
+        &self,
+        packed: &Descriptor,
+        diff_id: &DiffId,
+        directory: &std::path::Path,
+        cancel: &Cancel,
+    ) -> Result<(), SnapshotError> {
+        let root = open_directory(directory)?;
+        let stopped = || cancel.is_cancelled();
+        let info = self.extract(packed, diff_id, &root, Overrides::default(), &mut |_| {}, &stopped)?;
+        let attributes = info.root.unwrap_or_default();
+        attributes.apply(&root).context("set owner, mode and time of", directory.as_os_str().as_encoded_bytes())
+    }
+
+    /// Writes the files of a layer below `root`, verified to its end.
+    fn extract(
+        &self,
+        layer: &Descriptor,
+        diff_id: &DiffId,
+        root: &OwnedFd,
+        overrides: Overrides,
+        progress: &mut dyn FnMut(u64),
+        stopped: &dyn Fn() -> bool,
+    ) -> Result<Info, SnapshotError> {
+        let name = layer.digest.to_string();
+        let unpack = |error: io::Error| {
+            let source = ctk_layer::LayerError::Read(error);
+            SnapshotError::Unpack { layer: name.clone(), source }
+        };
         let (_, stream) = decode(self.store().open_blob(layer)?).map_err(unpack)?;
         let hashed =
             Hashed { inner: pipelined(stream).map_err(unpack)?, digester: Some(diff_id.0.algorithm().digester()) };
         let mut tar = TarReader::new(hashed);
-        let mut extractor = Extractor::new(root.as_fd(), b"", Style::Layer, Overrides::default());
+        let mut extractor = Extractor::new(root.as_fd(), b"", Style::Layer, overrides);
         extractor.run(&name, &mut tar, progress, stopped)?;
         let rest = tar.finish();
         let mut hashed = rest.map_err(|source| SnapshotError::Unpack { layer: name.clone(), source })?;
@@ -132,8 +205,7 @@ impl Snapshots {
             mtime: (entry.mtime.seconds, entry.mtime.nanos),
             xattrs: entry.xattrs.into_iter().collect(),
         });
-        let info = Info { bytes: extractor.bytes, empty: extractor.entries == 0, root: attributes };
-        self.adopt(&scratch, &key, &info)
+        Ok(Info { bytes: extractor.bytes, empty: extractor.entries == 0, root: attributes })
     }
 }
 

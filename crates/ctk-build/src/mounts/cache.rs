@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use ctk_buildgraph::{Exec, KeyHasher, MountKind, Op, Selection, Sharing};
 use ctk_snapshot::copy::{CopiedXattrs, CopyOptions, Mtime, Verdict, copy_into};
+use ctk_plan::Cancel;
+use ctk_store::Store;
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, RenameFlags, ResolveFlags, flock, openat2};
 use rustix::io::Errno;
 
@@ -53,7 +55,7 @@ impl Caches {
 
     /// What is to be mounted for `kind`; made, and filled, if it is not there.
     pub fn directory(&self, work: &Work<'_>, kind: &MountKind) -> Result<OwnedFd, BuildError> {
-        let MountKind::Cache { input, source, selection, mode, uid, gid, .. } = kind else {
+        let MountKind::Cache { id, input, source, selection, mode, uid, gid, .. } = kind else {
             unreachable!("asked for caches only")
         };
         let (directory, _) = &self.held[&name(work, kind)?];
@@ -61,7 +63,9 @@ impl Caches {
             let scratch = work.job.request.world.store.scratch()?;
             let new = scratch.path().join("cache");
             fs::create_dir(&new).map_err(BuildError::read("create", &new))?;
+            let imported = work.job.imports.mount(&name(work, kind)?, id, &new, work.cancel)?;
             match input {
+                _ if imported => {}
                 Some(input) => fill(work, *input, source, selection.as_ref(), &new)?,
                 None => {
                     chown(&new, Some(*uid), Some(*gid)).map_err(BuildError::read("chown", &new))?;
@@ -93,13 +97,8 @@ fn name(work: &Work<'_>, kind: &MountKind) -> Result<String, BuildError> {
     let MountKind::Cache { id, input, source, selection, mode, uid, gid, .. } = kind else {
         unreachable!("asked for caches only")
     };
-    let plain = blake3::hash(id.as_bytes()).to_hex()[..32].to_owned();
-    let Some(input) = input else {
-        return Ok(match (*mode, *uid, *gid) {
-            (0o755, 0, 0) => plain,
-            (mode, uid, gid) => format!("{plain}-{mode:o}-{uid}-{gid}"),
-        });
-    };
+    let Some(input) = input else { return Ok(empty_name(id, *mode, *uid, *gid)) };
+    let plain = plain_name(id);
     let content = match local(work, *input, selection.as_ref()) {
         Some((_, selection)) => digest_of(&work.job.contexts.find(selection)?).into_bytes(),
         None => work.inputs[*input].describe(),
@@ -107,6 +106,60 @@ fn name(work: &Work<'_>, kind: &MountKind) -> Result<String, BuildError> {
     let mut hasher = KeyHasher::new("cache");
     hasher.part(&content).part(source.as_bytes());
     Ok(format!("{plain}-{}", &hasher.finish().as_str()[..32]))
+}
+
+fn plain_name(id: &str) -> String {
+    blake3::hash(id.as_bytes()).to_hex()[..32].to_owned()
+}
+
+/// The name of one that begins empty.
+fn empty_name(id: &str, mode: u32, uid: u32, gid: u32) -> String {
+    let plain = plain_name(id);
+    match (mode, uid, gid) {
+        (0o755, 0, 0) => plain,
+        (mode, uid, gid) => format!("{plain}-{mode:o}-{uid}-{gid}"),
+    }
+}
+
+/// A cache that nobody writes to while this lives.
+pub(crate) struct SharedCache {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl SharedCache {
+    /// The file name of a cache that begins empty; those with first content stay on their machine.
+    pub fn name(kind: &MountKind) -> Option<String> {
+        match kind {
+            MountKind::Cache { id, input: None, mode, uid, gid, .. } => Some(empty_name(id, *mode, *uid, *gid)),
+            _ => None,
+        }
+    }
+
+    /// Waits until nobody uses it. Nothing if there is no such cache.
+    pub fn lock(store: &Store, name: &str, cancel: &Cancel) -> Result<Option<SharedCache>, BuildError> {
+        let root = store.root().join("cache");
+        let path = root.join(name);
+        if !path.is_dir() {
+            return Ok(None);
+        }
+        let lock = root.join(format!("{name}.lock"));
+        let open = OpenOptions::new().create(true).truncate(false).write(true).open(&lock);
+        let file = open.map_err(BuildError::read("open", &lock))?;
+        loop {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Some(SharedCache { path, _lock: file })),
+                Err(Errno::WOULDBLOCK) if cancel.is_cancelled() => return Err(BuildError::Cancelled),
+                Err(Errno::WOULDBLOCK) => std::thread::sleep(LOCK_PAUSE),
+                Err(e) => return Err(BuildError::read("lock", &lock)(e.into())),
+            }
+        }
+    }
+
+    /// Its files.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
 }
 
 fn local<'w>(work: &'w Work<'_>, input: usize, selection: Option<&'w Selection>) -> Option<(&'w str, &'w Selection)> {

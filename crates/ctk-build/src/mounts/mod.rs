@@ -19,6 +19,7 @@ use ctk_store::Scratch;
 use crate::BuildError;
 use crate::ops::Work;
 use cache::Caches;
+pub(crate) use cache::SharedCache;
 use private::PrivateDirectory;
 use ssh::Forward;
 

@@ -95,7 +95,10 @@ impl Work<'_> {
             let holds = |b: &&std::sync::Arc<crate::base::Base>| {
                 b.config.rootfs.diff_ids.iter().any(|d| LayerKey::diff(d) == *key)
             };
-            let Some(base) = self.job.plan.bases.iter().find(holds) else { continue };
+            let Some(base) = self.job.plan.bases.iter().find(holds) else {
+                self.job.imports.unpack(key, self.cancel)?;
+                continue;
+            };
             let _lock = world.store.lock(&format!("unpack {}", base.descriptor.digest), self.cancel)?;
             fetch_layers(base, world)?;
             let step = world.reporter.step(format!("unpack {}", base.name));

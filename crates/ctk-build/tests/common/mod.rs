@@ -221,6 +221,7 @@ impl Bench {
             no_cache: self.no_cache,
             apart: false,
             no_cache_stages: &[],
+            caches: None,
             run: &self.settings,
             labels: &BTreeMap::new(),
             epoch_seconds: self.epoch_seconds,

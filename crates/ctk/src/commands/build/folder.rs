@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 
 use ctk_apply::Besides;
-use ctk_apply::adhoc::{AdHoc, AdHocBuilt, Annotation, ContextDecl, ContextSource, ImageDecl, Output, RecipeSource};
+use ctk_apply::adhoc::{AdHoc, AdHocBuilt, Annotation, CacheExport, CacheImport, ContextDecl, ContextSource, ImageDecl, Output, RecipeSource};
 use ctk_oci::Platform;
 use ctk_plan::{Address, Kind};
 
@@ -99,11 +99,8 @@ impl Folder {
 
     /// What the switches ask for that is not there yet, and does no harm to a build.
     fn notes(&self) -> Vec<String> {
-        let (cache, habits) = (&self.switches.cache, &self.switches.habits);
+        let habits = &self.switches.habits;
         let mut notes = Vec::new();
-        if !cache.cache_from.is_empty() || !cache.cache_to.is_empty() {
-            notes.push("remote caches are not there yet: the store's own cache is used".to_owned());
-        }
         let asked = |value: &Option<String>| {
             value.as_deref().is_some_and(|v| values::truth(v) != Some(false) && v != "disabled=true")
         };
@@ -174,6 +171,14 @@ impl Folder {
         }
         let labels = values::map(what.labels.iter().map(|text| values::label(text))).map_err(sentence)?;
         let epoch_seconds = epoch(&decl.args, &outputs)?;
+        let switch = |name: &str, text: &str, why: String| Failure::sentence(format!("`--{name} {text}`: {why}"), None);
+        let from = |text: &String| CacheImport::parse(text).map_err(|why| switch("cache-from", text, why));
+        let to = |text: &String| CacheExport::parse(text).map_err(|why| switch("cache-to", text, why));
+        let cache_from = switches.cache.cache_from.iter().map(from).collect::<Result<Vec<_>, _>>()?;
+        let mut cache_to = switches.cache.cache_to.iter().map(to).collect::<Result<Vec<_>, _>>()?;
+        if decl.args.get("BUILDKIT_INLINE_CACHE").is_some_and(|value| values::truth(value) == Some(true)) {
+            cache_to.extend(CacheExport::parse("type=inline"));
+        }
         let pull = match what.pull.as_deref() {
             None | Some("missing" | "ifmissing" | "never") => false,
             Some("always" | "newer" | "ifnewer") => true,
@@ -191,6 +196,8 @@ impl Folder {
             labels,
             no_cache: self.no_cache,
             no_cache_stages: switches.cache.no_cache_filter.clone(),
+            cache_from,
+            cache_to,
             pull,
             epoch_seconds,
             names,

@@ -141,10 +141,10 @@ pub struct CacheSwitches {
     /// Build these stages anew
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     pub no_cache_filter: Vec<String>,
-    /// Not there yet: builds use the store's own cache
+    /// Use what another machine built: `type=registry|local|s3,KEY=VALUE,…`, or an image
     #[arg(long, value_name = "CACHE")]
     pub cache_from: Vec<String>,
-    /// Not there yet: builds keep results in the store
+    /// Keep what was built for other machines: `type=registry|local|inline|s3,KEY=VALUE,…`
     #[arg(long, value_name = "CACHE")]
     pub cache_to: Vec<String>,
 }

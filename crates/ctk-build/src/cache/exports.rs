@@ -1,0 +1,250 @@
+//! What a build leaves to other machines.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ctk_buildgraph::{MountKind, Op};
+use ctk_cache::{CacheError, Export, LayerRecord, Mode, MountRecord, Place, Records};
+use ctk_layer::Compression;
+use ctk_oci::{Descriptor, DiffId};
+use ctk_plan::Outcome;
+use ctk_snapshot::{LayerKey, Packed};
+
+use super::Imports;
+use crate::mounts::SharedCache;
+use crate::solve::{CONTENTS, Content, DEFINITIONS, Job, Tree};
+use crate::{BuildError, BuildRequest};
+
+/// Results of the image's instructions on all platforms.
+#[derive(Default)]
+pub(crate) struct Exports {
+    trees: BTreeMap<String, Tree>,
+    /// Layers of the images themselves.
+    own: BTreeSet<LayerKey>,
+    /// The dates of the images that layers are for.
+    epochs: BTreeMap<LayerKey, i64>,
+    /// Cache mounts: ids by names of directories.
+    mounts: BTreeMap<String, String>,
+}
+
+/// A layer as it goes into a cache.
+struct Outgoing {
+    record: LayerRecord,
+    blob: Descriptor,
+}
+
+impl Outgoing {
+    fn new(packed: Packed, epoch: i64, compression: Compression) -> Outgoing {
+        let Packed { descriptor, diff_id, uncompressed_size } = packed;
+        let digest = descriptor.digest.clone();
+        let compression = compression.key();
+        Outgoing {
+            record: LayerRecord { diff_id, size: uncompressed_size, epoch, digest, compression },
+            blob: descriptor,
+        }
+    }
+}
+
+impl Exports {
+    /// Adds what is known of the instructions behind `image`.
+    pub fn gather(&mut self, job: &Job<'_>, image: &Tree) -> Result<(), BuildError> {
+        let graph = &job.plan.lowered.graph;
+        let keys = graph.definition_keys(job.digests);
+        self.own.extend(image.0.iter().filter(|piece| piece.by.is_some()).map(|piece| piece.layer.clone()));
+        for id in graph.reachable(job.plan.lowered.image.vertex) {
+            let op = &graph.get(id).op;
+            if let Op::Exec(exec) = op {
+                for mount in &exec.mounts {
+                    if let MountKind::Cache { id, .. } = &mount.kind
+                        && let Some(name) = SharedCache::name(&mount.kind)
+                    {
+                        self.mounts.insert(name, id.clone());
+                    }
+                }
+            }
+            if matches!(op, Op::Scratch | Op::Image { .. } | Op::Local { .. }) {
+                continue;
+            }
+            let key = &keys[id.index()];
+            let known = job.request.world.store.record::<Tree>(DEFINITIONS, key.as_str())?;
+            let tree = match known {
+                Some(tree) => tree,
+                None => match job.imports.definition(job, key)? {
+                    Some(tree) => tree,
+                    None => continue,
+                },
+            };
+            for piece in tree.0.iter().filter(|piece| piece.by.is_some()) {
+                self.epochs.entry(piece.layer.clone()).or_insert(job.epoch_seconds);
+            }
+            self.trees.insert(key.as_str().to_owned(), tree);
+        }
+        Ok(())
+    }
+
+    /// The records of trees that are made of `layers` only.
+    fn records(
+        &self,
+        layers: &BTreeMap<LayerKey, LayerRecord>,
+        request: &BuildRequest<'_>,
+        imports: &Imports<'_>,
+    ) -> Result<Records, BuildError> {
+        let mut definitions = BTreeMap::new();
+        for (key, tree) in &self.trees {
+            if tree.0.iter().any(|piece| piece.by.is_some() && !layers.contains_key(&piece.layer)) {
+                continue;
+            }
+            let piece =
+                |piece: &crate::solve::Piece| ctk_cache::Piece { layer: piece.layer.to_string(), by: piece.by.clone() };
+            definitions.insert(key.clone(), tree.0.iter().map(piece).collect());
+        }
+        let mut records = Records::new(&definitions);
+        for (layer, record) in layers {
+            records.layers.insert(layer.to_string(), record.clone());
+            // A layer is called by its content key, unless it was made without looking at earlier results.
+            let Some(key) = layer.as_str().strip_prefix("op:") else { continue };
+            let own = request.world.store.record::<Content>(CONTENTS, key)?;
+            if own.is_some_and(|own| own.layer.as_ref() == Some(layer)) || imports.content(key)?.as_ref() == Some(layer)
+            {
+                records.contents.insert(key.to_owned(), layer.to_string());
+            }
+        }
+        Ok(records)
+    }
+
+    /// The records of an image in its own config; `packed` are its layers that were built.
+    pub fn inline(
+        &self,
+        packed: &BTreeMap<LayerKey, Packed>,
+        job: &Job<'_>,
+        imports: &Imports<'_>,
+    ) -> Result<serde_json::Value, BuildError> {
+        let record = |packed: &Packed| Outgoing::new(packed.clone(), job.epoch_seconds, Compression::GZIP).record;
+        let layers = packed.iter().map(|(layer, packed)| (layer.clone(), record(packed))).collect();
+        Ok(self.records(&layers, job.request, imports)?.to_json())
+    }
+
+    /// Writes every cache that the request names.
+    pub fn send(&self, request: &BuildRequest<'_>, imports: &Imports<'_>) -> Result<(), BuildError> {
+        let Some(caches) = request.caches else { return Ok(()) };
+        for export in caches.to.iter().filter(|export| export.place != Place::Inline) {
+            let world = &request.world;
+            let place = export.place.name();
+            let step = world.reporter.step(format!("export cache to {place}"));
+            match self.send_one(export, request, imports) {
+                Ok(unchanged) => step.finish(if unchanged { Outcome::Cached } else { Outcome::Done }),
+                Err(error) if error.is_cancelled() || world.cancel.is_cancelled() => {
+                    step.finish(Outcome::Cancelled);
+                    return Err(BuildError::Cancelled);
+                }
+                Err(error) => {
+                    let line = match &error {
+                        BuildError::CacheExport { source, .. } => source.line(),
+                        error => error.to_string(),
+                    };
+                    step.finish(Outcome::Failed(line.clone()));
+                    if !export.ignore_error {
+                        return Err(error);
+                    }
+                    world.reporter.warn(format!("the cache was not exported to `{place}`: {line}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn send_one(
+        &self,
+        export: &Export,
+        request: &BuildRequest<'_>,
+        imports: &Imports<'_>,
+    ) -> Result<bool, BuildError> {
+        let caches = request.caches.expect("the caller has them");
+        let (mut layers, mut blobs) = (BTreeMap::new(), BTreeMap::new());
+        let mut keep = |diff_id: &DiffId, blob: Descriptor| {
+            // The same files from two instructions.
+            blobs.entry(diff_id.clone()).or_insert(blob).digest.clone()
+        };
+        for (layer, epoch) in &self.epochs {
+            if export.mode == Mode::Min && !self.own.contains(layer) {
+                continue;
+            }
+            let Some(Outgoing { mut record, blob }) = self.layer(layer, *epoch, export, request, imports)? else {
+                continue;
+            };
+            let kept = keep(&record.diff_id, blob);
+            if kept != record.digest {
+                record.digest = kept;
+            }
+            layers.insert(layer.clone(), record);
+        }
+        let mut records = self.records(&layers, request, imports)?;
+        for (name, id) in self.mounts.iter().filter(|(_, id)| export.mounts.has(id)) {
+            if let Some((packed, id)) = self.mount(name, id, export, request, imports)? {
+                keep(&packed.diff_id, packed.descriptor);
+                let (diff_id, size) = (packed.diff_id, packed.uncompressed_size);
+                records.mounts.insert(name.clone(), MountRecord { id, diff_id, size });
+            }
+        }
+        let failed = |source: CacheError| match source {
+            CacheError::Cancelled => BuildError::Cancelled,
+            source => BuildError::CacheExport { place: export.place.name(), source: Box::new(source) },
+        };
+        let supply = |blob: &Descriptor| {
+            imports.supply(blob).map_err(|error| match error {
+                error if error.is_cancelled() => CacheError::Cancelled,
+                _ => CacheError::Missing { place: blob.digest.to_string() },
+            })
+        };
+        let env = caches.env(&request.world);
+        Ok(ctk_cache::export(export, records, blobs, &supply, &env).map_err(failed)?.unchanged)
+    }
+
+    /// A layer packed as the cache is to have it; nothing if nobody has it any more.
+    fn layer(
+        &self,
+        layer: &LayerKey,
+        epoch: i64,
+        export: &Export,
+        request: &BuildRequest<'_>,
+        imports: &Imports<'_>,
+    ) -> Result<Option<Outgoing>, BuildError> {
+        let world = &request.world;
+        if !world.snapshots.has(layer)? {
+            let offers = imports.offers(layer)?;
+            let wanted = export.compression.key();
+            let fits = |offer: &&super::imports::Offer| offer.record.compression == wanted;
+            let offer = offers.iter().find(fits).or(offers.first().filter(|_| !export.force_compression));
+            if let Some(offer) = offer {
+                return Ok(Some(Outgoing { record: offer.record.clone(), blob: offer.blob.clone() }));
+            }
+            if offers.is_empty() || imports.unpack(layer, world.cancel).is_err() {
+                return Ok(None);
+            }
+        }
+        let packed = world.snapshots.pack(layer, export.compression, Some(epoch), world.cancel)?;
+        Ok(Some(Outgoing::new(packed, epoch, export.compression)))
+    }
+
+    /// A cache mount of this machine, else the one that came along.
+    fn mount(
+        &self,
+        name: &str,
+        id: &str,
+        export: &Export,
+        request: &BuildRequest<'_>,
+        imports: &Imports<'_>,
+    ) -> Result<Option<(Packed, String)>, BuildError> {
+        let world = &request.world;
+        if let Some(cache) = SharedCache::lock(world.store, name, world.cancel)? {
+            let packed = world.snapshots.pack_directory(cache.path(), export.compression, world.cancel)?;
+            return Ok(Some((packed, id.to_owned())));
+        }
+        let known = imports.caches().iter().find_map(|cache| {
+            let record = cache.records().mounts.get(name)?;
+            let blob = cache.blob(&record.diff_id)?.clone();
+            let packed = Packed { descriptor: blob, diff_id: record.diff_id.clone(), uncompressed_size: record.size };
+            Some((packed, record.id.clone()))
+        });
+        Ok(known)
+    }
+}
