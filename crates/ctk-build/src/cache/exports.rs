@@ -125,7 +125,7 @@ impl Exports {
 
     /// Writes every cache that the request names.
     pub fn send(&self, request: &BuildRequest<'_>, imports: &Imports<'_>) -> Result<(), BuildError> {
-        let Some(caches) = request.caches else { return Ok(()) };
+        let Some(caches) = request.caches.filter(|_| !request.apart) else { return Ok(()) };
         for export in caches.to.iter().filter(|export| export.place != Place::Inline) {
             let world = &request.world;
             let place = export.place.name();
