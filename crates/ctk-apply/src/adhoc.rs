@@ -26,8 +26,8 @@ pub use ctk_build::{
     RunSettings, SecretSource, SshSource, Targets, Ulimit, outline, targets,
 };
 pub use ctk_buildgraph::lint::Rule;
-pub use ctk_cache::{Export as CacheExport, Import as CacheImport};
 pub use ctk_buildgraph::{ContextSource, NetworkMode};
+pub use ctk_cache::{Export as CacheExport, Import as CacheImport};
 pub use ctk_push::export::{Annotation, Archive, Exported, Form, Output, Pictured, fields};
 
 /// What moving names meant to earlier builds without a project file.

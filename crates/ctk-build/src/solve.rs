@@ -17,8 +17,8 @@ use ctk_store::Links;
 use serde::{Deserialize, Serialize};
 
 use crate::build::Plan;
-use crate::earlier::{self, Described};
 use crate::cache::Imports;
+use crate::earlier::{self, Described};
 use crate::recipe::{Contexts, Loaded, SelectionDigests};
 use crate::workers::{self, Ended};
 use crate::{BuildError, BuildRequest};
@@ -288,9 +288,8 @@ impl Solver<'_> {
     fn recorded(&self, key: &Key) -> Result<Option<Content>, BuildError> {
         let world = &self.job.request.world;
         let imports = self.job.imports;
-        let here = |layer: &LayerKey| -> Result<bool, BuildError> {
-            Ok(world.snapshots.has(layer)? || imports.has(layer)?)
-        };
+        let here =
+            |layer: &LayerKey| -> Result<bool, BuildError> { Ok(world.snapshots.has(layer)? || imports.has(layer)?) };
         match world.store.record::<Content>(CONTENTS, key.as_str())? {
             Some(Content { layer: Some(layer) }) if !here(&layer)? => {}
             Some(content) => return Ok(Some(content)),

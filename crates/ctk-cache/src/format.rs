@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ctk_oci::{Digest, DiffId};
+use ctk_oci::{DiffId, Digest};
 use serde::{Deserialize, Serialize};
 
 /// What a cache's manifest calls itself.

@@ -203,8 +203,7 @@ impl Fields {
 
     /// `path` is the key that names a folder.
     fn place(&mut self, path: &'static str) -> Result<Place, String> {
-        let need =
-            |fields: &mut Fields, key: &str| fields.take(key).ok_or_else(|| format!("`{key}=` is missing"));
+        let need = |fields: &mut Fields, key: &str| fields.take(key).ok_or_else(|| format!("`{key}=` is missing"));
         Ok(match self.kind.as_str() {
             "registry" => {
                 let text = need(self, "ref")?;

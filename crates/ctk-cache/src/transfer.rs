@@ -59,12 +59,9 @@ pub(crate) type Supply<'a> = &'a dyn Fn(&Descriptor) -> Result<(), CacheError>;
 fn backend(place: &Place, reset: bool, env: &Env<'_>) -> Result<Option<Arc<dyn Backend>>, CacheError> {
     Ok(Some(match place {
         Place::Registry(reference) => Arc::new(Repository { reference: reference.clone() }),
-        Place::Local { path, tag, digest } => Arc::new(Folder {
-            path: env.directory.join(path),
-            tag: tag.clone(),
-            digest: digest.clone(),
-            reset,
-        }),
+        Place::Local { path, tag, digest } => {
+            Arc::new(Folder { path: env.directory.join(path), tag: tag.clone(), digest: digest.clone(), reset })
+        }
         Place::S3(s3) => Arc::new(Bucket::open(s3, env)?),
         Place::Inline => return Ok(None),
     }))

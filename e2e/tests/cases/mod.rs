@@ -1,6 +1,7 @@
 //! One module an area.
 
 mod build;
+mod caches;
 mod contexts;
 mod corpus;
 mod damage;

@@ -152,12 +152,7 @@ impl Exports {
         Ok(())
     }
 
-    fn send_one(
-        &self,
-        export: &Export,
-        request: &BuildRequest<'_>,
-        imports: &Imports<'_>,
-    ) -> Result<bool, BuildError> {
+    fn send_one(&self, export: &Export, request: &BuildRequest<'_>, imports: &Imports<'_>) -> Result<bool, BuildError> {
         let caches = request.caches.expect("the caller has them");
         let (mut layers, mut blobs) = (BTreeMap::new(), BTreeMap::new());
         let mut keep = |diff_id: &DiffId, blob: Descriptor| {

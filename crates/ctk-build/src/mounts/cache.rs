@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ctk_buildgraph::{Exec, KeyHasher, MountKind, Op, Selection, Sharing};
-use ctk_snapshot::copy::{CopiedXattrs, CopyOptions, Mtime, Verdict, copy_into};
 use ctk_plan::Cancel;
+use ctk_snapshot::copy::{CopiedXattrs, CopyOptions, Mtime, Verdict, copy_into};
 use ctk_store::Store;
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, RenameFlags, ResolveFlags, flock, openat2};
 use rustix::io::Errno;

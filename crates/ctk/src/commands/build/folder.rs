@@ -5,7 +5,10 @@ use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 
 use ctk_apply::Besides;
-use ctk_apply::adhoc::{AdHoc, AdHocBuilt, Annotation, CacheExport, CacheImport, ContextDecl, ContextSource, ImageDecl, Output, RecipeSource};
+use ctk_apply::adhoc::{
+    AdHoc, AdHocBuilt, Annotation, CacheExport, CacheImport, ContextDecl, ContextSource, ImageDecl, Output,
+    RecipeSource,
+};
 use ctk_oci::Platform;
 use ctk_plan::{Address, Kind};
 
