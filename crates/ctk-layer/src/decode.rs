@@ -4,6 +4,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use crate::limits::ZSTD_WINDOW_LOG_MAX;
+use crate::members;
 
 /// A compression, as the first bytes of a stream tell it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,12 +36,32 @@ impl Encoding {
 
 /// The decompressed stream under `stream`, and what it was.
 pub fn decode<'a>(stream: impl Read + Send + 'a) -> io::Result<(Encoding, Box<dyn Read + Send + 'a>)> {
+    let (encoding, stream) = sniff(stream)?;
+    Ok((encoding, wrap(encoding, BufReader::with_capacity(128 << 10, stream))?))
+}
+
+/// Like [`decode`], a little ahead of the caller and on threads of its own: one for most compressions, `workers` for
+/// gzip as [`LayerWriter`](crate::LayerWriter) writes it. They end when the reader is dropped.
+pub fn decode_ahead(
+    stream: impl Read + Send + 'static,
+    workers: usize,
+) -> io::Result<(Encoding, impl Read + Send + 'static)> {
+    let (encoding, stream) = sniff(stream)?;
+    let decoded: Box<dyn Read + Send> = match encoding {
+        Encoding::Gzip => Box::new(members::decompress(stream, workers)?),
+        _ => wrap(encoding, BufReader::with_capacity(128 << 10, stream))?,
+    };
+    Ok((encoding, pipelined(decoded)?))
+}
+
+/// A stream after its first bytes were read.
+type Whole<R> = io::Chain<io::Cursor<Vec<u8>>, R>;
+
+/// What the first bytes say, and the stream with them.
+fn sniff<R: Read>(mut stream: R) -> io::Result<(Encoding, Whole<R>)> {
     let mut first = Vec::with_capacity(6);
-    let mut stream = stream;
     stream.by_ref().take(6).read_to_end(&mut first)?;
-    let encoding = Encoding::sniff(&first);
-    let stream = BufReader::with_capacity(128 << 10, io::Cursor::new(first).chain(stream));
-    Ok((encoding, wrap(encoding, stream)?))
+    Ok((Encoding::sniff(&first), io::Cursor::new(first).chain(stream)))
 }
 
 fn wrap<'a>(encoding: Encoding, stream: impl BufRead + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
@@ -62,7 +83,7 @@ const PIECE_BYTES: usize = 256 << 10;
 const PIECES: usize = 8;
 
 /// `stream`, read by a thread of its own, a little ahead of the caller. Dropping it ends that thread.
-pub fn pipelined(stream: impl Read + Send + 'static) -> io::Result<impl Read + Send> {
+fn pipelined(stream: impl Read + Send + 'static) -> io::Result<impl Read + Send + 'static> {
     let (sender, receiver) = sync_channel::<io::Result<Vec<u8>>>(PIECES);
     let mut stream = stream;
     std::thread::Builder::new().name("decode".into()).spawn(move || {

@@ -7,6 +7,8 @@ pub const EXTENDED_HEADER_MAX_BYTES: u64 = 1 << 20;
 /// Uncompressed bytes per gzip member: large enough that the window's fresh start costs little (loss < 0.5 %),
 /// small enough that a layer of a few MiB keeps every core busy. Changing it changes digests of gzip layers.
 pub const GZIP_MEMBER_BYTES: usize = 1 << 20;
+/// Largest gzip member that is decompressed by itself, in uncompressed bytes; larger ones are read as a stream.
+pub const GZIP_MEMBER_READ_MAX_BYTES: usize = 4 << 20;
 /// Uncompressed bytes per zstd frame. Changing it changes digests of zstd layers.
 pub const ZSTD_FRAME_BYTES: usize = 2 << 20;
 /// Largest window a zstd frame may ask a reader for, as a power of two: 128 MiB, what `zstd -d` grants.

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 
 use ctk_layer::{
-    Compression, Encoding, Entry, EntryKind, LayerError, LayerWriter, TarReader, TarWriter, Time, decode, pipelined,
+    Compression, Encoding, Entry, EntryKind, LayerError, LayerWriter, TarReader, TarWriter, Time, decode, decode_ahead,
 };
 use ctk_oci::Digest;
 
@@ -218,7 +218,7 @@ fn compressed_bytes_do_not_depend_on_the_workers() {
                 writer.finish().unwrap()
             };
             let (bytes, summary) = pack(1, 1 << 20);
-            for (workers, piece) in [(0, 777), (2, 64 << 10), (5, 1 << 22)] {
+            for (workers, piece) in [(0, 777), (2, 64 << 10), (3, 1 << 22), (8, 512)] {
                 let (again, same) = pack(workers, piece);
                 assert!(again == bytes && same == summary, "{compression:?} with {workers} workers");
             }
@@ -227,11 +227,82 @@ fn compressed_bytes_do_not_depend_on_the_workers() {
             assert_eq!(summary.diff_id.0, Digest::of(data));
             assert_eq!(summary.uncompressed_size, data.len() as u64);
             let mut back = Vec::new();
-            let (_, stream) = decode(std::io::Cursor::new(bytes)).unwrap();
-            pipelined(Box::leak(Box::new(stream))).unwrap().read_to_end(&mut back).unwrap();
+            decode(&bytes[..]).unwrap().1.read_to_end(&mut back).unwrap();
             assert!(back == data, "{compression:?} came back changed");
+            for workers in [1, 3] {
+                back.clear();
+                let ahead = decode_ahead(std::io::Cursor::new(bytes.clone()), workers);
+                ahead.unwrap().1.read_to_end(&mut back).unwrap();
+                assert!(back == data, "{compression:?} came back changed by {workers} workers");
+            }
         }
     }
+}
+
+fn gzip_of(data: &[u8], level: u32) -> Vec<u8> {
+    let mut writer = LayerWriter::new(Vec::new(), Compression::Gzip { level }, 2).unwrap();
+    writer.write_all(data).unwrap();
+    writer.finish().unwrap().0
+}
+
+/// Bytes that do not compress, the same each time.
+fn noise(length: usize) -> Vec<u8> {
+    let mut state = 1u64;
+    let next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    };
+    std::iter::repeat_with(next).take(length).collect()
+}
+
+#[test]
+fn gzip_of_any_make_is_decompressed_by_members_or_whole() {
+    let check = |what: &str, stream: Vec<u8>, expected: &[u8]| {
+        let mut back = Vec::new();
+        let result = decode_ahead(std::io::Cursor::new(stream), 3).unwrap().1.read_to_end(&mut back);
+        result.unwrap_or_else(|e| panic!("{what}: {e}"));
+        assert!(back == expected, "{what}: {} bytes instead of {}", back.len(), expected.len());
+    };
+    let text: Vec<u8> = (0..300_000u32).flat_map(|n| format!("{n} ").into_bytes()).collect();
+    let random = noise(3 << 20);
+    // Members in members: stored as they are, their headers look like ours.
+    let nested: Vec<u8> = [gzip_of(b"inner", 4), random.clone(), gzip_of(&random, 4), gzip_of(b"last", 12)].concat();
+    for level in [1, 4, 9, 12] {
+        check("text", gzip_of(&text, level), &text);
+        check("random", gzip_of(&random, level), &random);
+        check("nested", gzip_of(&nested, level), &nested);
+    }
+    let both = [&text[..], &random].concat();
+    check("two streams", [gzip_of(&text, 4), gzip_of(&random, 4)].concat(), &both);
+    let empty = gzip_of(b"", 4);
+    check("empty members", [&empty[..], &empty, &gzip_of(&text, 4), &empty].concat(), &text);
+    let Some(foreign) = run("gzip", &["-n"], &both) else { return };
+    check("one member", foreign.clone(), &both);
+    let again = [&both[..], &text, &both].concat();
+    check("ours, theirs, named", [foreign.clone(), gzip_of(&text, 4), foreign].concat(), &again);
+    let whole = gzip_of(&both, 4);
+    for length in [11, 70_000, whole.len() - 1] {
+        let stream = std::io::Cursor::new(whole[..length].to_vec());
+        assert!(decode_ahead(stream, 2).unwrap().1.read_to_end(&mut Vec::new()).is_err(), "cut at {length}");
+    }
+}
+
+#[test]
+fn a_reader_given_up_ends_its_threads() {
+    let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();
+    let stream = gzip_of(&noise(20 << 20), 1);
+    let before = threads();
+    let mut reader = decode_ahead(std::io::Cursor::new(stream), 3).unwrap().1;
+    reader.read_exact(&mut [0; 100]).unwrap();
+    assert!(threads() > before);
+    drop(reader);
+    for _ in 0..500 {
+        if threads() <= before {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    panic!("threads are left");
 }
 
 #[test]

@@ -1,12 +1,20 @@
 //! Tar entries become files. Parents are resolved inside the root by the kernel; the last name is only ever created,
 //! opened or removed against its parent's fd, and never followed.
+//!
+//! Files of a layer may be written by other threads ([`Writers`]). The outcome is that of writing one entry after the
+//! other, whatever the archive holds: only a path that no entry named before, below directories that are no links,
+//! is left to them; everything else waits until they are done. Hard links are made at the next such barrier.
 
-use std::fs::File;
-use std::io::{self, Read, Write};
+use std::collections::HashSet;
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use ctk_layer::{Change, Entry, EntryKind, LayerError, TarReader, Time, change_of};
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, makedev, mknodat, openat, utimensat};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat, makedev, mknodat, openat, openat2, utimensat,
+};
 use rustix::io::Errno;
 
 use crate::SnapshotError;
@@ -15,6 +23,7 @@ use crate::dir::{
     set_opaque, set_xattrs, split, stat_if_there, timestamps,
 };
 use crate::error::{Context, display};
+use crate::writers::{Job, NewFile, Writers, piece_bytes, pieces};
 
 /// What a tar stream is taken for.
 #[derive(Clone, Copy, PartialEq)]
@@ -40,8 +49,12 @@ pub struct Extractor<'a> {
     base: Vec<u8>,
     style: Style,
     overrides: Overrides,
+    writers: Option<Writers>,
+    names: Names,
     /// The last parent, since neighbours in a tar share it.
-    parent: Option<(Vec<u8>, OwnedFd)>,
+    parent: Option<(Vec<u8>, Parent)>,
+    /// Hard links to files that may not be complete.
+    links: Vec<Link>,
     /// Times of directories, set when nothing is written into them any more.
     times: Vec<(Vec<u8>, Time)>,
     buffer: Vec<u8>,
@@ -53,6 +66,56 @@ pub struct Extractor<'a> {
     pub root_entry: Option<Entry>,
 }
 
+#[derive(Clone)]
+struct Parent {
+    fd: Arc<OwnedFd>,
+    /// Whether its path is a known directory's, without links in it.
+    plain: bool,
+}
+
+struct Link {
+    parent: Arc<OwnedFd>,
+    name: Vec<u8>,
+    path: Vec<u8>,
+    target: Vec<u8>,
+}
+
+/// Hashes of paths: two paths that share one cost a barrier too many.
+#[derive(Default)]
+struct Names {
+    hasher: RandomState,
+    seen: HashSet<u64>,
+    /// Those that are directories, reached without links.
+    directories: HashSet<u64>,
+}
+
+impl Names {
+    /// Whether nobody named this path before.
+    fn is_new(&mut self, path: &[u8]) -> bool {
+        self.seen.insert(self.hasher.hash_one(path))
+    }
+
+    fn is_known(&self, path: &[u8]) -> bool {
+        self.seen.contains(&self.hasher.hash_one(path))
+    }
+
+    fn is_directory(&self, path: &[u8]) -> bool {
+        path.is_empty() || self.directories.contains(&self.hasher.hash_one(path))
+    }
+
+    fn add_directory(&mut self, path: &[u8]) {
+        let mut path = path;
+        while !path.is_empty() {
+            let hash = self.hasher.hash_one(path);
+            self.seen.insert(hash);
+            if !self.directories.insert(hash) {
+                break;
+            }
+            path = split(path).0;
+        }
+    }
+}
+
 impl<'a> Extractor<'a> {
     pub fn new(root: BorrowedFd<'a>, base: &[u8], style: Style, overrides: Overrides) -> Extractor<'a> {
         Extractor {
@@ -60,13 +123,21 @@ impl<'a> Extractor<'a> {
             base: base.to_vec(),
             style,
             overrides,
+            writers: None,
+            names: Names::default(),
             parent: None,
+            links: Vec::new(),
             times: Vec::new(),
-            buffer: vec![0; 256 << 10],
+            buffer: vec![0; piece_bytes(u64::MAX)],
             bytes: 0,
             entries: 0,
             root_entry: None,
         }
+    }
+
+    /// Lets other threads write the files. For roots that begin empty and that nobody else writes to.
+    pub fn with_writers(self, writers: Writers) -> Extractor<'a> {
+        Extractor { writers: Some(writers), ..self }
     }
 
     /// Writes everything in `tar`. `what` names the stream in errors; `progress` hears the bytes written so far;
@@ -100,14 +171,15 @@ impl<'a> Extractor<'a> {
                 Change::Whiteout(path) => self.whiteout(&join(&self.base, &path))?,
                 Change::Opaque(path) => {
                     let path = join(&self.base, &path);
-                    let directory = self.make(&path).context("create directory", &path)?;
-                    set_opaque(&directory).context("mark as opaque", &path)?;
+                    let directory = self.reach(&path)?;
+                    set_opaque(&directory.fd).context("mark as opaque", &path)?;
                 }
                 Change::Nothing => {}
             }
             self.entries += 1;
             progress(self.bytes);
         }
+        self.barrier()?;
         for (path, time) in std::mem::take(&mut self.times).into_iter().rev() {
             // It may have been replaced by a later entry; then its time does not matter.
             if let Ok(directory) = open_in_root(self.root, &path, DIRECTORY | OFlags::NOFOLLOW) {
@@ -122,11 +194,42 @@ impl<'a> Extractor<'a> {
         make_directories(self.root, path, NewDirectory { owner, mtime: self.overrides.mtime, ..NewDirectory::PLAIN })
     }
 
-    fn take_parent(&mut self, path: &[u8]) -> Result<OwnedFd, SnapshotError> {
+    fn take_parent(&mut self, path: &[u8]) -> Result<Parent, SnapshotError> {
         match self.parent.take() {
-            Some((cached, fd)) if cached == path => Ok(fd),
-            _ => self.make(path).context("create directory", path),
+            Some((cached, parent)) if cached == path => Ok(parent),
+            _ => self.reach(path),
         }
+    }
+
+    /// Opens the directory `path`, made if it is missing.
+    fn reach(&mut self, path: &[u8]) -> Result<Parent, SnapshotError> {
+        let known = self.names.is_directory(path);
+        if !known {
+            self.barrier()?;
+        }
+        let fd = self.make(path).context("create directory", path)?;
+        let plain = known || self.writers.is_some() && is_plain(self.root, path);
+        if plain {
+            self.names.add_directory(path);
+        }
+        Ok(Parent { fd: Arc::new(fd), plain })
+    }
+
+    /// Waits until everything so far is there.
+    fn barrier(&mut self) -> Result<(), SnapshotError> {
+        let Some(writers) = &self.writers else { return Ok(()) };
+        writers.wait()?;
+        for link in std::mem::take(&mut self.links) {
+            self.link(&link.parent, &link.name, &link.path, &link.target)?;
+        }
+        Ok(())
+    }
+
+    fn link(&self, parent: &OwnedFd, name: &[u8], path: &[u8], target: &[u8]) -> Result<(), SnapshotError> {
+        let (target_parent, target_name) = split(target);
+        let from = open_in_root(self.root, target_parent, OFlags::PATH | OFlags::DIRECTORY);
+        let linked = from.and_then(|from| Ok(rustix::fs::linkat(&from, target_name, parent, name, AtFlags::empty())?));
+        linked.context("make a hard link", path)
     }
 
     fn put(
@@ -148,18 +251,87 @@ impl<'a> Extractor<'a> {
             return Ok(());
         }
         let (parent_path, name) = split(&path);
+        let new = self.names.is_new(&path);
+        if !new {
+            self.barrier()?;
+        }
         let parent = self.take_parent(parent_path)?;
-        let there = stat_if_there(&parent, name).context("stat", &path)?;
-        let hid = self.style == Style::Layer && there.as_ref().is_some_and(is_whiteout);
-        if entry.kind == EntryKind::Directory {
-            self.directory(&parent, name, &path, there, hid, entry)?;
-        } else {
-            if there.is_some() {
-                remove_all(parent.as_fd(), name).context("replace", &path)?;
+        // Nothing is there, and nothing that is still being written can lead there.
+        let apart = new && parent.plain && self.writers.is_some();
+        match &entry.kind {
+            EntryKind::File { size } if apart => {
+                self.hand_over(what, &parent, name, &path, entry, *size, data, stopped)?
             }
-            self.leaf(what, &parent, name, &path, entry, data, stopped)?;
+            EntryKind::HardLink { target } if apart && self.names.is_known(&join(&self.base, target)) => {
+                let (parent, target) = (parent.fd.clone(), join(&self.base, target));
+                self.links.push(Link { parent, name: name.to_vec(), path: path.clone(), target });
+            }
+            kind => {
+                if matches!(kind, EntryKind::HardLink { .. }) {
+                    self.barrier()?;
+                }
+                let there = stat_if_there(&parent.fd, name).context("stat", &path)?;
+                let was_directory = there.as_ref().map(kind_of) == Some(FileType::Directory);
+                if *kind == EntryKind::Directory {
+                    let hid = self.style == Style::Layer && there.as_ref().is_some_and(is_whiteout);
+                    self.directory(&parent.fd, name, &path, there, hid, entry)?;
+                    if parent.plain {
+                        self.names.add_directory(&path);
+                    }
+                } else {
+                    if there.is_some() {
+                        remove_all(parent.fd.as_fd(), name).context("replace", &path)?;
+                    }
+                    if was_directory {
+                        // What was known of the directories below is void.
+                        self.names.directories.clear();
+                    }
+                    self.leaf(what, &parent.fd, name, &path, entry, data, stopped)?;
+                }
+            }
         }
         self.parent = Some((parent_path.to_vec(), parent));
+        Ok(())
+    }
+
+    /// Leaves a file to the writers.
+    #[allow(clippy::too_many_arguments)]
+    fn hand_over(
+        &mut self,
+        what: &str,
+        parent: &Parent,
+        name: &[u8],
+        path: &[u8],
+        entry: &Entry,
+        size: u64,
+        data: &mut impl Read,
+        stopped: &dyn Fn() -> bool,
+    ) -> Result<(), SnapshotError> {
+        let mut take = |left: u64| {
+            let mut piece = vec![0; piece_bytes(left)];
+            let read = data.read_exact(&mut piece).map_err(LayerError::Read);
+            read.map_err(|source| SnapshotError::Unpack { layer: what.to_owned(), source }).map(|()| piece)
+        };
+        let writers = self.writers.as_ref().expect("only called with writers");
+        let first = take(size)?;
+        let mut left = size - first.len() as u64;
+        let (sender, rest) = if left > 0 { Some(pieces()).unzip() } else { (None, None) };
+        let (name, path) = (name.to_vec(), path.to_vec());
+        writers.push(Job { parent: parent.fd.clone(), name, path, entry: entry.clone(), first, rest })?;
+        while let Some(sender) = &sender
+            && left > 0
+        {
+            if stopped() {
+                return Err(SnapshotError::Cancelled);
+            }
+            let piece = take(left)?;
+            left -= piece.len() as u64;
+            if sender.send(piece).is_err() {
+                // The writer failed; its reason comes out of `wait`.
+                return writers.wait();
+            }
+        }
+        self.bytes += size;
         Ok(())
     }
 
@@ -214,23 +386,11 @@ impl<'a> Extractor<'a> {
         };
         match &entry.kind {
             EntryKind::File { .. } => {
-                let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let file = openat(parent, name, flags, Mode::from_raw_mode(0o600)).context("create", path)?;
-                let mut file = File::from(file);
+                let mut file = NewFile::create(parent, name, path)?;
                 self.fill(what, &mut file, path, data, stopped)?;
-                own(&file, (entry.uid, entry.gid)).context("chown", path)?;
-                set_xattrs(&Place::Open(file.as_fd()), &entry.xattrs).context("set attributes of", path)?;
-                rustix::fs::fchmod(&file, Mode::from_raw_mode(entry.mode)).context("chmod", path)?;
-                return rustix::fs::futimens(&file, &timestamps(entry.mtime)).context("set the time of", path);
+                return file.finish(entry, path);
             }
-            EntryKind::HardLink { target } => {
-                let target = join(&self.base, target);
-                let (target_parent, target_name) = split(&target);
-                let from = open_in_root(self.root, target_parent, OFlags::PATH | OFlags::DIRECTORY);
-                let linked =
-                    from.and_then(|from| Ok(rustix::fs::linkat(&from, target_name, parent, name, AtFlags::empty())?));
-                return linked.context("make a hard link", path);
-            }
+            EntryKind::HardLink { target } => return self.link(parent, name, path, &join(&self.base, target)),
             EntryKind::Symlink { target } => {
                 rustix::fs::symlinkat(&target[..], parent, name).context("create link", path)?;
             }
@@ -257,7 +417,7 @@ impl<'a> Extractor<'a> {
     fn fill(
         &mut self,
         what: &str,
-        file: &mut File,
+        file: &mut NewFile,
         path: &[u8],
         data: &mut impl Read,
         stopped: &dyn Fn() -> bool,
@@ -272,7 +432,7 @@ impl<'a> Extractor<'a> {
                     return Err(SnapshotError::Unpack { layer: what.to_owned(), source });
                 }
             };
-            file.write_all(&self.buffer[..n]).context("write", path)?;
+            file.write(&self.buffer[..n], path)?;
             self.bytes += n as u64;
             if stopped() {
                 return Err(SnapshotError::Cancelled);
@@ -282,12 +442,15 @@ impl<'a> Extractor<'a> {
 
     fn whiteout(&mut self, path: &[u8]) -> Result<(), SnapshotError> {
         let (parent_path, name) = split(path);
+        if !self.names.is_new(path) {
+            self.barrier()?;
+        }
         let parent = self.take_parent(parent_path)?;
-        match mknodat(&parent, name, FileType::CharacterDevice, Mode::empty(), makedev(0, 0)) {
+        match mknodat(&parent.fd, name, FileType::CharacterDevice, Mode::empty(), makedev(0, 0)) {
             Ok(()) => {}
             // Whiteouts speak of lower layers only: what this layer put there stays, and hides a lower directory.
             Err(Errno::EXIST) => {
-                if let Ok(directory) = openat(&parent, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty()) {
+                if let Ok(directory) = openat(&parent.fd, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty()) {
                     set_opaque(&directory).context("mark as opaque", path)?;
                 }
             }
@@ -296,6 +459,12 @@ impl<'a> Extractor<'a> {
         self.parent = Some((parent_path.to_vec(), parent));
         Ok(())
     }
+}
+
+/// Whether `path` leads to a directory without any link.
+fn is_plain(root: BorrowedFd<'_>, path: &[u8]) -> bool {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    openat2(root, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty(), resolve).is_ok()
 }
 
 /// Opens a directory by its host path, for trees of the store.

@@ -22,6 +22,7 @@ mod tree;
 mod unpack;
 pub mod users;
 mod workspace;
+mod writers;
 
 pub use error::SnapshotError;
 pub use key::{LayerKey, LayerKeyError};

@@ -13,3 +13,11 @@ pub const XATTR_MAX_BYTES: usize = 64 << 10;
 pub const UNPACK_PARALLEL: usize = 3;
 /// Largest `/etc/passwd` or `/etc/group` of an image that is searched, in bytes.
 pub const USERS_MAX_BYTES: u64 = 4 << 20;
+/// Threads that write the files of one layer while another reads it: more of them wait for each other's directories.
+pub const WRITERS_MAX: usize = 4;
+/// Bytes of a file that go to such a thread at once; a multiple of the filesystem's block size.
+pub const FILE_PIECE_BYTES: usize = 128 << 10;
+/// Files that may wait for a thread: with their first pieces at most 8 MiB a layer.
+pub const FILES_WAITING: usize = 64;
+/// Pieces of one large file that may wait: 2 MiB.
+pub const PIECES_WAITING: usize = 16;

@@ -1,4 +1,5 @@
-//! Images onto disk: layers side by side; in each, one thread verifies and decompresses, another hashes and writes.
+//! Images onto disk: layers side by side; in each, threads that verify and decompress, one that hashes and reads
+//! entries, and some that write files.
 
 use std::collections::HashMap;
 use std::io::{self, Read};
@@ -6,16 +7,17 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use ctk_layer::{TarReader, decode, pipelined};
+use ctk_layer::{TarReader, decode_ahead};
 use ctk_oci::{Algorithm, Descriptor, DiffId, Digester, Document, ImageConfig, Manifest};
 use ctk_plan::{Cancel, ProgressUnit, Step};
 use ctk_store::{Links, StoreError};
 
 use crate::error::Context;
 use crate::extract::{Extractor, Overrides, Style, open_directory};
-use crate::limits::UNPACK_PARALLEL;
+use crate::limits::{UNPACK_PARALLEL, WRITERS_MAX};
 use crate::pack::{Packed, RECORDS, cancelled, packed_record};
 use crate::snapshots::{Info, RootAttributes};
+use crate::writers::Writers;
 use crate::{LayerKey, SnapshotError, Snapshots};
 
 impl Snapshots {
@@ -185,11 +187,12 @@ impl Snapshots {
             let source = ctk_layer::LayerError::Read(error);
             SnapshotError::Unpack { layer: name.clone(), source }
         };
-        let (_, stream) = decode(self.store().open_blob(layer)?).map_err(unpack)?;
-        let hashed =
-            Hashed { inner: pipelined(stream).map_err(unpack)?, digester: Some(diff_id.0.algorithm().digester()) };
+        let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+        let (_, stream) = decode_ahead(self.store().open_blob(layer)?, cores).map_err(unpack)?;
+        let hashed = Hashed { inner: stream, digester: Some(diff_id.0.algorithm().digester()) };
         let mut tar = TarReader::new(hashed);
-        let mut extractor = Extractor::new(root.as_fd(), b"", Style::Layer, overrides);
+        let writers = Writers::new(cores.min(WRITERS_MAX)).context("start a thread for", b"/")?;
+        let mut extractor = Extractor::new(root.as_fd(), b"", Style::Layer, overrides).with_writers(writers);
         extractor.run(&name, &mut tar, progress, stopped)?;
         let rest = tar.finish();
         let mut hashed = rest.map_err(|source| SnapshotError::Unpack { layer: name.clone(), source })?;
