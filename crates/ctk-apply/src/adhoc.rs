@@ -103,7 +103,7 @@ impl AdHoc {
         result
     }
 
-    /// Reads the Dockerfile, which is fetched if it is elsewhere, and builds nothing. Mistakes are the error.
+    /// Reads the Dockerfile, which is fetched if it is elsewhere, and builds nothing.
     pub fn lint(&self, cancel: &Cancel) -> Result<Linted, ApplyError> {
         let failed = |error: BuildError| self.failed(&error, &Sources::new(), cancel);
         let looked = match &self.decl.source {
@@ -120,6 +120,11 @@ impl AdHoc {
             Looked::Linted(linted) => Ok(*linted),
             Looked::Native | Looked::Elsewhere(_) => unreachable!("what was fetched is a Dockerfile"),
         }
+    }
+
+    /// The error that a build of it would end with before anything is built, if it would.
+    pub fn refused(&self, linted: &Linted) -> Result<(), ApplyError> {
+        linted.refused().map_err(|error| one(build_failure(&self.decl.address, &error, &Sources::new())))
     }
 
     /// Takes the main context from `input`: a tar archive, which has a Dockerfile called `file` in it, or a Dockerfile

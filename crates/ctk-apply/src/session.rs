@@ -148,6 +148,11 @@ impl Session {
                     ctk_build::lint(decl, &self.directory, Some((&world, false)))
                 }
             };
+            // Mistakes are told as the failure that a build of it would end with.
+            let looked = looked.and_then(|looked| match &looked {
+                Looked::Linted(linted) => linted.refused().map(|()| looked),
+                Looked::Native | Looked::Elsewhere(_) => Ok(looked),
+            });
             match looked {
                 Ok(Looked::Linted(linted)) if !linted.warnings.is_empty() => {
                     warnings.push_str(&linted.warnings.render(&linted.sources, false));

@@ -28,6 +28,9 @@ pub struct Target {
     pub description: Option<String>,
     /// What it begins with.
     pub base: String,
+    /// What its `--platform` says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub platform: Option<String>,
     /// Where it stands.
     pub location: Location,
 }
@@ -125,6 +128,7 @@ pub fn targets(recipe: &Recipe, sources: &Sources, target: Option<&str>) -> Targ
         default: default == Some(index),
         description: stage.description.clone(),
         base: base(recipe, &stage.from),
+        platform: stage.platform.clone(),
         location: Location::maybe(stage.origin, sources),
     });
     Targets { targets: stages.collect() }

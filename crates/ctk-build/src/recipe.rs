@@ -8,7 +8,7 @@ use ctk_buildgraph::lint::{self, CHECK_ARG};
 use ctk_buildgraph::{ContextKind, LowerRequest, Read, Recipe, Remote, Selection, Sources as KeySources};
 use ctk_dockerfile::{BadPattern, Ignore};
 use ctk_oci::Platform;
-use ctk_syntax::{Diagnostic, Diagnostics, Sources, Span};
+use ctk_syntax::{Diagnostic, Diagnostics, Severity, Sources, Span};
 
 use crate::codes;
 use crate::context::{Context, Found, digest_of};
@@ -32,10 +32,14 @@ pub(crate) struct Loaded {
 /// A Dockerfile that was read.
 #[derive(Clone, Debug)]
 pub struct Linted {
-    /// Its stages.
+    /// Its stages; those that could be read, if it has mistakes.
     pub recipe: Recipe,
-    /// What its author should know that keeps nothing from being built.
+    /// What its author should know: errors where `# check=error=true` makes breaches of rules errors.
     pub warnings: Diagnostics,
+    /// What keeps it from being built.
+    pub mistakes: Diagnostics,
+    /// Whether every instruction could be read.
+    pub readable: bool,
     /// Where the warnings' places are.
     pub sources: Sources,
     /// Its name.
@@ -55,8 +59,8 @@ pub enum Looked {
     Elsewhere(String),
 }
 
-/// Reads the image's Dockerfile; mistakes are the error. Builds nothing. With a `world`, one that is elsewhere is read if
-/// it was brought already; if that is wanted, it is fetched.
+/// Reads the image's Dockerfile; an error is what keeps it from being read. Builds nothing. With a `world`, one that is
+/// elsewhere is read if it was brought already; if that is wanted, it is fetched.
 pub fn lint(
     decl: &ImageDecl,
     project_directory: &Path,
@@ -64,20 +68,41 @@ pub fn lint(
 ) -> Result<Looked, BuildError> {
     let given = world.map(|(world, fetch)| (Given::new(decl, world), fetch));
     let elsewhere = given.as_ref().map(|(given, fetch)| (given, *fetch));
-    let loaded = match Loaded::read(decl, project_directory, elsewhere)? {
+    let loaded = match Loaded::parse(decl, project_directory, elsewhere)? {
         Ok(loaded) => loaded,
         Err(what) => return Ok(Looked::Elsewhere(what)),
     };
-    for platform in &decl.platforms {
-        let request = lower_request(decl, platform, None);
-        ctk_buildgraph::reads(loaded.recipe(platform), &request).map_err(|d| loaded.invalid(d))?;
+    let is_mistake = |one: &Diagnostic| one.severity == Severity::Error && lint::Rule::of(one).is_none();
+    let readable = !loaded.warnings.iter().any(is_mistake);
+    let mut found = if readable { loaded.lint(decl, project_directory)? } else { loaded.warnings.clone() };
+    if !found.iter().any(is_mistake) && readable {
+        for platform in &decl.platforms {
+            let request = lower_request(decl, platform, None);
+            let read = ctk_buildgraph::reads(loaded.recipe(platform), &request);
+            found.extend(read.err().unwrap_or_default());
+        }
     }
-    let warnings = loaded.lint(decl, project_directory)?;
+    let (mut warnings, mut mistakes) = (found.clone(), found);
+    warnings.retain(|one| !is_mistake(one));
+    mistakes.retain(is_mistake);
     let Loaded { any, sources, dockerfile, .. } = loaded;
     let linted = any.zip(sources).zip(dockerfile);
     Ok(linted.map_or(Looked::Native, |((recipe, sources), (name, text))| {
-        Looked::Linted(Box::new(Linted { recipe, warnings, sources, name, text }))
+        Looked::Linted(Box::new(Linted { recipe, warnings, mistakes, readable, sources, name, text }))
     }))
+}
+
+impl Linted {
+    /// Nothing, if it can be built; else all that keeps it from that.
+    pub fn refused(&self) -> Result<(), BuildError> {
+        let mut diagnostics = self.mistakes.clone();
+        diagnostics.extend(self.warnings.clone());
+        diagnostics.retain(|one| one.severity == Severity::Error);
+        match diagnostics.is_empty() {
+            true => Ok(()),
+            false => Err(BuildError::Invalid { diagnostics, sources: Some(Box::new(self.sources.clone())) }),
+        }
+    }
 }
 
 /// What `.dockerignore`, or the one of the Dockerfile's own, leaves out of a context.
@@ -118,6 +143,19 @@ impl Loaded {
         project: &Path,
         elsewhere: Option<(&Given<'_>, bool)>,
     ) -> Result<Result<Loaded, String>, BuildError> {
+        let parsed = Loaded::parse(decl, project, elsewhere)?;
+        match parsed {
+            Ok(loaded) if loaded.warnings.has_errors() => Err(loaded.invalid(loaded.warnings.clone())),
+            parsed => Ok(parsed),
+        }
+    }
+
+    /// The same with its mistakes among the warnings.
+    fn parse(
+        decl: &ImageDecl,
+        project: &Path,
+        elsewhere: Option<(&Given<'_>, bool)>,
+    ) -> Result<Result<Loaded, String>, BuildError> {
         let (name, text) = match &decl.source {
             RecipeSource::Native(recipes) => {
                 let warnings = Diagnostics::new();
@@ -151,9 +189,6 @@ impl Loaded {
         let id = sources.add(name.clone(), text.clone());
         let (file, diagnostics) =
             ctk_dockerfile::parse_checked(&sources, id, decl.args.get(CHECK_ARG).map(String::as_str));
-        if diagnostics.has_errors() {
-            return Err(BuildError::Invalid { diagnostics, sources: Some(Box::new(sources)) });
-        }
         Ok(Ok(Loaded {
             recipes: BTreeMap::new(),
             any: Some(file.recipe),
@@ -163,7 +198,7 @@ impl Loaded {
         }))
     }
 
-    /// The parser's warnings, and those of lowering in all stages; mistakes in stages that no target needs are errors.
+    /// The parser's warnings, those of lowering in all stages, and the mistakes in them.
     fn lint(&self, decl: &ImageDecl, project: &Path) -> Result<Diagnostics, BuildError> {
         let mut warnings = self.warnings.clone();
         let Some(recipe) = &self.any else { return Ok(warnings) };
@@ -177,13 +212,10 @@ impl Loaded {
         };
         for platform in &decl.platforms {
             let request = lower_request(decl, platform, None);
-            warnings.extend(lint::check(recipe, &request, &leaves_out).map_err(|d| self.invalid(d))?);
+            warnings.extend(lint::check(recipe, &request, &leaves_out));
         }
         warnings.sort();
-        match warnings.has_errors() {
-            true => Err(self.invalid(warnings)),
-            false => Ok(warnings),
-        }
+        Ok(warnings)
     }
 
     pub fn recipe(&self, platform: &Platform) -> &Recipe {

@@ -181,7 +181,9 @@ fn archives_are_read_by_others() {
         "-o",
         "type=oci,dest=layout,tar=false,compression=uncompressed",
     ];
-    world.ctk(&[&["build", "-t", "app:2"], &outputs[..], &["app"]].concat()).ok();
+    let said = world.ctk(&[&["build", "-t", "app:2"], &outputs[..], &["app"]].concat()).ok();
+    // The name is in the archives, and none here.
+    assert!(said.starts_with("sha256:") && !world.ctk(&["images"]).ok().contains("app"), "{said}");
     let media_types = |place: &str| {
         let manifest = json(&world.peer("skopeo", &["inspect", "--raw", place]).ok());
         manifest["layers"][0]["mediaType"].as_str().unwrap().to_owned()
@@ -211,6 +213,7 @@ fn registries_get_it_under_tags_or_by_digest() {
     let meta = json(&world.read("meta.json"));
     assert_eq!(meta["image.name"], format!("{},{}", name("1"), name("2")));
     assert_eq!(meta["containerimage.digest"], meta["containerimage.descriptor"]["digest"]);
+    assert_eq!(meta["containerimage.descriptor"]["platform"]["os"], "linux");
     let inspect = |reference: &str, more: &[&str]| {
         let place = format!("docker://{reference}");
         world.peer("skopeo", &[&["inspect", "--tls-verify=false"], more, &[place.as_str()]].concat())
@@ -321,6 +324,32 @@ fn questions_are_answered_as_buildx_does() {
     let outline = json(&ask("outline,format=json"));
     assert_eq!(outline["args"][0]["value"], "nothing");
     assert_eq!(ask("check"), "Check complete, no warnings found.\n");
+    // Breaches are told as a list, and as what keeps it from being built; stages are told all the same.
+    world.write("app/strict", "# check=error=true\nFROM --platform=linux/386 scratch AS Upper\nlabel a=b\nLABEL c=d\n");
+    let strict = |call: &str| world.ctk(&["build", "-f", "app/strict", "--call", call, "app"]);
+    let checked = strict("check,format=json");
+    let list = json(&checked.out);
+    let names: Vec<_> =
+        list["warnings"].as_array().unwrap().iter().map(|one| one["ruleName"].as_str().unwrap()).collect();
+    assert_eq!(names, ["FromPlatformFlagConstDisallowed", "StageNameCasing", "ConsistentInstructionCasing"]);
+    assert_eq!(list["buildError"]["location"], serde_json::json!({}));
+    contains(list["buildError"]["message"].as_str().unwrap(), &names);
+    contains(&checked.fails(1), &["error[dockerfile::stage-name-casing]"]);
+    contains(&strict("check").out, &["3 warnings have been found", "WARNING: StageNameCasing"]);
+    assert_eq!(strict("outline").code(), 1);
+    let stages = json(&strict("targets,format=json").ok());
+    assert_eq!(
+        (&stages["targets"][0]["name"], &stages["targets"][0]["platform"]),
+        (&"upper".into(), &"linux/386".into())
+    );
+    world.write("app/strict", "FROM scratch AS a\nCOPY --from=b / /\nFROM scratch AS b\nCOPY --from=a / /\n");
+    let circle = json(&strict("check,format=json").out);
+    assert_eq!(circle["buildError"]["location"]["ranges"][0]["start"]["line"], 2);
+    assert_eq!((strict("check").out.as_str(), strict("check").code()), ("", 1));
+    contains(&strict("targets").ok(), &["a\nb (default)\n"]);
+    world.write("app/strict", "FROM scratch\nRNU x\n");
+    assert_eq!(json(&strict("check,format=json").out)["buildError"]["location"]["ranges"][0]["start"]["line"], 2);
+    contains(&strict("targets").fails(1), &["did you mean `RUN`?"]);
     assert!(world.ctk(&["images"]).ok().lines().count() == 1);
 }
 

@@ -19,14 +19,14 @@ fn runs(marker: &str) -> bool {
     run(command).status.success()
 }
 
-fn signal(child: &Child, name: &str) {
+pub(super) fn signal(child: &Child, name: &str) {
     let mut command = Command::new("kill");
     command.args([name, &child.id().to_string()]);
     run(command).ok();
 }
 
 /// What a child said, and its code.
-fn end(mut child: Child) -> (String, Option<i32>) {
+pub(super) fn end(mut child: Child) -> (String, Option<i32>) {
     let mut said = String::new();
     child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
     (said, child.wait().unwrap().code())
@@ -52,7 +52,7 @@ fn cgroups(world: &World) -> Vec<PathBuf> {
 
 /// Asserts that neither processes, mounts, cgroups nor half-made folders of this world are left.
 #[track_caller]
-fn nothing_is_left(world: &World, cgroups: &[PathBuf]) {
+pub(super) fn nothing_is_left(world: &World, cgroups: &[PathBuf]) {
     let store = world.store().to_str().unwrap();
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
     assert!(!mounts.contains(store), "a mount is left:\n{mounts}");

@@ -7,6 +7,7 @@ mod corpus;
 mod damage;
 mod differential;
 mod examples;
+mod exports;
 mod failures;
 mod interrupt;
 mod network;

@@ -10,11 +10,7 @@ use crate::{Command, From, Instruction, Recipe, RecipeStage, Statement};
 
 /// Breaches of lint rules in all stages of a Dockerfile, those that no target needs, too; and all mistakes in them.
 /// `ignored` says whether the main context leaves a path out, with all that is below it.
-pub fn check(
-    recipe: &Recipe,
-    request: &LowerRequest<'_>,
-    ignored: &dyn Fn(&str) -> bool,
-) -> Result<Diagnostics, Diagnostics> {
+pub fn check(recipe: &Recipe, request: &LowerRequest<'_>, ignored: &dyn Fn(&str) -> bool) -> Diagnostics {
     let mut walk = Walk::new(recipe, request);
     walk.ignored = Some(ignored);
     walk.target();
@@ -22,7 +18,9 @@ pub fn check(
     for index in 0..recipe.stages.len() {
         walk.stage(index, None);
     }
-    walk.diagnostics.into_result(recipe.checks.apply(walk.warnings))
+    let mut found = recipe.checks.apply(walk.warnings);
+    found.extend(walk.diagnostics);
+    found
 }
 
 impl Walk<'_> {

@@ -113,6 +113,15 @@ impl Output {
         }
     }
 
+    /// Whether the image's names mean it afterwards, here or in a registry.
+    pub fn is_named(&self) -> bool {
+        match self {
+            Output::Image(_) => true,
+            Output::Archive(archive) => archive.dest.is_none(),
+            Output::Files(_) => false,
+        }
+    }
+
     /// `source-date-epoch`, if it says one.
     pub fn epoch_seconds(&self) -> Option<i64> {
         match self {
@@ -167,6 +176,8 @@ pub struct Exported {
     pub image: Descriptor,
     /// Its config, if it is of one platform.
     pub config: Option<Digest>,
+    /// What it is for, if that is one platform.
+    pub platform: Option<Platform>,
     /// The names that it got, as docker writes them.
     pub names: Vec<String>,
     /// Whether any output was an image.
@@ -249,9 +260,14 @@ enum Last {
         part: Part,
         dest: PathBuf,
     },
+    /// Into a layout that is there: its index is written last.
     Layout {
         dest: PathBuf,
         exports: Vec<Export>,
+    },
+    NewLayout {
+        part: PartFolder,
+        dest: PathBuf,
     },
     /// Written last, because it cannot be taken back.
     Stdout(Output, Descriptor),
@@ -261,8 +277,13 @@ enum Last {
 pub fn export(request: &ExportRequest<'_>, stdout: &mut dyn Write) -> Result<Exported, ExportError> {
     let default = [Output::Image(Pictured { store: true, ..Pictured::default() })];
     let outputs = if request.outputs.is_empty() { &default } else { request.outputs };
-    let mut exported =
-        Exported { image: request.image.descriptor.clone(), config: None, names: Vec::new(), is_image: false };
+    let mut exported = Exported {
+        image: request.image.descriptor.clone(),
+        config: None,
+        platform: None,
+        names: Vec::new(),
+        is_image: false,
+    };
     let mut last = Vec::new();
     for output in outputs {
         let step = request.reporter.step(title(output));
@@ -279,6 +300,7 @@ pub fn export(request: &ExportRequest<'_>, stdout: &mut dyn Write) -> Result<Exp
     if !media_type::is_index(&exported.image.media_type) {
         let manifest: Document<Manifest> = request.store.document("image manifest", &exported.image)?;
         exported.config = Some(manifest.value().config.digest.clone());
+        exported.platform = request.image.manifests.first().map(|(platform, _)| platform.clone());
     }
     Ok(exported)
 }
@@ -332,7 +354,14 @@ fn prepare(
             match dest {
                 Dest::Stdout => last.push(Last::Stdout(output.clone(), image)),
                 Dest::Path(path) if !archive.tar => {
-                    last.push(Last::Layout { dest: request.directory.join(path), exports: exports(&names, &image)? });
+                    let (dest, exports) = (request.directory.join(path), exports(&names, &image)?);
+                    if dest.exists() {
+                        last.push(Last::Layout { dest, exports });
+                    } else {
+                        let part = PartFolder(part_of(&dest));
+                        export_layout(store, &part.0, &exports, cancel)?;
+                        last.push(Last::NewLayout { part, dest });
+                    }
                 }
                 Dest::Path(path) => {
                     let dest = request.directory.join(path);
@@ -482,6 +511,7 @@ fn finish(request: &ExportRequest<'_>, last: Last, stdout: &mut dyn Write) -> Re
         Last::Folder(staged) => staged.publish(),
         Last::File { part, dest } => part.keep(&dest),
         Last::Layout { dest, exports } => Ok(export_layout(request.store, &dest, &exports, request.cancel)?),
+        Last::NewLayout { part, dest } => fs::rename(&part.0, &dest).map_err(file_error("rename into place", &dest)),
         Last::Stdout(output, image) => match &output {
             Output::Archive(archive) => {
                 let names = if archive.names.is_empty() { request.names } else { &archive.names };
@@ -493,6 +523,23 @@ fn finish(request: &ExportRequest<'_>, last: Last, stdout: &mut dyn Write) -> Re
             }
             Output::Image(_) => Ok(()),
         },
+    }
+}
+
+/// What `dest` is called until it is whole.
+fn part_of(dest: &Path) -> PathBuf {
+    let mut path = dest.as_os_str().to_owned();
+    path.push(format!(".part-{}", std::process::id()));
+    path.into()
+}
+
+/// A folder beside its final place; what is still there on drop is removed.
+struct PartFolder(PathBuf);
+
+impl Drop for PartFolder {
+    fn drop(&mut self) {
+        // Nothing more can be done about it here.
+        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
@@ -508,9 +555,7 @@ impl Part {
         if dest.is_dir() {
             return Err(ExportError::Refused(format!("{} is a folder; expected a file's name", dest.display())));
         }
-        let mut path = dest.as_os_str().to_owned();
-        path.push(format!(".part-{}", std::process::id()));
-        let path = PathBuf::from(path);
+        let path = part_of(dest);
         let file = File::create(&path).map_err(file_error("create", &path))?;
         Ok(Part { path, file, kept: false })
     }

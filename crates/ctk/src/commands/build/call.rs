@@ -1,11 +1,12 @@
 //! `--call`: questions about a Dockerfile, answered as buildx does, for people or as JSON.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use ctk_apply::adhoc::{AdHoc, Linted, Location, Outline, Rule, Targets, outline, targets};
-use ctk_syntax::{Diagnostic, nearest};
+use ctk_syntax::{Diagnostic, Severity, nearest};
 use serde_json::{Value, json};
 
 use crate::commands::output;
@@ -62,19 +63,24 @@ impl Call {
         Ok(Some((call, format)))
     }
 
-    /// Prints the answer. A check that found something ends with 1.
+    /// Prints the answer. A check that found something ends with 1, as does what cannot be answered for mistakes.
     pub fn answer(self, context: &Context, build: &AdHoc, format: Format) -> Result<(), Failure> {
         let linted = context.explain(build.lint(&context.cancel_on_interrupt()))?;
         let target = build.decl.target.as_deref();
+        let refused = || context.explain(build.refused(&linted));
         match self {
             Call::Check => {
+                let nothing_else = linted.warnings.is_empty() && !linted.mistakes.is_empty();
                 match format {
+                    Format::Text if nothing_else => {}
                     Format::Text => output(&check_text(&linted))?,
                     Format::Json => json_out(&check_json(&linted))?,
                 }
+                refused()?;
                 if linted.warnings.is_empty() { Ok(()) } else { Err(Failure::Exit(crate::failure::code::FAILURE)) }
             }
             Call::Outline => {
+                refused()?;
                 let answer = outline(&linted.recipe, &linted.sources, target, &build.decl.args);
                 let answer = answer.ok_or_else(|| no_stage(&linted, target.unwrap_or_default()))?;
                 match format {
@@ -82,7 +88,11 @@ impl Call {
                     Format::Json => json_out(&with_sources(json!(answer), &linted)),
                 }
             }
+            // Which stages there are can be said as soon as every line is read.
             Call::Targets => {
+                if !linted.readable {
+                    refused()?;
+                }
                 let answer = targets(&linted.recipe, &linted.sources, target);
                 match format {
                     Format::Text => output(&targets_text(&answer)),
@@ -139,7 +149,24 @@ fn check_json(linted: &Linted) -> Value {
         warning
     });
     let source = json!({ "filename": linted.name, "language": "Dockerfile", "data": BASE64.encode(&linted.text) });
-    json!({ "warnings": warnings.collect::<Vec<_>>(), "sources": [source] })
+    let mut answer = json!({ "warnings": warnings.collect::<Vec<_>>(), "sources": [source] });
+    if let Some(error) = build_error(linted) {
+        answer["buildError"] = error;
+    }
+    answer
+}
+
+/// What keeps it from being built: its first mistake, or the rules whose breaches are errors.
+fn build_error(linted: &Linted) -> Option<Value> {
+    if let Some(mistake) = linted.mistakes.iter().next() {
+        let places = mistake.labels.iter().flat_map(|label| Location::of(label.span, &linted.sources).ranges);
+        let ranges: BTreeSet<_> = places.collect();
+        return Some(json!({ "message": mistake.message, "location": { "ranges": ranges } }));
+    }
+    let raised = linted.warnings.iter().filter(|one| one.severity == Severity::Error);
+    let names: BTreeSet<&str> = raised.filter_map(Rule::of).map(|rule| rule.name).collect();
+    let names = names.into_iter().collect::<Vec<_>>().join(", ");
+    (!names.is_empty()).then(|| json!({ "message": format!("breaches of {names} are errors here"), "location": {} }))
 }
 
 fn check_text(linted: &Linted) -> String {

@@ -93,8 +93,10 @@ impl Folder {
         if !exported.is_image {
             return Ok(());
         }
+        // Names that went into an archive alone are no names here.
+        let named = build.outputs.is_empty() || build.outputs.iter().any(|output| output.is_named());
         let mut text = String::new();
-        for name in &build.names {
+        for name in build.names.iter().filter(|_| named) {
             text += &format!("{} {digest}\n", store_name(name)?);
         }
         output(&if text.is_empty() { format!("{digest}\n") } else { text })
