@@ -7,8 +7,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use ctk_build::{BuildError, BuildRequest, Caches, LockView, Looked, Slots, StdinInput, World};
-use ctk_oci::{Digest, Platform, Reference};
+use ctk_build::{
+    Advised, BuildError, BuildRequest, Caches, Explained, Explanations, LockView, Looked, Slots, StdinInput, World,
+};
+use ctk_buildgraph::BaseName;
+use ctk_oci::{Descriptor, Digest, Platform, Reference};
 use ctk_packages::Locked;
 use ctk_plan::{Address, Cancel, Event, Outcome, Reporter, Sink};
 use ctk_push::export::{ExportError, ExportRequest, Image, export};
@@ -65,6 +68,8 @@ pub struct AdHoc {
     pub annotations: Vec<Annotation>,
     /// What is done besides building.
     pub besides: Besides,
+    /// Hears why operations have to run.
+    pub explain: Option<Explanations>,
 }
 
 /// What came out.
@@ -181,25 +186,10 @@ impl AdHoc {
         let ground = Ground::open(&self.options, [])?;
         ctk_container::cleanup_stale(&self.options.state).map_err(ApplyError::CleanUp)?;
         let _caches = ground.store.use_caches()?;
+        let none = Nothing::new(&self.options);
         let built = self.within(&ground, reporter, cancel, |world| {
-            let request = BuildRequest {
-                decl: &self.decl,
-                world,
-                platforms: &self.decl.platforms,
-                images: &BTreeMap::new(),
-                args: &BTreeMap::new(),
-                target: self.decl.target.as_deref(),
-                slots: &Slots::new(self.options.jobs),
-                no_cache: self.no_cache,
-                apart: false,
-                no_cache_stages: &self.no_cache_stages,
-                caches: Some(Caches { from: &self.cache_from, to: &self.cache_to, client: &ground.client }),
-                run: &self.run,
-                labels: &self.labels,
-                epoch_seconds: self.epoch_seconds,
-                state_directory: self.options.state.clone(),
-                debugger: self.besides.debugger(),
-            };
+            let caches = Caches { from: &self.cache_from, to: &self.cache_to, client: &ground.client };
+            let request = self.request(world, &none, Some(caches));
             let failed = |error: BuildError| self.failed(&error, world.sources, cancel);
             let built = ctk_build::build(&request).map_err(failed)?;
             if self.besides.verify {
@@ -240,11 +230,67 @@ impl AdHoc {
         Ok(AdHocBuilt { built, exported })
     }
 
+    /// What a build would run, and why. Changes nothing; what is not on this machine is not asked for.
+    pub fn explain(&self) -> Result<Vec<Explained>, ApplyError> {
+        self.ask(ctk_build::explain)
+    }
+
+    /// What could be better about the image, as it was built last. Changes nothing.
+    pub fn advise(&self) -> Result<Vec<Advised>, ApplyError> {
+        self.ask(ctk_build::advise)
+    }
+
+    fn ask<T>(&self, ask: impl FnOnce(&BuildRequest<'_>) -> Result<Vec<T>, BuildError>) -> Result<Vec<T>, ApplyError> {
+        let ground = Ground::open(&self.options, [])?;
+        let reporter = Reporter::new(self.decl.address.clone(), Arc::new(ctk_plan::Silent));
+        let (cancel, none) = (Cancel::new(), Nothing::new(&self.options));
+        self.within(&ground, &reporter, &cancel, |world| {
+            let answer = ask(&self.request(world, &none, None));
+            world.index.save();
+            answer.map_err(|error| self.failed(&error, world.sources, &cancel))
+        })
+    }
+
+    fn request<'a>(&'a self, world: World<'a>, none: &'a Nothing, caches: Option<Caches<'a>>) -> BuildRequest<'a> {
+        BuildRequest {
+            decl: &self.decl,
+            world,
+            platforms: &self.decl.platforms,
+            images: &none.images,
+            args: &none.args,
+            target: self.decl.target.as_deref(),
+            slots: &none.slots,
+            no_cache: self.no_cache,
+            apart: false,
+            no_cache_stages: &self.no_cache_stages,
+            caches,
+            run: &self.run,
+            labels: &self.labels,
+            epoch_seconds: self.epoch_seconds,
+            state_directory: self.options.state.clone(),
+            debugger: self.besides.debugger(),
+            explain: self.explain.as_ref(),
+        }
+    }
+
     fn failed(&self, error: &BuildError, sources: &Sources, cancel: &Cancel) -> ApplyError {
         match error.is_cancelled() || cancel.is_cancelled() {
             true => ApplyError::Cancelled,
             false => one(build_failure(&self.decl.address, error, sources)),
         }
+    }
+}
+
+/// What a project's build has and this has not.
+struct Nothing {
+    images: BTreeMap<BaseName, Descriptor>,
+    args: BTreeMap<String, String>,
+    slots: Slots,
+}
+
+impl Nothing {
+    fn new(options: &Options) -> Nothing {
+        Nothing { images: BTreeMap::new(), args: BTreeMap::new(), slots: Slots::new(options.jobs) }
     }
 }
 

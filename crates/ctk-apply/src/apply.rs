@@ -534,6 +534,7 @@ impl Work<'_> {
             epoch_seconds: session.epoch_seconds(),
             state_directory: session.options.state.clone(),
             debugger: self.request.besides.debugger(),
+            explain: self.request.explain.as_ref(),
         };
         let built = ctk_build::build(&request)?;
         if self.request.besides.verify && stage.is_none() && self.request.force.contains(address) {

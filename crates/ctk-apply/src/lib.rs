@@ -37,7 +37,7 @@ mod update;
 pub use apply::Applied;
 pub use besides::Besides;
 pub use codes::CODES;
-pub use ctk_build::{Debugger, Shell};
+pub use ctk_build::{Advice, Advised, Cause, Debugger, Explained, Explanations, FileChange, Shell, StepOutlook};
 pub use error::{ApplyError, UnitFailure, explain};
 pub use lock::LOCK_FILE;
 pub use observe::Request;

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ctk_build::LockView;
+use ctk_build::{Advised, BuildError, BuildRequest, Explained, Explanations, LockView, RunSettings, Slots};
+use ctk_buildgraph::BaseName;
 use ctk_check::ImageName;
 use ctk_oci::Reference;
 use ctk_plan::{
@@ -25,6 +26,8 @@ pub struct Request {
     pub no_cache: bool,
     /// What builds do besides; images are verified that are forced, too.
     pub besides: Besides,
+    /// Hears why operations of builds have to run.
+    pub explain: Option<Explanations>,
 }
 
 impl Session {
@@ -39,6 +42,61 @@ impl Session {
         let outlook = self.look(&ground, request, &Cancel::new())?;
         ground.index.save();
         Ok((outlook.plan, outlook.units))
+    }
+
+    /// What the builds of these images would run, and why, as far as `plan` and the store know it. Changes nothing.
+    pub fn explain_builds(&self, plan: &Plan, images: &BTreeSet<Address>) -> Result<Vec<Explained>, ApplyError> {
+        self.ask_builds(plan, images, ctk_build::explain)
+    }
+
+    /// What could be better about these images, as they were built last. Changes nothing.
+    pub fn advise(&self, plan: &Plan, images: &BTreeSet<Address>) -> Result<Vec<Advised>, ApplyError> {
+        self.ask_builds(plan, images, ctk_build::advise)
+    }
+
+    fn ask_builds<T>(
+        &self,
+        plan: &Plan,
+        images: &BTreeSet<Address>,
+        ask: impl Fn(&BuildRequest<'_>) -> Result<Vec<T>, BuildError>,
+    ) -> Result<Vec<T>, ApplyError> {
+        let ground = Ground::open(&self.options, self.registries.values())?;
+        let cancel = Cancel::new();
+        let host_packages = crate::ground::host_packages(&self.options);
+        let kept = plan.units.iter().filter_map(|unit| Some((&unit.address, unit.result.as_ref()?.image.clone()?)));
+        let kept: BTreeMap<BaseName, _> =
+            kept.map(|(address, image)| (BaseName::Project(address.clone()), image)).collect();
+        let mut all = Vec::new();
+        for (address, decl) in plan.units.iter().filter_map(|unit| self.images.get_key_value(&unit.address)) {
+            if !images.contains(address) {
+                continue;
+            }
+            let silent = Reporter::new(address.clone(), std::sync::Arc::new(Silent));
+            let request = BuildRequest {
+                decl,
+                world: self.world(&ground, &self.lock, &host_packages, &silent, &cancel),
+                platforms: &decl.platforms,
+                images: &kept,
+                args: &BTreeMap::new(),
+                target: decl.target.as_deref(),
+                slots: &Slots::new(1),
+                no_cache: false,
+                apart: false,
+                no_cache_stages: &[],
+                caches: None,
+                run: &RunSettings::default(),
+                labels: &BTreeMap::new(),
+                epoch_seconds: self.epoch_seconds(),
+                state_directory: self.options.state.clone(),
+                debugger: None,
+                explain: None,
+            };
+            let failed =
+                |error| ApplyError::Failed { failures: vec![self.build_failure(address, &error)], reports: Vec::new() };
+            all.extend(ask(&request).map_err(failed)?);
+        }
+        ground.index.save();
+        Ok(all)
     }
 
     /// Observes and plans.

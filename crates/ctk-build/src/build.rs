@@ -9,6 +9,7 @@ use ctk_packages::Locked;
 
 use crate::base::{self, Base};
 use crate::cache::{Exports, Imports};
+use crate::explain;
 use crate::limits::LOWERING_ROUNDS;
 use crate::observe::{lock_packages, locked_digest};
 use crate::recipe::{Contexts, Loaded, SelectionDigests, lower_request};
@@ -57,6 +58,9 @@ pub fn build(request: &BuildRequest<'_>) -> Result<Built, BuildError> {
             made: &made,
             imports: &imports,
         };
+        if let Some(explain) = request.explain.filter(|_| !request.apart) {
+            explain.add(explain::of_job(&job, platform)?);
+        }
         let (solved, descriptor) = loop {
             let attempt = solve(&job).and_then(|solved| {
                 let descriptor = finish::manifest(&job, &solved.tree, &mut base_layers)?;
@@ -65,9 +69,15 @@ pub fn build(request: &BuildRequest<'_>) -> Result<Built, BuildError> {
             match attempt {
                 // A layer that a cache promised is not to be had: nobody offers it any more, so this comes to an end.
                 Err(error) if error.is_cache_lost() => made.lock().expect("no panic while locked").clear(),
-                result => break result?,
+                Err(error) => {
+                    // What failed is the story; that it was not noted is none.
+                    let _ = explain::note_build(&job, &BTreeMap::new(), false);
+                    return Err(error);
+                }
+                Ok(built) => break built,
             }
         };
+        explain::note_build(&job, &solved.ran, true)?;
         executed += solved.executed;
         cached += solved.cached;
         if request.caches.is_some_and(|caches| !caches.to.is_empty()) {

@@ -10,6 +10,7 @@
 //! A vertex whose definition was built before is not looked at again; one whose inputs turned out the same is not run
 //! again. Independent vertices run side by side; the same work in two processes is done once.
 
+mod advise;
 mod base;
 mod build;
 mod cache;
@@ -21,6 +22,7 @@ mod decode;
 mod earlier;
 mod emulation;
 mod error;
+mod explain;
 mod finish;
 mod index;
 pub mod limits;
@@ -38,6 +40,7 @@ mod solve;
 mod verify;
 mod workers;
 
+pub use advise::{Advice, Advised, Flaw, advise};
 pub use build::build;
 pub use cache::Caches;
 pub use codes::CODES;
@@ -45,6 +48,7 @@ pub use debug::{Debugger, Shell};
 pub use decl::{ContextDecl, ImageDecl, RecipeSource, SecretSource, SshDecl};
 pub use decode::decode;
 pub use error::{BuildError, Place};
+pub use explain::{Cause, Change, Explained, Explanations, FileChange, StepOutlook, explain};
 pub use index::{ContentDigest, StatIndex};
 pub use observe::{Observed, observe, resolve};
 pub use outline::{Line, LineRange, Location, Outline, OutlineArg, Target, Targets, Wanted, outline, targets};

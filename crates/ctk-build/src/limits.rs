@@ -50,3 +50,13 @@ pub const AGENT_MESSAGE_BYTES: usize = 256 << 10;
 pub const EARLIER_RUNS: usize = 4;
 /// Layers of one cache that may turn out bad before none of its others are tried.
 pub const CACHE_FAILURES: usize = 3;
+/// Earlier builds of an image that are noted to say later what changed: a few days of work, 50 KB each.
+pub const NOTED_BUILDS: usize = 20;
+/// Files of one instruction that are noted one by one, 100 bytes each; above it, their directories are.
+pub const NOTED_FILES: usize = 100_000;
+/// Bytes of an instruction or a variable that are noted; the rest is a hash.
+pub const NOTED_TEXT_BYTES: usize = 8 << 10;
+/// Entries of an image's own layers that advice looks at: 10 s of work; what lies behind them is not advised on.
+pub const ADVICE_FILES: usize = 300_000;
+/// Bytes below which nothing is said: less than a file of the image's own metadata.
+pub const ADVICE_MIN_BYTES: u64 = 1 << 10;

@@ -12,7 +12,7 @@ use ctk_store::{Fetch, Store};
 use ctk_syntax::Sources;
 
 use crate::cache::Caches;
-use crate::{Debugger, ImageDecl, RunSettings, SecretSource, Slots, StatIndex};
+use crate::{Debugger, Explanations, ImageDecl, RunSettings, SecretSource, Slots, StatIndex};
 
 /// What moving names meant: the lock file, as the builder sees it. Called from several threads.
 pub trait LockView: Sync {
@@ -111,6 +111,8 @@ pub struct BuildRequest<'a> {
     pub state_directory: PathBuf,
     /// Who is asked to a shell when a step fails.
     pub debugger: Option<&'a dyn Debugger>,
+    /// Hears why operations have to run.
+    pub explain: Option<&'a Explanations>,
 }
 
 /// What came out.

@@ -6,9 +6,10 @@
 //! inputs with those of earlier runs of the same operation, file by file: a step before it may have run and made the
 //! same files.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
 
 use ctk_buildgraph::{Graph, Key, Op, Sources, Vertex, VertexId};
 use ctk_plan::{Cancel, Outcome};
@@ -43,7 +44,7 @@ pub(crate) struct Job<'a> {
 
 impl Job<'_> {
     /// Whether it stands in a stage that is to be built anew. Progress lines begin with `[STAGE NUMBER/COUNT]`.
-    fn is_forced(&self, vertex: &Vertex) -> bool {
+    pub fn is_forced(&self, vertex: &Vertex) -> bool {
         let label = vertex.name.strip_prefix('[').and_then(|rest| Some(rest.split_once(']')?.0)).unwrap_or_default();
         let named = |stage: &str| self.request.no_cache_stages.iter().any(|name| name.eq_ignore_ascii_case(stage));
         label.split_whitespace().any(|word| named(word) || word.strip_prefix("stage-").is_some_and(named))
@@ -82,6 +83,8 @@ pub(crate) struct Solved {
     pub tree: Tree,
     pub executed: usize,
     pub cached: usize,
+    /// Seconds that each operation took that ran.
+    pub ran: BTreeMap<VertexId, f64>,
 }
 
 /// Layers that this build made, by content key: what no earlier result may stand for is still made only once.
@@ -94,6 +97,7 @@ struct Solver<'a> {
     trees: Mutex<Vec<Option<Tree>>>,
     executed: AtomicUsize,
     cached: AtomicUsize,
+    ran: Mutex<BTreeMap<VertexId, f64>>,
     /// Given when one vertex failed or the user said so.
     stop: Cancel,
 }
@@ -147,6 +151,7 @@ pub(crate) fn solve(job: &Job<'_>) -> Result<Solved, BuildError> {
         trees: Mutex::new(trees),
         executed: AtomicUsize::new(0),
         cached: AtomicUsize::new(cached),
+        ran: Mutex::default(),
         stop: Cancel::new(),
     };
     let request = job.request;
@@ -164,11 +169,12 @@ pub(crate) fn solve(job: &Job<'_>) -> Result<Solved, BuildError> {
     })?;
     let mut trees = solver.trees.into_inner().expect("no panic while locked");
     let tree = trees[target.index()].take().expect("solved to the end");
-    Ok(Solved { tree, executed: solver.executed.into_inner(), cached: solver.cached.into_inner() })
+    let ran = solver.ran.into_inner().expect("no panic while locked");
+    Ok(Solved { tree, executed: solver.executed.into_inner(), cached: solver.cached.into_inner(), ran })
 }
 
 /// The result of a vertex that needs no work: a source, or one that was built before.
-fn known(job: &Job<'_>, op: &Op, key: &Key) -> Result<Option<Tree>, BuildError> {
+pub(crate) fn known(job: &Job<'_>, op: &Op, key: &Key) -> Result<Option<Tree>, BuildError> {
     match op {
         Op::Scratch | Op::Local { .. } => return Ok(Some(Tree::default())),
         Op::Image { manifest, .. } => {
@@ -210,6 +216,7 @@ impl Solver<'_> {
         let world = &self.job.request.world;
         let inputs = self.inputs(vertex);
         let step = world.reporter.step(vertex.name.clone());
+        let started = Instant::now();
         let result = self.content(id, &inputs, &step);
         match &result {
             Ok((_, true)) => step.finish(Outcome::Cached),
@@ -230,6 +237,9 @@ impl Solver<'_> {
             }
         })?;
         self.trees.lock().expect("no panic while locked")[id.index()] = Some(tree);
+        if !hit {
+            self.ran.lock().expect("no panic while locked").insert(id, started.elapsed().as_secs_f64());
+        }
         let counter = if hit { &self.cached } else { &self.executed };
         counter.fetch_add(1, Ordering::Relaxed);
         Ok(())

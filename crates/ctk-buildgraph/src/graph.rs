@@ -26,6 +26,8 @@ pub struct Vertex {
     pub name: String,
     /// Where it was written.
     pub origin: Option<Span>,
+    /// What variables in its text mean, for people; a process has its environment.
+    pub variables: Vec<(String, String)>,
 }
 
 /// Operations and their order. Acyclic by construction: a vertex can only name earlier ones.

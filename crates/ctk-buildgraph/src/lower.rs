@@ -13,7 +13,7 @@ mod from;
 mod lint;
 mod run;
 
-pub use lint::check;
+pub use lint::{check, is_secret};
 
 use std::collections::BTreeMap;
 

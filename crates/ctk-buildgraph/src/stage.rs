@@ -117,7 +117,8 @@ impl Stage {
         let name = format!("[{} {}/{}] {}", self.label, self.step, self.steps.max(self.step), one_line(text));
         let mut inputs = vec![self.vertex];
         inputs.extend(more);
-        self.vertex = graph.add(Vertex { op, inputs, name, origin });
+        let variables = if matches!(op, Op::Exec(_)) { Vec::new() } else { self.env.clone() };
+        self.vertex = graph.add(Vertex { op, inputs, name, origin, variables });
         self.history.push(ImageHistory::Layer { created_by, vertex: self.vertex });
     }
 

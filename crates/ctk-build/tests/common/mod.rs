@@ -121,12 +121,14 @@ pub struct Bench {
     pub images: BTreeMap<ctk_buildgraph::BaseName, Descriptor>,
     pub args: BTreeMap<String, String>,
     pub no_cache: bool,
+    pub no_cache_stages: Vec<String>,
     pub settings: ctk_build::RunSettings,
     pub now_seconds: i64,
     pub jobs: usize,
     pub epoch_seconds: Option<i64>,
     pub index: StatIndex,
     pub sources: Sources,
+    pub explained: ctk_build::Explanations,
 }
 
 impl Bench {
@@ -147,12 +149,14 @@ impl Bench {
             images: BTreeMap::new(),
             args: BTreeMap::new(),
             no_cache: false,
+            no_cache_stages: Vec::new(),
             settings: ctk_build::RunSettings::default(),
             now_seconds,
             jobs: 2,
             epoch_seconds: None,
             index: StatIndex::in_memory(),
             sources: Sources::new(),
+            explained: ctk_build::Explanations::default(),
             folder,
         }
     }
@@ -187,6 +191,11 @@ impl Bench {
     }
 
     pub fn run(&self, decl: &ImageDecl) -> Result<Built, BuildError> {
+        self.with(decl, build)
+    }
+
+    /// Asks something of a build's request.
+    pub fn with<T>(&self, decl: &ImageDecl, work: impl FnOnce(&BuildRequest<'_>) -> T) -> T {
         let fetch = StoreFetch(self.store.clone());
         let host = || {
             HostSources::read(Path::new("/etc/apt"), Path::new("/usr/share/keyrings"))
@@ -195,7 +204,7 @@ impl Bench {
         let reporter = Reporter::new(decl.address.clone(), self.story.clone());
         let http = ctk_http::Options::default();
         let project = self.project();
-        build(&BuildRequest {
+        work(&BuildRequest {
             decl,
             world: World {
                 project_directory: &project,
@@ -220,13 +229,14 @@ impl Bench {
             slots: &ctk_build::Slots::new(self.jobs),
             no_cache: self.no_cache,
             apart: false,
-            no_cache_stages: &[],
+            no_cache_stages: &self.no_cache_stages,
             caches: None,
             run: &self.settings,
             labels: &BTreeMap::new(),
             epoch_seconds: self.epoch_seconds,
             state_directory: self.folder.path().join("run"),
             debugger: None,
+            explain: Some(&self.explained),
         })
     }
 

@@ -352,7 +352,7 @@ impl<'a> Walk<'a> {
     }
 
     pub(super) fn source(&mut self, op: Op, name: String, origin: Option<Span>) -> VertexId {
-        self.graph.add(Vertex { op, inputs: Vec::new(), name, origin })
+        self.graph.add(Vertex { op, inputs: Vec::new(), name, origin, variables: Vec::new() })
     }
 
     pub(super) fn scratch(&mut self) -> VertexId {

@@ -200,7 +200,7 @@ impl Walk<'_> {
 }
 
 /// Whether one of the name's parts, between underscores, stands for a secret and none says that it is public.
-fn is_secret(name: &str) -> bool {
+pub fn is_secret(name: &str) -> bool {
     const SECRET: [&str; 10] =
         ["apikey", "auth", "credential", "credentials", "key", "password", "pword", "passwd", "secret", "token"];
     let name = name.to_ascii_lowercase();

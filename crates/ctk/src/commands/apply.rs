@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use clap::Args;
-use ctk_apply::{Applied, ApplyError, Besides, Request, Session, UnitFailure};
+use ctk_apply::{Applied, ApplyError, Besides, Explained, Explanations, Request, Session, UnitFailure};
 use ctk_check::Report;
 use ctk_plan::{Action, Address, Kind, Plan};
 use serde_json::{Value, json};
@@ -70,6 +70,9 @@ pub struct Outputs {
     /// Write the results of tests as JUnit XML
     #[arg(long, value_name = "FILE")]
     pub junit: Option<std::path::PathBuf>,
+    /// Say of every build which steps ran, and what changed
+    #[arg(long)]
+    pub explain: bool,
     /// Print what was done as JSON
     #[arg(long)]
     pub json: bool,
@@ -78,8 +81,14 @@ pub struct Outputs {
 /// Applies, tells the story, and says in one line what was done.
 pub fn carry_out(context: &Context, session: &Session, ask: Ask, outputs: &Outputs) -> Result<(), Failure> {
     let started = std::time::Instant::now();
-    let mut request =
-        Request { only: ask.only, no_cache: ask.again.no_cache, besides: ask.besides, ..Request::default() };
+    let explain = outputs.explain.then(Explanations::default);
+    let mut request = Request {
+        only: ask.only,
+        no_cache: ask.again.no_cache,
+        besides: ask.besides,
+        explain: explain.clone(),
+        ..Request::default()
+    };
     if ask.again.force || ask.again.no_cache || request.besides.verify {
         let named = |address: &Address| request.only.is_empty() || request.only.contains(address);
         let of_kind = |address: &Address| ask.kind.is_none_or(|kind| kind == address.kind);
@@ -95,10 +104,22 @@ pub fn carry_out(context: &Context, session: &Session, ask: Ask, outputs: &Outpu
     let sink = context.sink();
     let applied = session.apply(&request, sink, &cancel);
     context.end_story();
+    let explained = explain.map(|explain| explain.take()).unwrap_or_default();
+    if !outputs.json {
+        explained.iter().for_each(|explained| eprint!("{explained}"));
+    }
     match applied {
+        Ok(applied) if outputs.json => tell(
+            session,
+            &applied.plan,
+            &applied.reports,
+            outputs,
+            with(json!({ "published": applied.published }), &explained, outputs),
+        ),
         Ok(applied) => report(session, &applied, started, outputs),
         Err(error) => {
-            tell(session, &plan, error.reports(), outputs, json!({ "failures": failures(&error) }))?;
+            let more = with(json!({ "failures": failures(&error) }), &explained, outputs);
+            tell(session, &plan, error.reports(), outputs, more)?;
             context.explain(Err(error))
         }
     }
@@ -138,6 +159,14 @@ fn tell(session: &Session, plan: &Plan, ran: &[Report], outputs: &Outputs, more:
         output(&(serde_json::to_string_pretty(&told)? + "\n"))?;
     }
     Ok(())
+}
+
+/// `value` with what builds said of themselves, if that was asked for.
+fn with(mut value: Value, explained: &[Explained], outputs: &Outputs) -> Value {
+    if outputs.explain {
+        value["explained"] = json!(explained);
+    }
+    value
 }
 
 /// What failed, as data.

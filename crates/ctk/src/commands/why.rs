@@ -1,6 +1,13 @@
-//! `ctk why`: every input behind a decision.
+//! `ctk why`: every input behind a decision, and what changed for each step of a build.
+//!
+//! ```text
+//! ctk why image:api           the image: its inputs, and the steps that have to run
+//! ctk why image:api/build     the steps of one stage
+//! ctk why image:api/build/3   one step, as progress lines number them: `[build 3/5]`
+//! ```
 
 use clap::Args;
+use ctk_plan::{Address, Kind};
 
 use super::output;
 use super::project::WorkArgs;
@@ -10,7 +17,7 @@ use crate::failure::Failure;
 /// Say why a resource would change
 #[derive(Args)]
 pub struct Why {
-    /// The resource
+    /// The resource; `image:NAME/STAGE` is a stage of an image, `image:NAME/STAGE/NUMBER` a step
     address: String,
     #[command(flatten)]
     work: WorkArgs,
@@ -22,9 +29,25 @@ pub struct Why {
 impl Why {
     pub fn run(self, context: &Context) -> Result<(), Failure> {
         let session = self.work.open(context)?;
-        let only = context.explain(session.select(std::slice::from_ref(&self.address)))?;
+        let (word, part) = split(&session, &self.address);
+        let only = context.explain(session.select(&[word]))?;
         let request = ctk_apply::Request { only: only.clone(), ..ctk_apply::Request::default() };
         let (plan, units) = context.explain(session.explain(&request))?;
+        let mut explained = context.explain(session.explain_builds(&plan, &only))?;
+        if let Some((stage, number)) = &part {
+            explained = explained.iter().map(|all| all.part(stage, *number)).collect();
+            if explained.iter().all(|part| part.steps.is_empty() && part.waits.is_empty()) {
+                let hint = "`ctk why` of the image shows its steps; one behind a cached step is not looked at";
+                return Err(Failure::sentence(
+                    format!("`{}` is no step that has to be looked at", self.address),
+                    Some(hint),
+                ));
+            }
+            return output(&match self.json {
+                true => serde_json::to_string_pretty(&explained)? + "\n",
+                false => explained.iter().map(ToString::to_string).collect(),
+            });
+        }
         let mut text = String::new();
         for address in &only {
             let (Some(planned), Some(unit)) = (plan.unit(address), units.iter().find(|unit| unit.address == *address))
@@ -32,7 +55,13 @@ impl Why {
                 continue;
             };
             if self.json {
-                let value = serde_json::json!({ "unit": planned, "inputs": unit.inputs, "needs": unit.needs });
+                let steps: Vec<_> = explained.iter().filter(|one| one.image == address.to_string()).collect();
+                let value = serde_json::json!({
+                    "unit": planned,
+                    "inputs": unit.inputs,
+                    "needs": unit.needs,
+                    "explained": steps,
+                });
                 text += &(serde_json::to_string_pretty(&value)? + "\n");
                 continue;
             }
@@ -40,6 +69,9 @@ impl Why {
             match planned.reasons.as_slice() {
                 [] => text += "  nothing changed since it was applied\n",
                 reasons => reasons.iter().for_each(|reason| text += &format!("  because {}\n", full(reason))),
+            }
+            for one in explained.iter().filter(|one| one.image == address.to_string()) {
+                text += &one.to_string().lines().map(|line| format!("  {line}\n")).collect::<String>();
             }
             text += &format!("  fingerprint {}\n", planned.fingerprint);
             for need in &unit.needs {
@@ -50,6 +82,28 @@ impl Why {
             }
         }
         output(&text)
+    }
+}
+
+/// The address of an image, and of what follows its name the stage and the step. What is an address is nothing else.
+fn split(session: &ctk_apply::Session, word: &str) -> (String, Option<(String, Option<usize>)>) {
+    let is_image = |word: &str| {
+        let name = word.strip_prefix("image:").unwrap_or(word);
+        session.project().get(&Address::new(Kind::Image, name)).is_some()
+    };
+    let whole = (word.to_owned(), None);
+    if is_image(word) {
+        return whole;
+    }
+    let Some((before, last)) = word.rsplit_once('/') else { return whole };
+    if is_image(before) {
+        return (before.to_owned(), Some((last.to_owned(), None)));
+    }
+    match (before.rsplit_once('/'), last.parse()) {
+        (Some((image, stage)), Ok(number)) if is_image(image) => {
+            (image.to_owned(), Some((stage.to_owned(), Some(number))))
+        }
+        _ => whole,
     }
 }
 

@@ -19,6 +19,8 @@ pub enum Call {
     Check,
     Outline,
     Targets,
+    /// What would run, and why: ours alone.
+    Explain,
 }
 
 /// How the answer is written.
@@ -52,8 +54,9 @@ impl Call {
             "check" | "lint" => Call::Check,
             "outline" => Call::Outline,
             "targets" => Call::Targets,
+            "explain" => Call::Explain,
             other => {
-                const METHODS: [&str; 4] = ["build", "check", "outline", "targets"];
+                const METHODS: [&str; 5] = ["build", "check", "outline", "targets", "explain"];
                 return Err(match nearest(other, METHODS) {
                     Some(near) => format!("`--call` does not know `{other}`; did you mean `{near}`?"),
                     None => format!("`--call` does not know `{other}`; there are {}", METHODS.join(", ")),
@@ -65,6 +68,13 @@ impl Call {
 
     /// Prints the answer. A check that found something ends with 1, as does what cannot be answered for mistakes.
     pub fn answer(self, context: &Context, build: &AdHoc, format: Format) -> Result<(), Failure> {
+        if self == Call::Explain {
+            let explained = context.explain(build.explain())?;
+            return match format {
+                Format::Text => output(&explained.iter().map(ToString::to_string).collect::<String>()),
+                Format::Json => json_out(&json!(explained)),
+            };
+        }
         let linted = context.explain(build.lint(&context.cancel_on_interrupt()))?;
         let target = build.decl.target.as_deref();
         let refused = || context.explain(build.refused(&linted));
@@ -88,6 +98,7 @@ impl Call {
                     Format::Json => json_out(&with_sources(json!(answer), &linted)),
                 }
             }
+            Call::Explain => Ok(()),
             // Which stages there are can be said as soon as every line is read.
             Call::Targets => {
                 if !linted.readable {

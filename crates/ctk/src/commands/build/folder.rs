@@ -9,6 +9,7 @@ use ctk_apply::adhoc::{
     AdHoc, AdHocBuilt, Annotation, CacheExport, CacheImport, ContextDecl, ContextSource, ImageDecl, Output,
     RecipeSource,
 };
+use ctk_apply::{Explained, Explanations};
 use ctk_oci::Platform;
 use ctk_plan::{Address, Kind};
 
@@ -16,6 +17,7 @@ use super::call::{Call, Format};
 use super::metadata::metadata;
 use super::switches::Switches;
 use super::values;
+use super::{Shape, advised};
 use crate::commands::{output, store_name};
 use crate::context::Context;
 use crate::failure::Failure;
@@ -30,6 +32,8 @@ pub struct Folder {
     pub no_cache: bool,
     pub jobs: Option<u16>,
     pub besides: Besides,
+    pub explain: Option<Shape>,
+    pub advise: Option<Shape>,
     pub switches: Switches,
 }
 
@@ -70,8 +74,15 @@ impl Folder {
         };
         let name = |name: &str| store_name(name).map(|name| name.to_string()).map_err(explain);
         let built = build.build(&name, sink, &mut std::io::stdout().lock(), &cancel);
+        if let (Some(shape), Some(explain)) = (self.explain, &build.explain) {
+            told_why(shape, &explain.take())?;
+        }
         let built = context.explain(built)?;
-        self.told(&build, &built, quiet, to_stdout == 1)
+        self.told(&build, &built, quiet, to_stdout == 1)?;
+        match self.advise {
+            Some(shape) => advised(shape, &context.explain(build.advise())?),
+            None => Ok(()),
+        }
     }
 
     /// Writes the files that were asked for, and says what came out.
@@ -209,6 +220,7 @@ impl Folder {
             outputs,
             annotations,
             besides: self.besides.clone(),
+            explain: self.explain.map(|_| Explanations::default()),
         })
     }
 
@@ -340,6 +352,15 @@ impl Folder {
         }
         Ok((outputs, annotations))
     }
+}
+
+/// Text goes to the story, data to standard output.
+fn told_why(shape: Shape, explained: &[Explained]) -> Result<(), Failure> {
+    match shape {
+        Shape::Text => explained.iter().for_each(|explained| eprint!("{explained}")),
+        Shape::Json => output(&(serde_json::to_string_pretty(explained)? + "\n"))?,
+    }
+    Ok(())
 }
 
 /// `SOURCE_DATE_EPOCH` of the arguments and of the outputs, which must not differ.

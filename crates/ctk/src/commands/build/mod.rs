@@ -23,6 +23,7 @@ use ctk_apply::{Besides, Session};
 use ctk_plan::{Address, Kind};
 
 use super::apply::{Again, Ask, Outputs, carry_out};
+use super::output;
 use super::project::{PROJECT_FILE, ProjectArgs, WorkArgs, pair};
 use crate::context::Context;
 use crate::failure::Failure;
@@ -45,6 +46,12 @@ pub struct Build {
     jobs: Option<u16>,
     #[command(flatten)]
     besides: BesidesSwitches,
+    /// Say which steps run and what changed; `json` prints it for programs
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "text", value_name = "FORMAT")]
+    explain: Option<Shape>,
+    /// Build, and say what could be better, the dearest first; `json` prints it for programs
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "text", value_name = "FORMAT")]
+    advise: Option<Shape>,
     #[command(flatten, next_help_heading = "Images of the project")]
     project: ProjectSwitches,
     #[command(flatten)]
@@ -66,6 +73,21 @@ impl BesidesSwitches {
     fn besides(&self, context: &Context) -> Result<Besides, Failure> {
         let debugger = self.debug.then(|| debug::Terminal::open(context)).transpose()?;
         Ok(Besides { verify: self.verify, debugger })
+    }
+}
+
+/// For people or for programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Shape {
+    Text,
+    Json,
+}
+
+/// Advice is what was asked for: a result.
+fn advised(shape: Shape, advised: &[ctk_apply::Advised]) -> Result<(), Failure> {
+    match shape {
+        Shape::Text => output(&advised.iter().map(ToString::to_string).collect::<String>()),
+        Shape::Json => output(&(serde_json::to_string_pretty(advised)? + "\n")),
     }
 }
 
@@ -127,6 +149,8 @@ impl Build {
                 no_cache: self.no_cache.unwrap_or(false),
                 jobs: self.jobs,
                 besides: self.besides.besides(context)?,
+                explain: self.explain,
+                advise: self.advise,
                 switches: self.switches,
             }
             .run(context),
@@ -135,9 +159,15 @@ impl Build {
                 let session = work.open(context)?;
                 let only = context.explain(session.select_kind(Kind::Image, &self.names))?;
                 let again = Again { force: self.project.force, no_cache: self.no_cache.unwrap_or(false) };
+                let json = self.explain == Some(Shape::Json);
+                let outputs = Outputs { explain: self.explain.is_some(), json, ..Outputs::default() };
                 let besides = self.besides.besides(context)?;
-                let ask = Ask { only, again, kind: Some(Kind::Image), besides };
-                carry_out(context, &session, ask, &Outputs::default())
+                let ask = Ask { only: only.clone(), again, kind: Some(Kind::Image), besides };
+                carry_out(context, &session, ask, &outputs)?;
+                let Some(shape) = self.advise else { return Ok(()) };
+                let request = ctk_apply::Request { only: only.clone(), ..ctk_apply::Request::default() };
+                let plan = context.explain(session.plan(&request))?;
+                advised(shape, &context.explain(session.advise(&plan, &only))?)
             }
         }
     }

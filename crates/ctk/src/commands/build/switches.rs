@@ -152,7 +152,7 @@ pub struct CacheSwitches {
 /// Questions about a Dockerfile.
 #[derive(Args, Clone, Debug, Default, PartialEq)]
 pub struct CallSwitches {
-    /// What to do with the Dockerfile: `build`, `check`, `outline`, `targets`; `,format=json` for programs
+    /// What to do with the Dockerfile: `build`, `check`, `outline`, `targets`, `explain`; `,format=json` for programs
     #[arg(long, value_name = "METHOD")]
     pub call: Option<String>,
     /// The same as `--call=check`
