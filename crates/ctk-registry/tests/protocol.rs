@@ -116,7 +116,8 @@ fn chunks_and_their_order() {
     assert_eq!(ask(&host, "PATCH", &location, "Content-Range: 10-19\r\n", &bytes[..10]).0, 416);
     let (status, head, _) = ask(&host, "PATCH", &location, "Content-Range: 0-599999\r\n", &bytes[..600_000]);
     assert_eq!((status, header(&head, "range").as_deref()), (202, Some("0-599999")));
-    assert_eq!(ask(&host, "PATCH", &location, "Content-Range: 0-599999\r\n", &bytes[..600_000]).0, 416);
+    // Refused before it is read: few bytes, so that the answer is read before the writing fails.
+    assert_eq!(ask(&host, "PATCH", &location, "Content-Range: 0-9\r\n", &bytes[..10]).0, 416);
     assert_eq!(ask(&host, "GET", &location, "", b"").0, 204);
     // A session is reached through its own repository only.
     assert_eq!(ask(&host, "GET", &location.replace("/v2/a/", "/v2/b/"), "", b"").0, 404);
