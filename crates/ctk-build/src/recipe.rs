@@ -85,6 +85,9 @@ pub fn lint(
     let (mut warnings, mut mistakes) = (found.clone(), found);
     warnings.retain(|one| !is_mistake(one));
     mistakes.retain(is_mistake);
+    if loaded.dockerfile.is_none() && mistakes.has_errors() {
+        return Err(loaded.invalid(mistakes));
+    }
     let Loaded { any, sources, dockerfile, .. } = loaded;
     let linted = any.zip(sources).zip(dockerfile);
     Ok(linted.map_or(Looked::Native, |((recipe, sources), (name, text))| {
