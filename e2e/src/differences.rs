@@ -128,11 +128,14 @@ struct Rule {
     case: String,
     builder: String,
     what: String,
+    /// It is seen in some rounds only, so its absence says nothing.
+    sometimes: bool,
     line: String,
 }
 
 impl Accepted {
-    /// The file's rules: `difference "case" builder="…" what="…" reason="…"`; `*` stands for anything.
+    /// The file's rules: `difference "case" builder="…" what="…" reason="…"`, with `sometimes=#true` for what a builder
+    /// does in some rounds only; `*` stands for anything.
     pub fn read() -> Accepted {
         let text = fs::read_to_string(folder().join("differences.kdl")).expect("differences.kdl");
         let document: KdlDocument = text.parse().unwrap_or_else(|error| panic!("differences.kdl: {error}"));
@@ -143,7 +146,8 @@ impl Accepted {
             };
             let line = node.to_string().trim().to_owned();
             assert!(!text("reason".into()).is_empty(), "differences.kdl: no reason: {line}");
-            Rule { case: text(0.into()), builder: text("builder".into()), what: text("what".into()), line }
+            let sometimes = node.entry("sometimes").is_some_and(|entry| entry.value().as_bool() == Some(true));
+            Rule { case: text(0.into()), builder: text("builder".into()), what: text("what".into()), sometimes, line }
         };
         Accepted { rules: document.nodes().iter().map(rule).collect(), used: Mutex::default() }
     }
@@ -160,7 +164,8 @@ impl Accepted {
     /// The rules that accepted nothing.
     pub fn stale(&self) -> Vec<&str> {
         let used = self.used.lock().expect("no holder panics");
-        self.rules.iter().enumerate().filter(|(at, _)| !used.contains(at)).map(|(_, rule)| rule.line.as_str()).collect()
+        let unused = self.rules.iter().enumerate().filter(|(at, rule)| !rule.sometimes && !used.contains(at));
+        unused.map(|(_, rule)| rule.line.as_str()).collect()
     }
 }
 

@@ -236,9 +236,9 @@ fn killed_at_every_boundary_the_next_build_is_the_same() {
             }
             kills += 1;
             assert_eq!(digest(world.ctk(&["build", "-q", "."])), expected, "after a kill at {call} {number}");
-            nothing_is_left(&world);
-            // What is kept is whole.
+            // What is kept is whole. A container of the killed may have been dying still when the build before began.
             assert_eq!(digest(world.ctk(&["build", "-q", "."])), expected);
+            nothing_is_left(&world);
         }
     }
     assert!(kills >= 20, "only {kills} kills");
