@@ -30,13 +30,8 @@ EOF
         done
     done
     for i in $(seq 20); do
-        echo "#include <stdio.h>"
-        echo "int part_$i(int x) { for (int i = 0; i < x; i++) x ^= x << (i & 7); printf(\"%d\", x); return x; }"
-    done > src/parts.txt
-    for i in $(seq 20); do
         printf '#include <stdio.h>\nint part_%d(int x) { for (int i = 0; i < x; i++) x ^= x << (i & 7); printf("%%d", x); return x; }\n' $i > src/part_$i.c
     done
-    rm src/parts.txt
     { for i in $(seq 20); do echo "int part_$i(int);"; done
       echo "int main(void) { return 0"; for i in $(seq 20); do echo " + part_$i($i)"; done; echo "; }"; } > src/main.c
     cat > Dockerfile <<EOF

@@ -136,11 +136,12 @@ fn gone(
         advice.push(Advice {
             rule: Flaw::Deleted,
             message: format!(
-                "{} of `{}` {} removed by `{}`, and stay in the layer",
+                "{} of `{}` {} removed by `{}`, and {} in the layer",
                 some(&paths),
                 first_line(&made.written),
                 if paths.len() == 1 { "is" } else { "are" },
-                first_line(&removed.written)
+                first_line(&removed.written),
+                if paths.len() == 1 { "stays" } else { "stay" }
             ),
             hint: if made.kind == "exec" {
                 "make and remove them in one RUN, or build in another stage and copy the result".into()
