@@ -241,7 +241,9 @@ impl Plan {
             Step::NewSession => "start a session".into(),
             Step::ControllingTerminal { .. } => "take the terminal".into(),
             Step::Duplicate { .. } => "set up standard streams".into(),
-            Step::CloseFrom { .. } => "close files".into(),
+            Step::CloseFrom { .. } | Step::Release { .. } => "close files".into(),
+            // No container does these.
+            Step::Detach | Step::SyncFilesystem { .. } | Step::Rename { .. } => "leave a process behind".into(),
             Step::Rlimit { resource, soft, hard } => format!("set resource limit {resource} to {soft}:{hard}"),
             Step::BoundingSet { .. } => "drop capabilities from the bounding set".into(),
             Step::Capabilities { .. } => "drop capabilities".into(),

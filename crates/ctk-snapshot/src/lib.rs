@@ -2,7 +2,8 @@
 //!
 //! A layer is a directory `layers/<key>/` of the store: `fs/` is its tree in overlay's own format (whiteouts are
 //! character devices 0:0, opaque directories have `trusted.overlay.opaque`), `info.json` says what it weighs. It
-//! appears by one rename after a `syncfs`, so it is complete or not there. What a RUN changed is written straight into
+//! appears by one rename, so it is complete or not there; until it is on the disk it is believed in this boot of the
+//! machine only. What a RUN changed is written straight into
 //! the next layer's tree ([`Workspace`]); it is packed into a tar only when somebody needs the bytes.
 //!
 //! Paths inside a tree are resolved by the kernel (`openat2` with `RESOLVE_IN_ROOT`); names are only ever used
@@ -17,6 +18,7 @@ pub mod limits;
 mod overlay;
 mod pack;
 mod same;
+mod settle;
 mod snapshots;
 mod tree;
 mod unpack;

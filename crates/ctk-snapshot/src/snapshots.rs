@@ -1,17 +1,19 @@
 //! The unpacked layers of a store.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use ctk_oci::DiffId;
+use ctk_plan::Cancel;
 use ctk_store::{Scratch, Store};
 use rustix::fs::Mode;
 use serde::{Deserialize, Serialize};
 
 use crate::dir::{Place, own, set_xattrs, timestamps};
 use crate::error::Context;
+use crate::settle;
 use crate::{Ephemeral, LayerKey, SnapshotError, TreeView, Workspace};
 
 /// Unpacked layers, and what is made of them. Clones share everything.
@@ -24,6 +26,17 @@ struct Inner {
     store: Store,
     /// `info.json` by directory name; a complete layer never changes.
     infos: Mutex<HashMap<String, Arc<Info>>>,
+    /// Directories of layers that may not be on the disk.
+    unsettled: Mutex<BTreeSet<String>>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let names = self.unsettled.get_mut().expect("no panic while locked");
+        if !names.is_empty() {
+            settle::settle(&self.store, names);
+        }
+    }
 }
 
 /// `info.json` of a layer.
@@ -36,6 +49,9 @@ pub(crate) struct Info {
     /// Attributes of `/`, if the layer sets them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root: Option<RootAttributes>,
+    /// The boot of the machine in which it was made, until it is on the disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<String>,
 }
 
 /// Owner, mode and the like of a tree's root. Overlay takes them from the upper directory.
@@ -70,7 +86,8 @@ impl RootAttributes {
 impl Snapshots {
     /// The unpacked layers of `store`. Opens nothing yet.
     pub fn open(store: &Store) -> Snapshots {
-        Snapshots { inner: Arc::new(Inner { store: store.clone(), infos: Mutex::default() }) }
+        let inner = Inner { store: store.clone(), infos: Mutex::default(), unsettled: Mutex::default() };
+        Snapshots { inner: Arc::new(inner) }
     }
 
     /// The store under it.
@@ -78,9 +95,10 @@ impl Snapshots {
         &self.inner.store
     }
 
-    /// Whether the layer is here; if so, it stays as long as the store's handle lives.
+    /// Whether the layer is here; if so, it stays as long as the store's handle lives. One that was not on the disk
+    /// when the machine went down is removed.
     pub fn has(&self, key: &LayerKey) -> Result<bool, SnapshotError> {
-        Ok(self.store().hold_layer(&key.directory())?)
+        Ok(self.store().hold_layer(&key.directory())? && self.look(key)?.is_some())
     }
 
     /// Whether the layer changes nothing, so that an image can do without it.
@@ -119,22 +137,66 @@ impl Snapshots {
     }
 
     pub(crate) fn info(&self, key: &LayerKey) -> Result<Arc<Info>, SnapshotError> {
+        self.look(key)?.ok_or_else(|| SnapshotError::NoLayer { key: key.to_string() })
+    }
+
+    fn look(&self, key: &LayerKey) -> Result<Option<Arc<Info>>, SnapshotError> {
         let name = key.directory();
         if let Some(info) = self.inner.infos.lock().expect("no panic while locked").get(&name) {
-            return Ok(info.clone());
+            return Ok(Some(info.clone()));
         }
-        let path = self.store().layers().join(&name).join("info.json");
+        let info = match self.read_info(&name)? {
+            Read::Info(info) => Arc::new(info),
+            Read::Nothing => return Ok(None),
+            Read::Lost => {
+                self.remove_lost(&name)?;
+                return Ok(None);
+            }
+        };
+        if info.boot.is_some() {
+            self.unsettled(&name);
+        }
+        self.inner.infos.lock().expect("no panic while locked").insert(name, info.clone());
+        Ok(Some(info))
+    }
+
+    fn read_info(&self, name: &str) -> Result<Read, SnapshotError> {
+        let layer = self.store().layers().join(name);
+        let path = layer.join(settle::INFO);
         let bytes = match std::fs::read(&path) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                return Err(SnapshotError::NoLayer { key: key.to_string() });
+                return Ok(if layer.exists() { Read::Lost } else { Read::Nothing });
             }
             bytes => bytes.context("read", path.as_os_str().as_encoded_bytes())?,
         };
-        let info: Info =
-            serde_json::from_slice(&bytes).map_err(|source| ctk_store::StoreError::Json { path, source })?;
-        let info = Arc::new(info);
-        self.inner.infos.lock().expect("no panic while locked").insert(name, info.clone());
-        Ok(info)
+        Ok(match serde_json::from_slice::<Info>(&bytes) {
+            Ok(info) if settle::is_trusted(&info) => Read::Info(info),
+            _ => Read::Lost,
+        })
+    }
+
+    /// An alias is a link to the layer itself.
+    fn target(&self, name: &str) -> String {
+        let target = std::fs::read_link(self.store().layers().join(name)).ok();
+        target.and_then(|target| target.into_os_string().into_string().ok()).unwrap_or_else(|| name.to_owned())
+    }
+
+    fn unsettled(&self, name: &str) {
+        self.inner.unsettled.lock().expect("no panic while locked").insert(self.target(name));
+    }
+
+    fn remove_lost(&self, name: &str) -> Result<(), SnapshotError> {
+        // Another process may have done it, and made the layer anew.
+        let _lock = self.store().lock(&format!("lost {name}"), &Cancel::new())?;
+        if !matches!(self.read_info(name)?, Read::Lost) {
+            return Ok(());
+        }
+        let scratch = self.store().scratch()?;
+        let path = self.store().layers().join(self.target(name));
+        match std::fs::rename(&path, scratch.path().join("lost")) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            result => result.context("remove", path.as_os_str().as_encoded_bytes()),
+        }
     }
 
     /// The layer's tree; it must be here.
@@ -144,9 +206,7 @@ impl Snapshots {
             return Err(SnapshotError::NoLayer { key: key.to_string() });
         }
         // An alias is a link: mounts name the layer itself, so that nobody sees one directory twice.
-        let path = self.store().layers().join(&name);
-        let target = std::fs::read_link(&path).map(|target| self.store().layers().join(target));
-        Ok(target.unwrap_or(path).join("fs"))
+        Ok(self.store().layers().join(self.target(&name)).join("fs"))
     }
 
     /// The trees of `parents`, top first, each once: overlay refuses a directory given twice, and whatever a layer
@@ -175,15 +235,29 @@ impl Snapshots {
         Ok(RootAttributes::default())
     }
 
-    /// Makes the tree `scratch/fs` the layer `key`: weighed, synced, renamed into place.
+    /// Makes the tree `scratch/fs` the layer `key`: renamed into place, and believed until it is on the disk as long as
+    /// the machine runs.
     pub(crate) fn adopt(&self, scratch: &Scratch, key: &LayerKey, info: &Info) -> Result<(), SnapshotError> {
-        let path = scratch.path().join("info.json");
-        let name = path.as_os_str().as_encoded_bytes();
-        let bytes = serde_json::to_vec(info).expect("plain data serialises");
-        std::fs::write(&path, bytes).context("write", name)?;
-        let directory = crate::extract::open_directory(scratch.path())?;
-        rustix::fs::syncfs(&directory).context("sync", scratch.path().as_os_str().as_encoded_bytes())?;
-        self.store().adopt_layer(scratch.path(), &key.directory())?;
+        let unsettled = settle::write_info(scratch.path(), info)?;
+        let name = key.directory();
+        // What is there already and can't be believed goes first.
+        while !self.store().adopt_layer(scratch.path(), &name)? {
+            if self.has(key)? {
+                return Ok(());
+            }
+        }
+        if unsettled {
+            self.unsettled(&name);
+        }
         Ok(())
     }
+}
+
+/// What a layer's directory says of itself.
+enum Read {
+    Info(Info),
+    /// There is no such layer.
+    Nothing,
+    /// It was not on the disk when the machine went down.
+    Lost,
 }

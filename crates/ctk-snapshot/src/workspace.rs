@@ -88,7 +88,7 @@ impl Workspace {
         Ok(self.weigh()?.empty)
     }
 
-    /// Makes it the layer `key`, durably and at once. A layer of that key that is already there wins: the key says
+    /// Makes it the layer `key`, at once. A layer of that key that is already there wins: the key says
     /// how it was made, so it is the same.
     pub fn commit(self, key: &LayerKey) -> Result<(), SnapshotError> {
         let info = self.weigh()?;
@@ -139,7 +139,7 @@ impl Workspace {
         let mtime = mtime_of(&stat);
         let attributes = RootAttributes { mtime: (mtime.seconds, mtime.nanos), ..attributes };
         let bytes = weigh(&root)?;
-        Ok(Info { bytes, empty: names.is_empty() && !changed, root: changed.then_some(attributes) })
+        Ok(Info { bytes, empty: names.is_empty() && !changed, root: changed.then_some(attributes), boot: None })
     }
 }
 

@@ -40,6 +40,15 @@ pub fn replace(path: &Path, temporary: &Path, bytes: &[u8]) -> Result<(), StoreE
     sync_directory(path.parent().expect("paths in the store have parents"))
 }
 
+/// Replaces `path` by `bytes` as [`replace`] does, without waiting for the disk: for what may get lost.
+pub fn put_in_place(path: &Path, temporary: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    let written = fs::write(temporary, bytes).and_then(|()| fs::rename(temporary, path));
+    if written.is_err() {
+        let _ = fs::remove_file(temporary);
+    }
+    written.context("write", path)
+}
+
 /// A file's bytes, or `None` if there is no such file.
 pub fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
     match fs::read(path) {

@@ -8,7 +8,7 @@ use ctk_oci::Digest;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::fsutil::{file_name, make_directory, names, read_if_there, remove_if_there, replace};
+use crate::fsutil::{file_name, make_directory, names, put_in_place, read_if_there, remove_if_there, replace};
 use crate::limits::USE_GRANULARITY_SECONDS;
 use crate::{Store, StoreError};
 
@@ -55,7 +55,8 @@ impl Store {
         Ok(Some(stored.value))
     }
 
-    /// Writes a record, replacing an older one, durably.
+    /// Writes a record, replacing an older one; durably if it is a root. The others are caches: one that the disk never
+    /// saw before the machine went down counts as absent.
     pub fn put_record<T: Serialize>(
         &self,
         namespace: &str,
@@ -71,7 +72,10 @@ impl Store {
         let stored = Stored { key: key.to_owned(), links: links.clone(), value };
         let to_json = serde_json::to_vec(&stored);
         let bytes = to_json.map_err(|source| StoreError::Json { path: path.clone(), source })?;
-        replace(&path, &self.session().temporary()?, &bytes)
+        if links.root {
+            return replace(&path, &self.session().temporary()?, &bytes);
+        }
+        put_in_place(&path, &self.session().temporary()?, &bytes)
     }
 
     /// Removes a record; that it isn't there is no error.

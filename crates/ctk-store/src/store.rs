@@ -198,18 +198,15 @@ impl Store {
         Ok(path.exists())
     }
 
-    /// Makes the directory `from` (on the store's filesystem, already synced) the layer `name`, atomically. `false`
-    /// when that layer was there already; `from` is then left alone.
+    /// Makes the directory `from` (on the store's filesystem) the layer `name`, atomically; whether it is on the disk
+    /// already is the caller's matter. `false` when that layer was there already; `from` is then left alone.
     pub fn adopt_layer(&self, from: &Path, name: &str) -> Result<bool, StoreError> {
         let to = self.layers().join(name);
         let _adding = self.session().adding()?;
         self.session().hold(&[Held::Layer(name.to_owned())])?;
         let flags = rustix::fs::RenameFlags::NOREPLACE;
         match rustix::fs::renameat_with(rustix::fs::CWD, from, rustix::fs::CWD, &to, flags) {
-            Ok(()) => {
-                crate::fsutil::sync_directory(&self.layers())?;
-                Ok(true)
-            }
+            Ok(()) => Ok(true),
             Err(rustix::io::Errno::EXIST) => Ok(false),
             Err(e) => Err(e).context("rename into place", &to),
         }

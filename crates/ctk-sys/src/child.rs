@@ -86,6 +86,16 @@ fn perform(context: &mut Context, step: &Step<'_>) -> Done {
         Step::Unshare { namespaces } => unsafe { syscall!(Sysno::unshare, namespaces) }.map(drop),
         // SAFETY: takes two numbers.
         Step::Join { of, namespaces } => unsafe { syscall!(Sysno::setns, of, namespaces) }.map(drop),
+        // SAFETY: takes numbers; what is closed is this process's own copy.
+        Step::Release { from } => unsafe { syscall!(Sysno::close_range, from, u32::MAX, 0) }.map(drop),
+        Step::Detach => crate::clone::detach().map(|is_child| {
+            if !is_child {
+                exit(0);
+            }
+        }),
+        // SAFETY: takes a number.
+        Step::SyncFilesystem { file } => unsafe { syscall!(Sysno::syncfs, file) }.map(drop),
+        Step::Rename { directory, from, to } => rename(directory, from, to),
         Step::LoopbackUp => loopback_up(),
         // SAFETY: pointer and length of one slice.
         Step::HostName { name } => unsafe { syscall!(Sysno::sethostname, name.as_ptr(), name.len()) }.map(drop),
@@ -166,6 +176,14 @@ fn write(file: RawFd, mut bytes: &[u8]) -> Done {
         }
     }
     Ok(())
+}
+
+fn rename(directory: RawFd, from: &CStr, to: &CStr) -> Done {
+    // SAFETY: NUL-terminated paths that outlive the call.
+    match unsafe { syscall!(Sysno::renameat2, directory, from.as_ptr(), directory, to.as_ptr(), 0) } {
+        Ok(_) | Err(Errno::ENOENT) => Ok(()),
+        Err(errno) => Err(errno),
+    }
 }
 
 fn die_with_parent(report: RawFd) -> Done {

@@ -106,6 +106,15 @@ pub fn start(start: &Start<'_>) -> Result<Child, Errno> {
     }
 }
 
+/// Copies a process of one thread, without a signal when the copy ends; whether this is the copy.
+pub(crate) fn detach() -> Result<bool, syscalls::Errno> {
+    let arguments = CloneArgs::default();
+    // SAFETY: without CLONE_VM the child gets a copy of this memory and stack, so returning twice is like `fork`; the
+    // arguments are a valid clone_args of the size given.
+    let result = unsafe { syscall!(Sysno::clone3, &raw const arguments, size_of::<CloneArgs>()) };
+    result.map(|pid| pid == 0)
+}
+
 impl Child {
     /// Waits until the child became its program, or gives the step that failed; and its pidfd. A child that was killed
     /// on the way counts as started: its end tells.

@@ -72,6 +72,29 @@ pub enum Step<'a> {
         /// Which (`CLONE_NEW…`).
         namespaces: u32,
     },
+    /// Closes all files from this number on, now.
+    Release {
+        /// The first that goes.
+        from: RawFd,
+    },
+    /// Goes on in a child of its own, which nobody waits for, and ends itself. Only what this process owns alone is
+    /// closed by that: [`Step::Release`] the parent's files before.
+    Detach,
+    /// Waits until everything written to the file's filesystem is on its disk (`syncfs`).
+    SyncFilesystem {
+        /// Any file or directory there.
+        file: RawFd,
+    },
+    /// Renames within a directory, replacing what is there. That `from` is missing is no error. Relative paths, not
+    /// resolved inside any root.
+    Rename {
+        /// The directory.
+        directory: RawFd,
+        /// The old path.
+        from: &'a CStr,
+        /// The new path.
+        to: &'a CStr,
+    },
     /// Brings the loopback interface up.
     LoopbackUp,
     /// Sets the host name.
