@@ -144,6 +144,20 @@ pub(crate) fn solve(job: &Job<'_>) -> Result<Solved, BuildError> {
         work.insert(*id);
         graph.get(*id).inputs.iter().filter(|input| undone(input)).for_each(|input| work.need(*id, *input));
     }
+    // Bases whose files are wanted: they come while other vertices run. With results of other machines at hand, only
+    // when it is certain that nothing there makes them needless.
+    for id in ids.iter().filter(|id| undone(id) && job.imports.is_empty()) {
+        let vertex = graph.get(*id);
+        for (place, input) in vertex.inputs.iter().enumerate() {
+            if uses_files(&vertex.op, place)
+                && matches!(graph.get(*input).op, Op::Image { .. })
+                && let Some(tree) = &trees[input.index()]
+                && !is_unpacked(job, tree)?
+            {
+                work.need(*id, *input);
+            }
+        }
+    }
     let solver = Solver {
         job,
         graph,
@@ -192,6 +206,20 @@ pub(crate) fn known(job: &Job<'_>, op: &Op, key: &Key) -> Result<Option<Tree>, B
     }
 }
 
+/// Whether an operation looks at the files of this input: what is linked into a tree does not.
+fn uses_files(op: &Op, input: usize) -> bool {
+    !matches!(op, Op::File { link: true, .. } if input == 0)
+}
+
+fn is_unpacked(job: &Job<'_>, tree: &Tree) -> Result<bool, BuildError> {
+    for key in tree.keys() {
+        if !job.request.world.snapshots.has(&key)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 impl Solver<'_> {
     /// Asks whoever debugs to a shell before the vertex that failed.
     fn debug(&self, id: VertexId, error: &BuildError) {
@@ -214,6 +242,10 @@ impl Solver<'_> {
     fn vertex(&self, id: VertexId) -> Result<(), BuildError> {
         let vertex = self.graph.get(id);
         let world = &self.job.request.world;
+        if matches!(vertex.op, Op::Image { .. }) {
+            let tree = self.trees.lock().expect("no panic while locked")[id.index()].clone().expect("known before");
+            return ops::unpacked(self.job, &tree, &self.stop).map(drop).map_err(|error| self.explain(vertex, error));
+        }
         let inputs = self.inputs(vertex);
         let step = world.reporter.step(vertex.name.clone());
         let started = Instant::now();
@@ -224,18 +256,7 @@ impl Solver<'_> {
             Err(error) if error.is_cancelled() => step.finish(Outcome::Cancelled),
             Err(error) => step.finish(Outcome::Failed(one_line(error))),
         }
-        let (tree, hit) = result.map_err(|error| match error {
-            error @ (BuildError::Command { .. }
-            | BuildError::Start { .. }
-            | BuildError::NoShell { .. }
-            | BuildError::CacheLost { .. }
-            | BuildError::Cancelled
-            | BuildError::Invalid { .. }) => error,
-            source => {
-                let place = self.job.loaded.place(vertex.origin, world.sources);
-                BuildError::Step { step: vertex.name.clone(), place, source: Box::new(source) }
-            }
-        })?;
+        let (tree, hit) = result.map_err(|error| self.explain(vertex, error))?;
         self.trees.lock().expect("no panic while locked")[id.index()] = Some(tree);
         if !hit {
             self.ran.lock().expect("no panic while locked").insert(id, started.elapsed().as_secs_f64());
@@ -243,6 +264,22 @@ impl Solver<'_> {
         let counter = if hit { &self.cached } else { &self.executed };
         counter.fetch_add(1, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// The error with its place, unless it says that itself.
+    fn explain(&self, vertex: &Vertex, error: BuildError) -> BuildError {
+        match error {
+            error @ (BuildError::Command { .. }
+            | BuildError::Start { .. }
+            | BuildError::NoShell { .. }
+            | BuildError::CacheLost { .. }
+            | BuildError::Cancelled
+            | BuildError::Invalid { .. }) => error,
+            source => {
+                let place = self.job.loaded.place(vertex.origin, self.job.request.world.sources);
+                BuildError::Step { step: vertex.name.clone(), place, source: Box::new(source) }
+            }
+        }
     }
 
     fn content(&self, id: VertexId, inputs: &[Tree], step: &ctk_plan::Step) -> Result<(Tree, bool), BuildError> {

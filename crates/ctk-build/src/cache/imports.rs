@@ -63,6 +63,11 @@ impl<'a> Imports<'a> {
         Imports { request, opened: OnceLock::new(), lost: Mutex::default() }
     }
 
+    /// Whether nobody named a cache to import from.
+    pub fn is_empty(&self) -> bool {
+        self.request.caches.is_none_or(|caches| caches.from.is_empty())
+    }
+
     /// Opens all caches, side by side, when first asked for. One that cannot be read is a warning.
     pub(super) fn caches(&self) -> &[Cache] {
         self.opened.get_or_init(|| {

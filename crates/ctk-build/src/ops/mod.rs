@@ -86,25 +86,7 @@ impl Work<'_> {
 
     /// The tree's keys, all of them unpacked.
     pub fn unpacked(&self, tree: &Tree) -> Result<Vec<LayerKey>, BuildError> {
-        let world = &self.job.request.world;
-        let keys = tree.keys();
-        for key in &keys {
-            if world.snapshots.has(key)? {
-                continue;
-            }
-            let holds = |b: &&std::sync::Arc<crate::base::Base>| {
-                b.config.rootfs.diff_ids.iter().any(|d| LayerKey::diff(d) == *key)
-            };
-            let Some(base) = self.job.plan.bases.iter().find(holds) else {
-                self.job.imports.unpack(key, self.cancel)?;
-                continue;
-            };
-            let _lock = world.store.lock(&format!("unpack {}", base.descriptor.digest), self.cancel)?;
-            fetch_layers(base, world)?;
-            let step = world.reporter.step(format!("unpack {}", base.name));
-            step_result(step, |step| Ok(world.snapshots.unpack_image(&base.manifest, Some(step), self.cancel)?))?;
-        }
-        Ok(keys)
+        unpacked(self.job, tree, self.cancel)
     }
 
     /// The files of an input, read-only.
@@ -122,6 +104,31 @@ impl Work<'_> {
         let name = format!("the result of `{name}`");
         Ok((tree, Context::tree(root, &name, self.job.epoch_seconds)))
     }
+}
+
+/// The tree's keys, all of them unpacked.
+pub(crate) fn unpacked(job: &Job<'_>, tree: &Tree, cancel: &Cancel) -> Result<Vec<LayerKey>, BuildError> {
+    let world = &job.request.world;
+    let keys = tree.keys();
+    for key in &keys {
+        if world.snapshots.has(key)? {
+            continue;
+        }
+        let holds =
+            |b: &&std::sync::Arc<crate::base::Base>| b.config.rootfs.diff_ids.iter().any(|d| LayerKey::diff(d) == *key);
+        let Some(base) = job.plan.bases.iter().find(holds) else {
+            job.imports.unpack(key, cancel)?;
+            continue;
+        };
+        let _lock = world.store.lock(&format!("unpack {}", base.descriptor.digest), cancel)?;
+        fetch_layers(base, world)?;
+        if world.snapshots.has(key)? {
+            continue;
+        }
+        let step = world.reporter.step(format!("unpack {}", base.name));
+        step_result(step, |step| Ok(world.snapshots.unpack_image(&base.manifest, Some(step), cancel)?))?;
+    }
+    Ok(keys)
 }
 
 fn step_result<T>(step: Step, work: impl FnOnce(&Step) -> Result<T, BuildError>) -> Result<T, BuildError> {
