@@ -24,6 +24,7 @@ mod limits;
 mod login;
 mod manifest;
 mod options;
+mod origins;
 mod progress;
 mod pull;
 mod push;

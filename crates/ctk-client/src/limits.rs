@@ -16,6 +16,8 @@ pub const PIECE_BYTES: usize = 512 * 1024;
 pub const HELPER_TIMEOUT: Duration = Duration::from_secs(60);
 /// Largest answer of a credential helper, and largest auth file, in bytes.
 pub const CREDENTIALS_LIMIT_BYTES: u64 = 1024 * 1024;
+/// Repositories remembered of each blob.
+pub const ORIGINS_MAX: usize = 4;
 /// Manifests in one tree, over all nestings of indexes: real multi-platform images have some dozens.
 pub const MANIFESTS_LIMIT: usize = 1024;
 /// A token is renewed this long before its end, so that it does not end on the way.

@@ -14,7 +14,7 @@ use crate::manifest::{Fetched, Shape, own_type};
 use crate::progress::Progress;
 use crate::registries::Place;
 use crate::retry::patiently;
-use crate::{Client, ClientError, MANIFESTS_LIMIT, OBSERVE_ATTEMPTS, Retry, block};
+use crate::{Client, ClientError, MANIFESTS_LIMIT, OBSERVE_ATTEMPTS, Retry, block, origins};
 
 /// The places that may serve a reference, mirrors first, and the one that did last.
 pub(crate) struct Sources {
@@ -234,7 +234,12 @@ impl Client {
         if download.is_done() {
             return Ok(());
         }
-        self.ask_any(sources, async |from, retry| self.pull_blob(from, retry, &mut download).await).await
+        self.ask_any(sources, async |from, retry| {
+            self.pull_blob(from, retry, &mut download).await?;
+            origins::note(store, &blob.digest, from);
+            Ok(())
+        })
+        .await
     }
 
     /// The manifest that a digest names, if the store has it.

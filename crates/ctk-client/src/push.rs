@@ -21,14 +21,15 @@ use crate::host::Repository;
 use crate::manifest::{Fetched, Shape};
 use crate::progress::Progress;
 use crate::retry::{Patience, patiently};
-use crate::{Client, ClientError, MANIFESTS_LIMIT, PIECE_BYTES, PROGRESS_INTERVAL, block};
+use crate::{Client, ClientError, MANIFESTS_LIMIT, PIECE_BYTES, PROGRESS_INTERVAL, block, origins};
 
 const CHUNK_MIN_LENGTH: HeaderName = HeaderName::from_static("oci-chunk-min-length");
 
 /// How to push.
 #[derive(Clone, Debug, Default)]
 pub struct PushOptions {
-    /// Repositories of the same registry that may hold the blobs already, the likeliest first.
+    /// Repositories of the same registry that may hold the blobs already, the likeliest first. Without any, those are
+    /// asked that a blob of the store was pulled from or pushed to before.
     pub mount_from: Vec<String>,
 }
 
@@ -187,11 +188,10 @@ impl Client {
         mount_from: &[String],
         progress: &Progress<'_>,
     ) -> Result<Pushed, ClientError> {
-        let mount = mount_from.iter().find(|from| **from != to.name).cloned();
+        let named = mount_from.iter().find(|from| **from != to.name).cloned();
+        let mount = named.or_else(|| source.origin(blob, to));
         let mut scopes = vec![Scope::repository(&to.name, Actions::Push)];
-        scopes.extend(
-            mount_from.iter().filter(|from| **from != to.name).map(|from| Scope::repository(from, Actions::Pull)),
-        );
+        scopes.extend(mount.iter().map(|from| Scope::repository(from, Actions::Pull)));
         let present = patiently(self.options().retry, async || self.has_blob(to, blob, &scopes).await);
         if present.await? {
             progress.add(blob.size);
@@ -207,9 +207,11 @@ impl Client {
             match &next {
                 Next::Done { mounted: true } => {
                     progress.add(blob.size);
+                    source.note(blob, to);
                     return Ok(Pushed { mounted: 1, ..Pushed::default() });
                 }
                 Next::Done { mounted: false } => {
+                    source.note(blob, to);
                     return Ok(Pushed { uploaded: 1, bytes: blob.size, ..Pushed::default() });
                 }
                 Next::Start { .. } => starts += 1,
@@ -348,6 +350,20 @@ pub(crate) enum Source<'a> {
 }
 
 impl Source<'_> {
+    /// A repository next to `to` that may have the blob.
+    fn origin(&self, blob: &Descriptor, to: &Repository) -> Option<String> {
+        match self {
+            Source::Store(store) => origins::find(store, &blob.digest, to),
+            Source::Registry(from) => (from.host.name == to.host.name).then(|| from.name.clone()),
+        }
+    }
+
+    fn note(&self, blob: &Descriptor, at: &Repository) {
+        if let Source::Store(store) = self {
+            origins::note(store, &blob.digest, at);
+        }
+    }
+
     /// A body of the bytes `from..end` of a blob.
     async fn body(
         &self,

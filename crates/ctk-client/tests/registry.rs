@@ -100,6 +100,29 @@ fn tags_deletion_and_mounts() {
 }
 
 #[test]
+fn what_a_registry_has_is_mounted_unasked() {
+    if !has("docker-registry") {
+        return;
+    }
+    let (registry, other) = (DockerRegistry::start(""), DockerRegistry::start(""));
+    let (_a, first) = store();
+    let root = image(&first, "amd64", 3, 2, 100_000);
+    let base = registry.reference("bases/one:1");
+    push(&client(), &base, &root, &first);
+    // Another machine pulls it and pushes it elsewhere in the same registry.
+    let (_b, second) = store();
+    client().pull(&base, None, Depth::Layers, &second, None, &never()).unwrap();
+    let pushed = push(&client(), &registry.reference("apps/two:1"), &root, &second);
+    assert_eq!((pushed.mounted, pushed.uploaded, pushed.bytes), (3, 0, 0));
+    // Another registry knows nothing of that.
+    let pushed = push(&client(), &other.reference("apps/two:1"), &root, &second);
+    assert_eq!((pushed.mounted, pushed.uploaded), (0, 3));
+    // What was pushed is known too.
+    let pushed = push(&client(), &other.reference("apps/three:1"), &root, &second);
+    assert_eq!((pushed.mounted, pushed.uploaded), (3, 0));
+}
+
+#[test]
 fn copies_between_and_within() {
     if !has("docker-registry") {
         return;
