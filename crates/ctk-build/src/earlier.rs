@@ -1,10 +1,11 @@
 //! Earlier runs of an operation over layers of other names and the same files.
 //!
 //! Nothing is hashed ahead: an operation notes which layers it ran over, and only when it is about to run again over
-//! others are the two compared, up to their first difference.
+//! others are the two compared, up to their first difference. Copied files need less: what they were put onto may differ
+//! wherever they do not meet it.
 
-use ctk_buildgraph::Key;
-use ctk_snapshot::LayerKey;
+use ctk_buildgraph::{FileAction, Key, Op};
+use ctk_snapshot::{Footing, LayerKey};
 use ctk_store::Links;
 use serde::{Deserialize, Serialize};
 
@@ -50,7 +51,10 @@ pub(crate) fn find(work: &Work<'_>, inputs: &[Described]) -> Result<Option<Optio
     }
     let snapshots = work.job.request.world.snapshots;
     for run in runs(work)? {
-        if run.layer.as_ref().map_or(Ok(true), |layer| snapshots.has(layer))? && same(work, &run.inputs, inputs)? {
+        if !run.layer.as_ref().map_or(Ok(true), |layer| snapshots.has(layer))? {
+            continue;
+        }
+        if same(work, &run.inputs, inputs)? || stands(work, &run, inputs)? {
             return Ok(Some(run.layer));
         }
     }
@@ -74,6 +78,34 @@ fn runs(work: &Work<'_>) -> Result<Vec<Run>, BuildError> {
 /// The operation without its inputs.
 fn operation(work: &Work<'_>) -> Key {
     work.vertex.op.key("operation", &[], work.job.digests)
+}
+
+/// Whether files were copied onto a tree that differs from this one only where the copy does not meet it.
+fn stands(work: &Work<'_>, run: &Run, inputs: &[Described]) -> Result<bool, BuildError> {
+    let (Op::File { actions, link: false }, Some(layer)) = (&work.vertex.op, &run.layer) else { return Ok(false) };
+    let ([Described::Layers(old), old_sources @ ..], [Described::Layers(new), sources @ ..]) =
+        (&run.inputs[..], inputs)
+    else {
+        return Ok(false);
+    };
+    let (mut destinations, mut by_name) = (Vec::new(), false);
+    for action in actions {
+        let (FileAction::Copy { dest: path, owner, .. } | FileAction::Mkdir { path, owner, .. }) = action else {
+            return Ok(false);
+        };
+        destinations.push(path.as_bytes());
+        by_name |= owner.as_ref().is_some_and(|owner| owner.0.contains(|c: char| !c.is_ascii_digit() && c != ':'));
+    }
+    let snapshots = work.job.request.world.snapshots;
+    if old_sources != sources
+        || !old.iter().try_fold(true, |all, key| Ok::<_, BuildError>(all && snapshots.has(key)?))?
+    {
+        return Ok(false);
+    }
+    work.unpacked(&work.inputs[0])?;
+    let reads: &[&str] = if by_name { &["/etc/passwd", "/etc/group"] } else { &[] };
+    let footing = Footing { destinations: &destinations, reads, epoch: Some(work.job.epoch_seconds) };
+    Ok(snapshots.stands_on(layer, (old, new), &footing, work.cancel)?)
 }
 
 fn same(work: &Work<'_>, old: &[Described], new: &[Described]) -> Result<bool, BuildError> {

@@ -141,3 +141,55 @@ fn who_waits_for_another_hears_a_stop() {
     });
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
+
+#[test]
+fn copied_files_stay_where_they_do_not_meet_what_changed() {
+    if !can_run() {
+        return;
+    }
+    let passwd = |uid: u32| format!("mkdir -p /etc && echo me:x:{uid}:{uid}::/:/bin/sh > /etc/passwd");
+    let (five, six, five_more) = (passwd(5), passwd(6), format!("{}; echo 2 > /x", passwd(5)));
+    let (five, six, five_more) = (five.as_str(), six.as_str(), five_more.as_str());
+    // What is below before and after, what is copied there, and how many steps run the second time.
+    let cases = [
+        ("echo 1 > /x", "echo 2 > /x", "COPY tree /data/", 1),
+        ("echo 1 > /x", "echo 2 > /x", "COPY tree/b /data/b", 1),
+        ("echo 1 > /x", "echo 2 > /x", "COPY --chown=7:8 --chmod=u+x tree /data/", 1),
+        ("echo 1 > /x", "echo 2 > /x", "ADD tree /data/", 1),
+        ("echo 1 > /x", "echo 2 > /x; rm -f /bin/none", "COPY tree /", 1),
+        // The directory is there, with something else in it.
+        ("mkdir /data && echo 1 > /data/x", "mkdir /data && echo 2 > /data/x", "COPY tree /data/", 1),
+        ("mkdir /data", "mkdir /data && echo 2 > /data/x", "COPY tree /data/", 1),
+        ("mkdir /data", "mkdir -m 700 /data", "COPY tree /data/", 2),
+        ("mkdir /data", "mkdir /data && chown 5 /data", "COPY tree /data/", 2),
+        ("mkdir /data", "mkdir -p /data/deep", "COPY tree /data/", 2),
+        ("mkdir /data", "echo 1 > /x", "COPY tree /data/", 2),
+        // A file that is replaced, whatever is in it, and one that was not there.
+        ("mkdir /data && echo 1 > /data/b", "mkdir /data && echo 2 > /data/b", "COPY tree /data/", 1),
+        ("mkdir /data", "mkdir /data && echo 2 > /data/b", "COPY tree /data/", 2),
+        ("mkdir /data", "mkdir /data && ln -s /x /data/b", "COPY tree/b /data/b", 2),
+        // Links on the way.
+        ("mkdir /r; ln -s r /data; echo 1 > /x", "mkdir /r; ln -s r /data; echo 2 > /x", "COPY tree /data/", 1),
+        ("mkdir /r /s; ln -s r /data", "mkdir /r /s; ln -s s /data", "COPY tree /data/", 2),
+        ("mkdir /r; ln -s /r/b /b; echo 1 > /x", "mkdir /r; ln -s /r/b /b; echo 2 > /x", "COPY tree/b /b", 1),
+        ("mkdir /r; ln -s /r/b /b", "mkdir /r; ln -s /r/c /b", "COPY tree/b /b", 2),
+        // A link in the destination that only its last name meets: not certain, so it is copied again.
+        ("mkdir /r /d; ln -s /r/b /d/b", "mkdir /r /d; ln -s /r/c /d/b", "COPY tree/b /d/", 2),
+        // Names of owners.
+        (five, five_more, "COPY --chown=me tree /data/", 1),
+        (five, six, "COPY --chown=me tree /data/", 2),
+        (five, six, "COPY --chown=3 tree /data/", 1),
+    ];
+    for (before, after, copy, executed) in cases {
+        let mut bench = Bench::new();
+        bench.epoch_seconds = Some(1_700_000_000);
+        bench.write("tree/deep/a", "a").write("tree/b", "b");
+        let text = |below: &str| format!("FROM busybox\nRUN {below}\n{copy}\n");
+        assert_eq!(bench.built(&text(before)).executed, 2, "{before} | {copy}");
+        let again = bench.built(&text(after));
+        assert_eq!(again.executed, executed, "{before} -> {after} | {copy}");
+        bench.no_cache = true;
+        let anew = bench.built(&text(after));
+        assert_eq!(again.descriptor.digest, anew.descriptor.digest, "{before} -> {after} | {copy}");
+    }
+}
