@@ -193,3 +193,49 @@ fn copied_files_stay_where_they_do_not_meet_what_changed() {
         assert_eq!(again.descriptor.digest, anew.descriptor.digest, "{before} -> {after} | {copy}");
     }
 }
+
+#[test]
+fn a_mounted_path_counts_and_nothing_beside_it() {
+    if !can_run() {
+        return;
+    }
+    let mut bench = Bench::new();
+    bench.epoch_seconds = Some(1_700_000_000);
+    let text = |made: &str| {
+        format!(
+            "FROM busybox AS made\nRUN mkdir -p /out/sub && {made}\nFROM busybox\n\
+             RUN --mount=from=made,source=/out/sub,target=/in --mount=from=made,source=out/one,target=/one cat /in/* /one > /all\n"
+        )
+    };
+    let base = "echo a > /out/sub/a && echo 1 > /out/one";
+    assert_eq!(bench.built(&text(base)).executed, 2);
+    for (more, executed) in [
+        ("echo x > /beside", 1),
+        ("echo x > /out/beside", 1),
+        ("echo x > /out/sub/b", 2),
+        ("echo 2 > /out/one", 2),
+        ("chmod 600 /out/sub/a", 2),
+        ("ln -s a /out/sub/c", 2),
+        ("rm /out/one && mkdir /out/one && ls -d", 2),
+    ] {
+        // A directory in place of a file is no file to read: only that the step runs again counts.
+        let built = bench.dockerfile(&text(&format!("{base} && {more}")));
+        let Ok(built) = built else {
+            assert!(more.contains("mkdir"), "{more}");
+            continue;
+        };
+        assert_eq!(built.executed, executed, "{more}");
+        bench.no_cache = true;
+        let anew = bench.built(&text(&format!("{base} && {more}")));
+        assert_eq!(built.descriptor.digest, anew.descriptor.digest, "{more}");
+        bench.no_cache = false;
+    }
+    // A path that is a link, and one that is not there.
+    let linked =
+        |to: &str| text(&format!("{base} && rm -r /out/sub && mkdir /p /q && echo p > /p/x && echo q > /q/x && ln -s {to} /out/sub"));
+    bench.built(&linked("/p"));
+    let built = bench.built(&linked("/q"));
+    assert_eq!((built.executed, bench.text(&built, "/all").as_str()), (2, "q\n1\n"));
+    let error = bench.failure(&text("echo 1 > /out/one; rm -r /out/sub"));
+    assert!(error.contains("out/sub"), "{error}");
+}

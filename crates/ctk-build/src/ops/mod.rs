@@ -7,9 +7,10 @@ mod git;
 mod http;
 mod packages;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd;
 
-use ctk_buildgraph::{FileAction, Op, Selection, Vertex};
+use ctk_buildgraph::{FileAction, MountKind, Op, Selection, Vertex};
 use ctk_plan::{Cancel, Step};
 use ctk_snapshot::{LayerKey, TreeView, Workspace};
 
@@ -40,14 +41,52 @@ impl Work<'_> {
                 let FileAction::Copy { input, selection: None, sources, exclude, parents, .. } = action else {
                     continue;
                 };
-                let context = self.tree_context(*input)?;
-                let (paths, exclude, parents) = (sources.clone(), exclude.clone(), *parents);
-                let selection = Selection { context: String::new(), paths, exclude, parents };
-                let found = context.1.look(&selection, &StatIndex::in_memory(), 0, 0)?;
-                described[*input] = Described::Files(digest_of(&found));
+                described[*input] = self.files(*input, sources.clone(), exclude.clone(), *parents)?;
             }
         }
+        for (input, sources) in self.mounted() {
+            described[input] = self.files(input, sources, Vec::new(), false)?;
+        }
         Ok(described)
+    }
+
+    /// Results of other steps of which a command sees some paths only.
+    fn mounted(&self) -> BTreeMap<usize, Vec<String>> {
+        let Op::Exec(exec) = &self.vertex.op else { return BTreeMap::new() };
+        let mut parts: BTreeMap<usize, Vec<String>> = BTreeMap::new();
+        let mut whole = BTreeSet::from([0]);
+        for mount in &exec.mounts {
+            match &mount.kind {
+                MountKind::Bind { input, source, selection: None } if !source.trim_matches('/').is_empty() => {
+                    parts.entry(*input).or_default().push(source.trim_matches('/').to_owned());
+                }
+                MountKind::Bind { input, .. } | MountKind::Cache { input: Some(input), .. } => {
+                    whole.insert(*input);
+                }
+                _ => {}
+            }
+        }
+        // An image has one name for all that it holds: nothing to gain there.
+        let graph = &self.job.plan.lowered.graph;
+        let is_step = |input: usize| {
+            let from = graph.get(self.vertex.inputs[input]);
+            matches!(from.op, Op::Exec(_) | Op::File { .. } | Op::Packages { .. })
+        };
+        parts.retain(|input, _| !whole.contains(input) && is_step(*input));
+        parts
+    }
+
+    fn files(
+        &self,
+        input: usize,
+        paths: Vec<String>,
+        exclude: Vec<String>,
+        parents: bool,
+    ) -> Result<Described, BuildError> {
+        let (_tree, context) = self.tree_context(input)?;
+        let selection = Selection { context: String::new(), paths, exclude, parents };
+        let found = context.look(&selection, &StatIndex::in_memory(), 0, 0)?;
+        Ok(Described::Files(digest_of(&found)))
     }
 
     /// Does it. The layer `key` is there afterwards, or nothing changed.
