@@ -231,8 +231,11 @@ fn a_mounted_path_counts_and_nothing_beside_it() {
         bench.no_cache = false;
     }
     // A path that is a link, and one that is not there.
-    let linked =
-        |to: &str| text(&format!("{base} && rm -r /out/sub && mkdir /p /q && echo p > /p/x && echo q > /q/x && ln -s {to} /out/sub"));
+    let linked = |to: &str| {
+        text(&format!(
+            "{base} && rm -r /out/sub && mkdir /p /q && echo p > /p/x && echo q > /q/x && ln -s {to} /out/sub"
+        ))
+    };
     bench.built(&linked("/p"));
     let built = bench.built(&linked("/q"));
     assert_eq!((built.executed, bench.text(&built, "/all").as_str()), (2, "q\n1\n"));

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use ctk_oci::Mount;
 use ctk_plan::Cancel;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
@@ -156,6 +157,16 @@ pub fn start(launch: Launch<'_>, reservation: Reservation) -> Result<Running, Er
 /// Mount points that stay in the root.
 const KEPT_STUBS: [&str; 3] = ["/proc", "/sys", "/dev"];
 
+/// What every container has below them.
+const USUAL_BELOW: [&str; 4] = ["/dev/pts", "/dev/shm", "/dev/mqueue", "/sys/fs/cgroup"];
+
+/// Whether somebody asked for this mount below `directory`; devices do not count.
+fn is_asked_for_below(directory: &str, mount: &Mount) -> bool {
+    mount.destination.strip_prefix(directory).is_some_and(|rest| rest.starts_with('/'))
+        && !USUAL_BELOW.contains(&mount.destination.as_str())
+        && mount.source.as_deref() != Some(&mount.destination)
+}
+
 /// Makes mount points in the root where they are missing; those inside of other mounts are left to the container.
 fn make_mount_points(launch: &Launch<'_>, prepared: &[mounts::Prepared], left: &mut Left) -> Result<(), Error> {
     let root = &launch.root.0;
@@ -166,9 +177,12 @@ fn make_mount_points(launch: &Launch<'_>, prepared: &[mounts::Prepared], left: &
         });
         let own = prepared.iter().find(|p| p.at.as_bytes() == mount.destination.as_bytes());
         let directory = own.is_none_or(|p| p.directory);
-        // Whoever else builds leaves these in the layer, and a root without them is of little use.
+        // Whoever else builds leaves these in the layer, and a root without them is of little use; but goes with a mount
+        // point below it, if it was made for that.
         let mut kept = Stubs::default();
-        let stubs = if KEPT_STUBS.contains(&mount.destination.as_str()) { &mut kept } else { &mut left.stubs };
+        let path = mount.destination.as_str();
+        let stays = KEPT_STUBS.contains(&path) && !launch.mounts.iter().any(|mount| is_asked_for_below(path, mount));
+        let stubs = if stays { &mut kept } else { &mut left.stubs };
         if !inside {
             // An error here shows again, with a better place, when the container tries.
             let _ = stubs.make(root, &mount.destination, directory);
