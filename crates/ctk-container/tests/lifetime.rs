@@ -91,3 +91,22 @@ fn many_start_at_once() {
     });
     rig.assert_clean();
 }
+
+/// A process that is killed between making its directory and locking it leaves one without a lock.
+#[test]
+fn a_directory_that_was_never_locked_goes() {
+    let state = std::env::temp_dir().join(format!("ctk-never-locked-{}", std::process::id()));
+    std::fs::create_dir_all(state.join("0123456789ab")).unwrap();
+    std::fs::create_dir_all(state.join("ba9876543210")).unwrap();
+    // Nothing of ours makes a directory with content before its lock.
+    std::fs::write(state.join("ba9876543210/note"), "a user's").unwrap();
+    assert_eq!(cleanup_stale(&state).unwrap(), 1);
+    assert!(!state.join("0123456789ab").exists());
+    assert!(state.join("ba9876543210/note").exists());
+    // A removal that was killed after all but the lock is finished.
+    std::fs::remove_file(state.join("ba9876543210/note")).unwrap();
+    std::fs::write(state.join("ba9876543210/lock"), "").unwrap();
+    assert_eq!(cleanup_stale(&state).unwrap(), 1);
+    assert_eq!(std::fs::read_dir(&state).unwrap().count(), 0);
+    std::fs::remove_dir(&state).unwrap();
+}

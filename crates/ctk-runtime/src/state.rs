@@ -16,6 +16,9 @@ use crate::Error;
 use crate::cgroup::Cgroups;
 use crate::limits::{LOCK_ATTEMPTS, STALE_CONTAINERS, STATE_BYTES};
 
+/// The name of the file that is locked.
+const LOCK: &str = "lock";
+
 /// The directory of one container.
 #[derive(Debug)]
 pub(crate) struct State {
@@ -31,7 +34,7 @@ impl State {
         }
         let directory = state_dir.join(id);
         let keep = |path: &Path, source| Error::KeepState { path: path.into(), source };
-        let path = directory.join("lock");
+        let path = directory.join(LOCK);
         // A cleanup may look at the directory between our making and locking it: then make it anew.
         for _ in 0..LOCK_ATTEMPTS {
             fs::create_dir_all(&directory).map_err(|e| keep(&directory, e))?;
@@ -72,14 +75,31 @@ impl State {
     }
 
     fn keep(&self, text: &str) -> Result<(), Error> {
-        let failed = |source| Error::KeepState { path: self.directory.join("lock"), source };
+        let failed = |source| Error::KeepState { path: self.directory.join(LOCK), source };
         (&self.lock).write_all(text.as_bytes()).map_err(failed)
     }
 
     /// Forgets the container. Files that the caller put there go too.
     pub(crate) fn remove(&self) {
-        let _ = fs::remove_dir_all(&self.directory);
+        let _ = remove_directory(&self.directory);
     }
+}
+
+/// Removes the directory of a container whose lock the caller holds. The lock goes last: a removal that is killed halfway
+/// leaves a directory that [`cleanup_stale`] recognizes.
+fn remove_directory(directory: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_name() == LOCK {
+            continue;
+        }
+        match entry.file_type()?.is_dir() {
+            true => fs::remove_dir_all(entry.path())?,
+            false => fs::remove_file(entry.path())?,
+        }
+    }
+    fs::remove_file(directory.join(LOCK))?;
+    fs::remove_dir(directory)
 }
 
 /// Kills and removes what containers of killed processes left behind in a state directory: processes, cgroups, files.
@@ -94,7 +114,16 @@ pub fn cleanup_stale(state_dir: &Path) -> Result<usize, Error> {
     let mut cleaned = 0;
     for entry in entries.take(STALE_CONTAINERS) {
         let directory = entry.map_err(keep)?.path();
-        let Ok(lock) = File::open(directory.join("lock")) else { continue };
+        let lock = match File::open(directory.join(LOCK)) {
+            Ok(lock) => lock,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // Its maker was killed before it could lock it. One that still lives makes it anew; one that has its
+                // lock by now keeps it, as only an empty directory goes.
+                cleaned += usize::from(fs::remove_dir(&directory).is_ok());
+                continue;
+            }
+            Err(_) => continue,
+        };
         if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
             continue;
         }
@@ -106,7 +135,7 @@ pub fn cleanup_stale(state_dir: &Path) -> Result<usize, Error> {
         if !cgroups.paths().is_empty() {
             cgroups.kill();
         }
-        if cgroups.remove() && fs::remove_dir_all(&directory).is_ok() {
+        if cgroups.remove() && remove_directory(&directory).is_ok() {
             cleaned += 1;
         }
     }
