@@ -17,6 +17,8 @@ pub struct ImageDecl {
     pub address: Address,
     /// What it is built for; never empty.
     pub platforms: Vec<Platform>,
+    /// Whether somebody asked for these. If not, they are the builder's, and an image says it is for what its base is for.
+    pub platforms_asked: bool,
     /// Where its stages come from.
     pub source: RecipeSource,
     /// Contexts by name; `""` is the main one.
@@ -175,6 +177,7 @@ impl ImageDecl {
         ImageDecl {
             address,
             platforms: vec![Platform::host()],
+            platforms_asked: false,
             source: RecipeSource::Dockerfile { path: dockerfile.into(), origin: None },
             contexts: BTreeMap::from([(String::new(), main)]),
             args: BTreeMap::new(),

@@ -54,7 +54,8 @@ pub fn observe(decl: &ImageDecl, world: &World<'_>, args: &BTreeMap<String, Stri
         seen.inputs.insert(Input::File(path.clone()), hash_text(text));
     }
     let platforms: Vec<String> = decl.platforms.iter().map(Platform::to_string).collect();
-    seen.inputs.insert(Input::Named("platforms".into()), platforms.join(" "));
+    let default = if decl.platforms_asked { "" } else { " by default" };
+    seen.inputs.insert(Input::Named("platforms".into()), platforms.join(" ") + default);
     for (name, value) in args {
         seen.inputs.insert(Input::Named(format!("build argument {name}")), hash_text(value));
     }

@@ -266,6 +266,7 @@ pub(crate) fn lower_request<'a>(decl: &ImageDecl, platform: &Platform, target: O
     };
     LowerRequest {
         platform: platform.clone(),
+        platform_asked: decl.platforms_asked,
         build_platform: Platform::host(),
         args: decl.args.clone(),
         target: target.map(str::to_owned).or_else(|| decl.target.clone()),

@@ -80,6 +80,8 @@ pub type ParseTrigger<'a> = &'a dyn Fn(&str) -> Result<Statement, String>;
 pub struct LowerRequest<'a> {
     /// What the image is for.
     pub platform: Platform,
+    /// Whether somebody asked for that platform. If not, an image says it is for what its base is for.
+    pub platform_asked: bool,
     /// What builds it.
     pub build_platform: Platform,
     /// Values of build arguments.
@@ -223,15 +225,14 @@ pub fn lower(recipe: &Recipe, request: &LowerRequest<'_>) -> Result<Lowering, Di
     Ok(Lowering::Ready(Box::new(Lowered { graph: walk.graph, image, warnings, epoch_seconds })))
 }
 
-/// What the image says it is for: what is built for, whatever its stage ran on. Where that is the builder's own platform,
-/// as when nobody asked for another, the base knows better.
+/// What the image says it is for: what was asked for, whatever its stage ran on; what its base is for, where nobody asked.
 fn image_platform(request: &LowerRequest<'_>, base: Option<Platform>) -> Platform {
     let wanted = request.platform.clone();
     let platform = match base {
         Some(base) if base.os == wanted.os && base.architecture == wanted.architecture => {
             Platform { variant: wanted.variant.or(base.variant), ..wanted }
         }
-        Some(base) if wanted == request.build_platform => base,
+        Some(base) if !request.platform_asked => base,
         _ => wanted,
     };
     platform.to_string().parse().unwrap_or(platform)
@@ -259,6 +260,8 @@ struct Walk<'a> {
     request: &'a LowerRequest<'a>,
     globals: Vec<(String, Option<String>)>,
     slots: Vec<Slot>,
+    /// The stages that are being walked, from the target on, and what wants each.
+    walking: Vec<(usize, Option<Span>)>,
     graph: Graph,
     needs: Vec<Need>,
     diagnostics: Diagnostics,
@@ -281,6 +284,7 @@ impl<'a> Walk<'a> {
             request,
             globals: Vec::new(),
             slots,
+            walking: Vec::new(),
             graph: Graph::default(),
             needs: Vec::new(),
             diagnostics,

@@ -61,6 +61,7 @@ fn mean(sources: &Sources, recipe: &ctk_buildgraph::Recipe, text: &str) -> Strin
         option("#@arg ").into_iter().filter_map(|a| a.split_once('=')).map(|(n, v)| (n.to_owned(), v.to_owned()));
     let mut request = LowerRequest {
         platform: Platform::new("linux", "arm64"),
+        platform_asked: true,
         build_platform: Platform::new("linux", "amd64"),
         args: args.collect(),
         target: option("#@target ").first().map(|t| (*t).to_owned()),

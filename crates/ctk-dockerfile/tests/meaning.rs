@@ -13,10 +13,12 @@ struct Asked<'a> {
     args: &'a [(&'a str, &'a str)],
     target: Option<&'a str>,
     platform: &'a str,
+    platform_asked: bool,
     base: &'a str,
 }
 
-const PLAIN: Asked<'static> = Asked { args: &[], target: None, platform: "linux/amd64", base: "{}" };
+const PLAIN: Asked<'static> =
+    Asked { args: &[], target: None, platform: "linux/amd64", platform_asked: false, base: "{}" };
 
 /// Lowers `text` on a builder of linux/amd64; every base has the config `base`.
 fn asked(text: &str, asked: &Asked<'_>) -> Result<Lowered, String> {
@@ -27,6 +29,7 @@ fn asked(text: &str, asked: &Asked<'_>) -> Result<Lowered, String> {
     let (file, _) = diagnostics.clone().into_result(file).map(|f| (f, ())).map_err(shown)?;
     let mut request = LowerRequest {
         platform: asked.platform.parse().unwrap(),
+        platform_asked: asked.platform_asked,
         build_platform: Platform::new("linux", "amd64"),
         args: asked.args.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect(),
         target: asked.target.map(str::to_owned),
@@ -157,15 +160,26 @@ fn platform_arguments_are_there() {
 
 #[test]
 fn an_image_says_what_it_was_built_for() {
-    for (text, platform, base, expected) in [
-        ("FROM x", "linux/arm64", r#"{"os":"linux","architecture":"arm64","variant":"v8"}"#, "linux/arm64"),
-        ("FROM x", "linux/arm", r#"{"os":"linux","architecture":"arm","variant":"v6"}"#, "linux/arm/v7"),
-        ("FROM --platform=$BUILDPLATFORM x", "linux/arm64", r#"{"os":"linux","architecture":"amd64"}"#, "linux/arm64"),
-        ("FROM --platform=linux/arm64 x", "linux/amd64", r#"{"os":"linux","architecture":"arm64"}"#, "linux/arm64"),
-        ("FROM --platform=linux/arm64 scratch", "linux/amd64", "{}", "linux/amd64"),
-        ("FROM --platform=linux/s390x scratch AS a\nFROM a", "linux/amd64", "{}", "linux/amd64"),
+    let arm64 = r#"{"os":"linux","architecture":"arm64"}"#;
+    for (text, platform, platform_asked, base, expected) in [
+        ("FROM x", "linux/arm64", true, r#"{"os":"linux","architecture":"arm64","variant":"v8"}"#, "linux/arm64"),
+        ("FROM x", "linux/arm", true, r#"{"os":"linux","architecture":"arm","variant":"v6"}"#, "linux/arm/v7"),
+        (
+            "FROM --platform=$BUILDPLATFORM x",
+            "linux/arm64",
+            true,
+            r#"{"os":"linux","architecture":"amd64"}"#,
+            "linux/arm64",
+        ),
+        ("FROM --platform=linux/arm64 x", "linux/amd64", false, arm64, "linux/arm64"),
+        ("FROM --platform=linux/arm64 x", "linux/amd64", true, arm64, "linux/amd64"),
+        ("FROM x", "linux/amd64", false, arm64, "linux/arm64"),
+        ("FROM x", "linux/amd64", true, arm64, "linux/amd64"),
+        ("FROM --platform=linux/arm64 x AS a\nFROM a", "linux/amd64", false, arm64, "linux/arm64"),
+        ("FROM --platform=linux/arm64 scratch", "linux/amd64", false, "{}", "linux/amd64"),
+        ("FROM --platform=linux/s390x scratch AS a\nFROM a", "linux/amd64", false, "{}", "linux/amd64"),
     ] {
-        let lowered = asked(text, &Asked { platform, base, ..PLAIN }).unwrap();
+        let lowered = asked(text, &Asked { platform, platform_asked, base, ..PLAIN }).unwrap();
         assert_eq!(lowered.image.platform.to_string(), expected, "{text}");
     }
     let base = r#"{"os":"linux","architecture":"s390x"}"#;

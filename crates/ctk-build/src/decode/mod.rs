@@ -24,11 +24,13 @@ use crate::{Entitlements, ImageDecl, RecipeSource, SecretSource, SshDecl};
 pub fn decode(resource: &Resource, project: &Project, host: &Platform) -> Result<ImageDecl, Diagnostics> {
     let mut diagnostics = Diagnostics::new();
     let mut platforms = project.platforms_of(resource);
-    if platforms.is_empty() {
+    let asked = !platforms.is_empty();
+    if !asked {
         platforms.push(host.clone());
     }
     let mut image = Image { resource, project, diagnostics: &mut diagnostics };
     let mut decl = image.settings(platforms);
+    decl.platforms_asked = asked;
     if let RecipeSource::Native(recipes) = &mut decl.source {
         for platform in &decl.platforms {
             let expanded = Resource { node: resource.for_platform(platform), ..resource.clone() };

@@ -1,6 +1,6 @@
 //! Where a stage, a copy or a mount begins: stages, images, contexts.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use ctk_oci::{ImageConfig, Platform, Reference};
 use ctk_syntax::{Diagnostic, Span, nearest, short};
@@ -48,20 +48,32 @@ impl<'a> Walk<'a> {
         match &self.slots[index] {
             Slot::Done(stage) => return stage.as_deref().cloned(),
             Slot::Open => {
-                let label = self.label(index);
-                self.error(
-                    codes::STAGE_CYCLE,
-                    format!("stage `{label}` needs itself"),
-                    wanted_by,
-                    "this closes the circle",
-                );
+                let begin = self.walking.iter().position(|(walked, _)| *walked == index).unwrap_or_default();
+                let way = self.walking.get(begin + 1..).unwrap_or_default().to_vec();
+                self.circle(index, wanted_by, &way);
                 return None;
             }
             Slot::New => self.slots[index] = Slot::Open,
         }
+        self.walking.push((index, wanted_by));
         let stage = self.walk_stage(index);
+        self.walking.pop();
         self.slots[index] = Slot::Done(stage.clone().map(Box::new));
         stage
+    }
+
+    /// Reports that `closes` needs the stage `index`, which needs that instruction by way of other stages.
+    fn circle(&mut self, index: usize, closes: Option<Span>, way: &[(usize, Option<Span>)]) {
+        let label = self.label(index);
+        let mut error = Diagnostic::error(codes::STAGE_CYCLE, format!("stage `{label}` needs itself"));
+        let others = way.iter().filter_map(|(stage, origin)| origin.map(|span| (*stage, span)));
+        if let Some(span) = closes {
+            error = error.at(span, "this closes the circle");
+        }
+        for (stage, span) in others.filter(|(_, span)| Some(*span) != closes) {
+            error = error.at(span, format!("this needs `{}`", self.label(stage)));
+        }
+        self.diagnostics.push(error);
     }
 
     pub(super) fn label(&self, index: usize) -> String {
@@ -252,9 +264,8 @@ impl<'a> Walk<'a> {
         };
         match resolved {
             Origin::Stage(stage) if stage > index && self.escape().is_some() => {
-                if self.leads_to(stage, index) {
-                    let message = format!("stage `{}` needs itself", self.label(index));
-                    self.error(codes::STAGE_CYCLE, message, origin, "this closes the circle");
+                if let Some(way) = self.way(stage, index) {
+                    self.circle(index, origin, &way);
                     return None;
                 }
                 let message = format!("stage `{name}` comes after stage `{}`, which uses it", self.label(index));
@@ -265,32 +276,47 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Whether stage `from` needs stage `to`, as far as names without variables tell.
-    fn leads_to(&self, from: usize, to: usize) -> bool {
+    /// How stage `from` needs stage `to`, as far as names without variables tell: each stage on the way, and what needs it.
+    fn way(&self, from: usize, to: usize) -> Option<Vec<(usize, Option<Span>)>> {
         let recipe: &'a Recipe = self.recipe;
         let called = |name: &str, before: usize| {
             let named = |s: &RecipeStage| s.name.as_deref().is_some_and(|n| n.eq_ignore_ascii_case(name));
             recipe.stages[..before].iter().rposition(named)
         };
-        let (mut seen, mut todo) = (BTreeSet::new(), vec![from]);
+        // What needs each stage that was reached.
+        let mut needed_by: BTreeMap<usize, (usize, Option<Span>)> = BTreeMap::new();
+        let mut todo = vec![from];
         while let Some(index) = todo.pop() {
             if index == to {
-                return true;
-            }
-            if !seen.insert(index) {
-                continue;
+                let mut way = Vec::new();
+                let mut at = to;
+                while at != from {
+                    let (needs, origin) = needed_by[&at];
+                    way.push((at, origin));
+                    at = needs;
+                }
+                way.reverse();
+                return Some(way);
             }
             let stage = &recipe.stages[index];
+            let mut next = Vec::new();
             if let From::Text(name) = &stage.from {
-                todo.extend(called(name, index));
+                next.extend(called(name, index).map(|base| (base, stage.origin)));
             }
             for statement in &stage.statements {
                 let Instruction::Copy(Copy { from: From::Text(name), .. }) = &statement.instruction else { continue };
                 let number = name.parse().ok().filter(|number| *number < recipe.stages.len());
-                todo.extend(number.or_else(|| called(name, recipe.stages.len())));
+                let copied = number.or_else(|| called(name, recipe.stages.len()));
+                next.extend(copied.map(|stage| (stage, statement.origin)));
+            }
+            for (stage, origin) in next {
+                if stage != from && !needed_by.contains_key(&stage) {
+                    needed_by.insert(stage, (index, origin));
+                    todo.push(stage);
+                }
             }
         }
-        false
+        None
     }
 
     /// Mistakes of stages that the target does not need: whoever builds everything meets them.
@@ -316,22 +342,20 @@ impl<'a> Walk<'a> {
             needs.insert(index, used);
         }
         while let Some((index, _)) = needs.first_key_value() {
-            let mut path = vec![*index];
+            let mut path = vec![(*index, None)];
             // Depth first; a stage that leads to no circle is taken out.
-            while let Some(last) = path.last().copied() {
+            while let Some((last, _)) = path.last().copied() {
                 let next = needs.get_mut(&last).and_then(Vec::pop);
                 match next {
                     None => {
                         needs.remove(&last);
                         path.pop();
                     }
-                    Some((stage, origin)) if path.contains(&stage) => {
-                        let label = self.label(stage);
-                        let message = format!("stage `{label}` needs itself");
-                        self.error(codes::STAGE_CYCLE, message, origin, "this closes the circle");
-                    }
-                    Some((stage, _)) if needs.contains_key(&stage) => path.push(stage),
-                    Some(_) => {}
+                    Some((stage, origin)) => match path.iter().position(|(walked, _)| *walked == stage) {
+                        Some(begin) => self.circle(stage, origin, &path[begin + 1..]),
+                        None if needs.contains_key(&stage) => path.push((stage, origin)),
+                        None => {}
+                    },
                 }
             }
         }

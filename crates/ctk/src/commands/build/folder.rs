@@ -176,7 +176,11 @@ impl Folder {
             decl.secrets.insert(id, source);
         }
         decl.target.clone_from(&what.target);
-        decl.platforms = self.platforms(environment.get("DOCKER_DEFAULT_PLATFORM"))?;
+        let platforms = self.platforms(environment.get("DOCKER_DEFAULT_PLATFORM"))?;
+        decl.platforms_asked = !platforms.is_empty();
+        if decl.platforms_asked {
+            decl.platforms = platforms;
+        }
         let (outputs, annotations) = self.outputs()?;
         let names: Vec<String> = to.tags.iter().chain(&to.manifest).cloned().collect();
         for name in &names {
@@ -308,9 +312,6 @@ impl Folder {
             if !platforms.contains(&platform) {
                 platforms.push(platform);
             }
-        }
-        if platforms.is_empty() {
-            platforms.push(Platform::host());
         }
         Ok(platforms)
     }
