@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::limits::AGENT_MESSAGE_BYTES;
 use crate::ops::Work;
@@ -22,8 +22,8 @@ const FAILURE: u8 = 5;
 const REQUEST_IDENTITIES: u8 = 11;
 const SIGN_REQUEST: u8 = 13;
 const REMOVE_ALL_IDENTITIES: u8 = 19;
-/// An agent listens within a second, or never.
-const AGENT_START_TRIES: usize = 100;
+/// An agent listens within milliseconds; a machine that is busy may give it no time for seconds.
+const AGENT_START_LIMIT: Duration = Duration::from_secs(30);
 const AGENT_START_PAUSE: Duration = Duration::from_millis(10);
 
 /// The agent of this name, if there is one; `place` is where one of our own may listen.
@@ -56,14 +56,10 @@ impl Agent {
         let mut command = program("ssh-agent");
         let held =
             command.arg("-a").arg(&socket).arg("cat").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-        let own = held.spawn().map_err(|e| format!("OpenSSH's `ssh-agent` does not start: {e}"))?;
+        let mut own = held.spawn().map_err(|e| format!("OpenSSH's `ssh-agent` does not start: {e}"))?;
+        let started = listens(&mut own, &socket);
         let agent = Agent { socket, own: Some(own) };
-        for _ in 0..AGENT_START_TRIES {
-            if UnixStream::connect(&agent.socket).is_ok() {
-                break;
-            }
-            std::thread::sleep(AGENT_START_PAUSE);
-        }
+        started?;
         for key in keys {
             let mut command = program("ssh-add");
             let adding = command.arg("-q").arg(key).env("SSH_AUTH_SOCK", &agent.socket).stdin(Stdio::null());
@@ -75,6 +71,21 @@ impl Agent {
         }
         Ok(agent)
     }
+}
+
+/// Waits until the agent that was started can be asked.
+fn listens(agent: &mut Child, socket: &Path) -> Result<(), String> {
+    let began = Instant::now();
+    while UnixStream::connect(socket).is_err() {
+        if let Ok(Some(status)) = agent.try_wait() {
+            return Err(format!("OpenSSH's `ssh-agent` ended at once: {status}"));
+        }
+        if began.elapsed() > AGENT_START_LIMIT {
+            return Err(format!("OpenSSH's `ssh-agent` did not listen within {} s", AGENT_START_LIMIT.as_secs()));
+        }
+        std::thread::sleep(AGENT_START_PAUSE);
+    }
+    Ok(())
 }
 
 impl Drop for Agent {
