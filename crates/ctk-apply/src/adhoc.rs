@@ -112,7 +112,9 @@ impl AdHoc {
     pub fn lint(&self, cancel: &Cancel) -> Result<Linted, ApplyError> {
         let failed = |error: BuildError| self.failed(&error, &Sources::new(), cancel);
         let looked = match &self.decl.source {
-            RecipeSource::Dockerfile { .. } => ctk_build::lint(&self.decl, &self.directory, None).map_err(failed)?,
+            RecipeSource::Dockerfile { .. } if !self.options.store.exists() => {
+                ctk_build::lint(&self.decl, &self.directory, None).map_err(failed)?
+            }
             _ => {
                 let ground = Ground::open(&self.options, [])?;
                 let reporter = Reporter::new(self.decl.address.clone(), Arc::new(ctk_plan::Silent));

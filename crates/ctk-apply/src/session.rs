@@ -127,15 +127,16 @@ impl Session {
         }
     }
 
-    /// Reads what the project file only points at: Dockerfiles, those elsewhere if they were brought already. All mistakes at once; the warnings about them, rendered,
-    /// if there are no mistakes.
+    /// Reads what the project file only points at: Dockerfiles, those elsewhere if they were brought already. All mistakes
+    /// at once; the warnings about them, rendered, if there are no mistakes. Makes no store where there is none, unless a
+    /// Dockerfile is elsewhere.
     pub fn check(&self) -> Result<String, ApplyError> {
         let mut warnings = String::new();
         let mut failures = Vec::new();
         let mut ground = None;
         for (address, decl) in &self.images {
             let here = matches!(decl.source, RecipeSource::Native(_) | RecipeSource::Dockerfile { .. });
-            let looked = match here {
+            let looked = match here && ground.is_none() && !self.options.store.exists() {
                 true => ctk_build::lint(decl, &self.directory, None),
                 false => {
                     let ground = match &ground {

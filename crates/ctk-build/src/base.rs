@@ -122,16 +122,7 @@ fn select(store: &Store, top: &Descriptor, platform: &Platform) -> Result<Result
 
 /// The same of an index that was read.
 pub(crate) fn select_of(index: &Index, platform: &Platform) -> Result<Descriptor, String> {
-    let offers = index.manifests.iter().filter_map(|m| Some((platform.rank(m.platform.as_ref()?)?, m)));
-    match offers.min_by_key(|(rank, _)| *rank) {
-        Some((_, found)) => Ok(found.clone()),
-        None => {
-            // Attestations say `unknown`.
-            let offered = index.manifests.iter().filter_map(|m| m.platform.as_ref());
-            let offered = offered.filter(|platform| platform.os != "unknown");
-            Err(offered.map(|p| p.to_string()).collect::<Vec<_>>().join(", "))
-        }
-    }
+    index.select(platform).cloned().ok_or_else(|| index.offers())
 }
 
 pub(crate) fn load(store: &Store, name: &BaseName, platform: &Platform, top: &Descriptor) -> Result<Base, BuildError> {

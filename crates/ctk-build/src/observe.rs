@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use ctk_buildgraph::{BaseImage, BaseName, BaseRequest, GitSource, Need, PackagesSpec, reads, without_password};
+use ctk_buildgraph::{
+    BaseImage, BaseName, BaseRequest, Bases, GitSource, LowerRequest, Need, PackagesSpec, Recipe, reads,
+    without_password,
+};
 use ctk_oci::{Platform, Reference};
 use ctk_packages::{Request, Variant, architecture_of};
 use ctk_plan::{Input, hash_text};
@@ -92,6 +95,12 @@ pub fn observe(decl: &ImageDecl, world: &World<'_>, args: &BTreeMap<String, Stri
         }
     }
     Ok(seen)
+}
+
+/// The bases that a recipe needs, as far as they are here. What keeps one from being read is told by whoever needs it.
+pub(crate) fn bases_here(recipe: &Recipe, request: &LowerRequest<'_>, world: &World<'_>) -> Bases {
+    let Ok((_, needs)) = reads(recipe, request) else { return Bases::new() };
+    needs.iter().filter_map(|need| here(need, world)?.ok()).collect()
 }
 
 /// The base that is wanted, if it is in a layout of this machine, or its name is pinned and its config in the store.

@@ -5,7 +5,7 @@ use std::path::{Component, Path};
 use std::sync::Mutex;
 
 use ctk_buildgraph::lint::{self, CHECK_ARG};
-use ctk_buildgraph::{ContextKind, LowerRequest, Read, Recipe, Remote, Selection, Sources as KeySources};
+use ctk_buildgraph::{Bases, ContextKind, LowerRequest, Read, Recipe, Remote, Selection, Sources as KeySources};
 use ctk_dockerfile::{BadPattern, Ignore};
 use ctk_oci::Platform;
 use ctk_syntax::{Diagnostic, Diagnostics, Severity, Sources, Span};
@@ -14,6 +14,7 @@ use crate::codes;
 use crate::context::{Context, Found, digest_of};
 use crate::error::Place;
 use crate::limits::NAMED_FILES;
+use crate::observe;
 use crate::remote::{self, Given, MainDockerfile};
 use crate::{BuildError, ContextDecl, ImageDecl, RecipeSource, StatIndex, World};
 
@@ -60,7 +61,8 @@ pub enum Looked {
 }
 
 /// Reads the image's Dockerfile; an error is what keeps it from being read. Builds nothing. With a `world`, one that is
-/// elsewhere is read if it was brought already; if that is wanted, it is fetched.
+/// elsewhere is read if it was brought already; if that is wanted, it is fetched. What a base says of itself counts as far
+/// as the base is there.
 pub fn lint(
     decl: &ImageDecl,
     project_directory: &Path,
@@ -74,7 +76,11 @@ pub fn lint(
     };
     let is_mistake = |one: &Diagnostic| one.severity == Severity::Error && lint::Rule::of(one).is_none();
     let readable = !loaded.warnings.iter().any(is_mistake);
-    let mut found = if readable { loaded.lint(decl, project_directory)? } else { loaded.warnings.clone() };
+    let bases = |request: &LowerRequest<'_>, recipe: &Recipe| match world {
+        Some((world, _)) => observe::bases_here(recipe, request, world),
+        None => BTreeMap::new(),
+    };
+    let mut found = if readable { loaded.lint(decl, project_directory, &bases)? } else { loaded.warnings.clone() };
     if !found.iter().any(is_mistake) && readable {
         for platform in &decl.platforms {
             let request = lower_request(decl, platform, None);
@@ -202,7 +208,12 @@ impl Loaded {
     }
 
     /// The parser's warnings, those of lowering in all stages, and the mistakes in them.
-    fn lint(&self, decl: &ImageDecl, project: &Path) -> Result<Diagnostics, BuildError> {
+    fn lint(
+        &self,
+        decl: &ImageDecl,
+        project: &Path,
+        bases: &dyn Fn(&LowerRequest<'_>, &Recipe) -> Bases,
+    ) -> Result<Diagnostics, BuildError> {
         let mut warnings = self.warnings.clone();
         let Some(recipe) = &self.any else { return Ok(warnings) };
         let ignore = match decl.contexts.get("") {
@@ -214,7 +225,8 @@ impl Loaded {
             ignore.as_ref().is_some_and(|ignore| ignore.matches(path) && ignore.prunes(path))
         };
         for platform in &decl.platforms {
-            let request = lower_request(decl, platform, None);
+            let mut request = lower_request(decl, platform, None);
+            request.bases = bases(&request, recipe);
             warnings.extend(lint::check(recipe, &request, &leaves_out));
         }
         warnings.sort();

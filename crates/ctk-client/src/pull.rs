@@ -267,8 +267,7 @@ pub(crate) fn wanted(
     if let Some(member) = index.select(platform) {
         return Ok(vec![member.clone()]);
     }
-    let offered: Vec<String> = index.manifests.iter().filter_map(|m| Some(m.platform.as_ref()?.to_string())).collect();
-    let offered = if offered.is_empty() { "none".into() } else { offered.join(", ") };
+    let offered = Some(index.offers()).filter(|offered| !offered.is_empty()).unwrap_or_else(|| "none".into());
     Err(ClientError::Platform { reference: reference.into(), platform: Box::new(platform.clone()), offered })
 }
 

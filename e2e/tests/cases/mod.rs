@@ -10,6 +10,7 @@ mod examples;
 mod exports;
 mod failures;
 mod interrupt;
+mod lints;
 mod network;
 mod packages;
 mod plan;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use ctk_container::{Container, ExitStatus, Limits, Network, RunOptions, Stdin, Stdio};
-use ctk_oci::{Descriptor, ImageConfig, Manifest, Mount, Platform};
+use ctk_oci::{Descriptor, ImageConfig, Index, Manifest, Mount, Platform, media_type};
 use ctk_plan::{Address, Cancel, Kind, Reporter};
 use ctk_snapshot::Snapshots;
 use ctk_store::{Depth, Fetch, Store};
@@ -315,9 +315,11 @@ fn documents(
     let host = Platform::host();
     let asked = platform;
     let platform = platform.unwrap_or(&host);
-    let members = manifests(store, descriptor)?;
-    let rank = |member: &Descriptor| member.platform.as_ref().map_or(Some(0), |offered| platform.rank(offered));
-    let chosen = members.iter().filter(|member| rank(member).is_some()).min_by_key(|member| rank(member));
+    let members = Index::new(manifests(store, descriptor)?);
+    let chosen = match media_type::is_index(&descriptor.media_type) {
+        true => members.select(platform),
+        false => members.manifests.first(),
+    };
     let none = || {
         let hint = "`ctk inspect` shows its platforms here; `--pull always` asks the registry";
         Failure::sentence(format!("`{name}` has no image for {platform}"), Some(hint))
