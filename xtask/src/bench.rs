@@ -5,6 +5,7 @@
 
 mod builds;
 mod cases;
+mod layers;
 mod others;
 mod scale;
 
@@ -175,7 +176,7 @@ impl Bench {
         let mut table = String::from(
             "| What | Who | median | best | ours : theirs | peak memory | bar |\n|---|---|---|---|---|---|---|\n",
         );
-        for case in cases::CASES.iter().chain(scale::CASES).chain(builds::CASES) {
+        for case in cases::CASES.iter().chain(layers::CASES).chain(scale::CASES).chain(builds::CASES) {
             if self.filter.as_ref().is_some_and(|filter| !case.name.contains(filter.as_str())) {
                 continue;
             }

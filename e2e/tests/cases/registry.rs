@@ -41,6 +41,14 @@ fn others_push_to_it_and_pull_from_it() {
     world.podman(&["push", "-q", "--tls-verify=false", id.trim(), &format!("docker://{name}:podman")]).ok();
     world.ctk(&["pull", &format!("{name}:podman")]).ok();
     assert_eq!(world.ctk(&["run", &format!("{name}:podman"), "/bin/busybox", "echo", "hi"]).ok(), "hi\n");
+    // Into a store that has seen nothing: files are there at once only when that is asked for.
+    let fresh = world.path("fresh");
+    let pull = ["--root", fresh.to_str().unwrap(), "pull", &format!("{name}:podman")];
+    let unpacked = || world.peer("find", &[fresh.join("layers").to_str().unwrap(), "-path", "*/bin/busybox"]).ok();
+    world.ctk(&pull).ok();
+    assert_eq!(unpacked(), "");
+    world.ctk(&[&pull[..], &["--unpack"]].concat()).ok();
+    contains(&unpacked(), &["/bin/busybox"]);
     world.ctk(&["copy", &format!("{name}:skopeo"), &format!("{name}:copied")]).ok();
     world.peer("skopeo", &["inspect", "--tls-verify=false", &format!("docker://{name}:copied")]).ok();
     contains(&world.ctk(&["pull", &format!("{name}:absent")]).fails(1), &["absent"]);
