@@ -149,7 +149,8 @@ pub fn opaque_name(path: &[u8]) -> Vec<u8> {
     join(path, b".wh..wh..opq")
 }
 
-fn split(path: &[u8]) -> (&[u8], &[u8]) {
+/// `a/b/c` → `a/b`, `c`.
+pub(crate) fn split(path: &[u8]) -> (&[u8], &[u8]) {
     match path.iter().rposition(|b| *b == b'/') {
         Some(slash) => (&path[..slash], &path[slash + 1..]),
         None => (b"", path),

@@ -48,6 +48,12 @@ pub enum LayerError {
         /// Its kind.
         kind: String,
     },
+    /// A layer that is to be divided has too many entries.
+    #[error("the layer has more than {limit} entries, too many to divide it")]
+    Entries {
+        /// The limit.
+        limit: usize,
+    },
     /// Writing the stream failed.
     #[error("cannot write the layer stream")]
     Write(#[source] std::io::Error),

@@ -13,3 +13,5 @@ pub const GZIP_MEMBER_READ_MAX_BYTES: usize = 4 << 20;
 pub const ZSTD_FRAME_BYTES: usize = 2 << 20;
 /// Largest window a zstd frame may ask a reader for, as a power of two: 128 MiB, what `zstd -d` grants.
 pub const ZSTD_WINDOW_LOG_MAX: u32 = 27;
+/// Most entries of a layer that is divided: their names are held in memory, some 200 bytes each.
+pub const SPLIT_ENTRIES_MAX: usize = 5_000_000;

@@ -12,6 +12,8 @@ use crate::{Entry, EntryKind, LayerError, pax};
 const OCTAL_7_MAX: u64 = 0o7_777_777;
 const OCTAL_11_MAX: u64 = 0o77_777_777_777;
 const NAME_BYTES: usize = 100;
+/// Two blocks of zeros end an archive.
+pub(crate) const END_BYTES: u64 = 1024;
 
 /// Writes entries in the order given; sort them to be deterministic.
 pub struct TarWriter<W> {
@@ -38,7 +40,7 @@ impl<W: Write> TarWriter<W> {
 
     /// Writes the end of the archive and gives the stream back.
     pub fn finish(mut self) -> Result<W, LayerError> {
-        self.out.write_all(&[0; 1024]).map_err(LayerError::Write)?;
+        self.out.write_all(&[0; END_BYTES as usize]).map_err(LayerError::Write)?;
         Ok(self.out)
     }
 
@@ -151,6 +153,13 @@ impl<W: Write> TarWriter<W> {
         let padding = (size.next_multiple_of(512) - size) as usize;
         self.out.write_all(&[0; 512][..padding]).map_err(LayerError::Write)
     }
+}
+
+/// Bytes that [`TarWriter::append`] writes for `entry`: its heads, its data and what fills the last block.
+pub(crate) fn entry_bytes(entry: &Entry) -> Result<u64, LayerError> {
+    let mut heads = TarWriter { out: Vec::new(), buffer: Vec::new() };
+    heads.head(entry)?;
+    Ok(heads.out.len() as u64 + entry.size().next_multiple_of(512))
 }
 
 fn time_text(seconds: i64, nanos: u32) -> String {
