@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use ctk_build::{
-    BuildError, BuildRequest, LockView, RunSettings, SecretSource, Secrets, Slots, SshDecl, SshSource, World,
+    BuildError, BuildRequest, Built, LockView, RunSettings, SecretSource, Secrets, Slots, SshDecl, SshSource, World,
 };
 use ctk_buildgraph::BaseName;
 use ctk_check::{CheckError, ImageName, Report, ServiceImage, TestRequest};
@@ -16,6 +16,7 @@ use ctk_packages::{HostSources, PackagesError};
 use ctk_plan::{
     Action, Address, Cancel, Event, Kind, Last, Outcome, Plan, PlannedUnit, Produced, Reporter, Sink, Unit,
 };
+use ctk_push::export::{ExportError, Form, Image};
 use ctk_push::{PushError, PushRequest, Reach, Staged};
 use ctk_registry::{RegistryError, Server};
 use ctk_store::{Depth, Fetch, Ref};
@@ -432,8 +433,16 @@ fn remember(planned: &PlannedUnit, units: &[Unit], plan: &Plan, produced: &Produ
 /// Why there is no image.
 enum Unbuilt {
     Failed(BuildError),
+    /// It could not be brought into its form.
+    Unformed(ExportError),
     /// It is not the same when it is built again.
     Unlike(Box<UnitFailure>),
+}
+
+impl From<ExportError> for Unbuilt {
+    fn from(error: ExportError) -> Unbuilt {
+        Unbuilt::Unformed(error)
+    }
 }
 
 impl From<BuildError> for Unbuilt {
@@ -496,6 +505,13 @@ impl Work<'_> {
             Ok(descriptor) => Ok(descriptor),
             Err(Unbuilt::Unlike(failure)) => Err(Failed::Unit(failure, None)),
             Err(Unbuilt::Failed(error)) if error.is_cancelled() || self.cancel.is_cancelled() => Err(Failed::Cancelled),
+            Err(Unbuilt::Unformed(error)) if matches!(error, ExportError::Cancelled) || self.cancel.is_cancelled() => {
+                Err(Failed::Cancelled)
+            }
+            Err(Unbuilt::Unformed(error)) => {
+                let failure = failure(address, codes::BUILD_FAILED, "failed to build", &error, None);
+                Err(Failed::Unit(Box::new(failure), None))
+            }
             Err(Unbuilt::Failed(error)) => {
                 Err(Failed::Unit(Box::new(self.session.build_failure(address, &error)), None))
             }
@@ -541,7 +557,21 @@ impl Work<'_> {
             let differences = ctk_build::verify(&request, &built)?;
             verified(address, &differences).map_err(|failure| Unbuilt::Unlike(Box::new(failure)))?;
         }
-        Ok(built.descriptor)
+        match self.session.forms.get(address).filter(|_| stage.is_none()) {
+            Some(form) => Ok(self.formed(form, &built, reporter)?),
+            None => Ok(built.descriptor),
+        }
+    }
+
+    /// The built image with its own compression and annotations.
+    fn formed(&self, form: &Form, built: &Built, reporter: &Reporter) -> Result<Descriptor, ExportError> {
+        let step = reporter.step(match form.compression {
+            Some(compression) => format!("compress with {compression}"),
+            None => "annotate".to_owned(),
+        });
+        let image =
+            Image { descriptor: &built.descriptor, manifests: &built.manifests, base_layers: &built.base_layers };
+        step.conclude(form.apply(&image, &[], &self.ground.store, self.cancel))
     }
 
     fn test(&self, address: &Address) -> Result<Report, Failed> {

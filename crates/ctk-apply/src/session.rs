@@ -12,6 +12,7 @@ use ctk_oci::Platform;
 use ctk_plan::{Address, Cancel, Kind, Reporter};
 use ctk_project::{Image, Inputs, Project};
 use ctk_push::PushDecl;
+use ctk_push::export::Form;
 use ctk_syntax::{Diagnostic, Diagnostics, Sources};
 
 use crate::files::DiskFiles;
@@ -29,6 +30,8 @@ pub struct Session {
     pub(crate) project: Project,
     pub(crate) lock: LockBook,
     pub(crate) images: BTreeMap<Address, ImageDecl>,
+    /// How those images are finished that say it.
+    pub(crate) forms: BTreeMap<Address, Form>,
     pub(crate) tests: BTreeMap<Address, TestDecl>,
     pub(crate) pushes: BTreeMap<Address, PushDecl>,
     pub(crate) registries: BTreeMap<Address, RegistryDecl>,
@@ -67,6 +70,7 @@ impl Session {
             project,
             lock,
             images: BTreeMap::new(),
+            forms: BTreeMap::new(),
             tests: BTreeMap::new(),
             pushes: BTreeMap::new(),
             registries: BTreeMap::new(),
@@ -96,9 +100,15 @@ impl Session {
                 }
             };
             match address.kind {
-                Kind::Image => keep(ctk_build::decode(resource, &self.project, &Platform::host()).map(|decl| {
-                    self.images.insert(address, decl);
-                })),
+                Kind::Image => {
+                    let host = Platform::host();
+                    keep(ctk_push::decode_form(&self.project, resource, &host).map(|form| {
+                        self.forms.extend(form.map(|form| (address.clone(), form)));
+                    }));
+                    keep(ctk_build::decode(resource, &self.project, &host).map(|decl| {
+                        self.images.insert(address, decl);
+                    }));
+                }
                 Kind::Test => {
                     let resolve = |name: &ctk_syntax::Spanned<String>, diagnostics: &mut Diagnostics| match self
                         .project

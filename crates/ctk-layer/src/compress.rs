@@ -1,5 +1,6 @@
 //! Tar bytes in; compressed bytes, digest, diffID and sizes out: one pass, several threads.
 
+use std::fmt;
 use std::io::{self, Write};
 
 use ctk_oci::media_type::LayerCompression;
@@ -47,6 +48,17 @@ impl Compression {
             Compression::None => "none".into(),
             Compression::Gzip { level } => format!("gzip2-{level}"),
             Compression::Zstd { level } => format!("zstd1-{level}"),
+        }
+    }
+}
+
+impl fmt::Display for Compression {
+    /// As people say it: `zstd level 3`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Compression::None => f.write_str("none"),
+            Compression::Gzip { level } => write!(f, "gzip level {level}"),
+            Compression::Zstd { level } => write!(f, "zstd level {level}"),
         }
     }
 }

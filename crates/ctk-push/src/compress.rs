@@ -7,37 +7,42 @@ use ctk_oci::{Descriptor, Document, Index, Manifest, media_type};
 use ctk_plan::{Cancel, ProgressUnit, Step};
 use ctk_store::{Links, Store, StoreError};
 
+use crate::compression::Wanted;
 use crate::layout::reachable;
 
 /// Records of layers and images that were recompressed, by digest and compression.
 const RECORDS: &str = "recompressed";
 
-fn key(descriptor: &Descriptor, compression: Compression) -> String {
-    format!("{} {}", descriptor.digest, compression.key())
+fn key(descriptor: &Descriptor, compression: &str) -> String {
+    format!("{} {compression}", descriptor.digest)
 }
 
 /// What [`recompress`] gave before, if it is still in the store.
 pub(crate) fn recompressed(
     store: &Store,
     image: &Descriptor,
-    compression: Compression,
+    wanted: &Wanted,
 ) -> Result<Option<Descriptor>, StoreError> {
-    match store.record::<Descriptor>(RECORDS, &key(image, compression))? {
+    noted(store, image, &wanted.key())
+}
+
+fn noted(store: &Store, from: &Descriptor, compression: &str) -> Result<Option<Descriptor>, StoreError> {
+    match store.record::<Descriptor>(RECORDS, &key(from, compression))? {
         Some(found) if store.contains(&found.digest)? => Ok(Some(found)),
         _ => Ok(None),
     }
 }
 
 /// `image` (a manifest or an index) with every layer compressed so. A layer that is already in that codec stays as it
-/// is, whatever its level.
+/// is, unless a level was said.
 pub(crate) fn recompress(
     store: &Store,
     image: &Descriptor,
-    compression: Compression,
+    wanted: &Wanted,
     step: &Step,
     cancel: &Cancel,
 ) -> Result<Descriptor, StoreError> {
-    if let Some(known) = recompressed(store, image, compression)? {
+    if let Some(known) = recompressed(store, image, wanted)? {
         // Its parts may have been collected.
         let parts = reachable(store, &known)?;
         let mut whole = true;
@@ -45,15 +50,15 @@ pub(crate) fn recompress(
             whole &= store.contains(&part.digest)?;
         }
         if whole {
-            return Ok(known);
+            return Ok(named_as(image, known));
         }
     }
-    let mut made = if media_type::is_index(&image.media_type) {
+    let made = if media_type::is_index(&image.media_type) {
         let index: Document<Index> = store.document("image index", image)?;
         let mut index = index.into_value();
         for member in &mut index.manifests {
             if media_type::is_manifest(&member.media_type) || media_type::is_index(&member.media_type) {
-                *member = recompress(store, member, compression, step, cancel)?;
+                *member = recompress(store, member, wanted, step, cancel)?;
             }
         }
         store.put(&image.media_type, Document::new(index).bytes())?
@@ -64,7 +69,7 @@ pub(crate) fn recompress(
         let total = manifest.layers.len() as u64;
         for (done, layer) in manifest.layers.iter_mut().enumerate() {
             step.progress(done as u64, Some(total), ProgressUnit::Items);
-            *layer = recompress_layer(store, layer, compression, false, cancel)?;
+            *layer = recompress_layer(store, layer, wanted.compression, wanted.level.is_some(), cancel)?;
         }
         step.progress(total, Some(total), ProgressUnit::Items);
         if manifest == unchanged {
@@ -75,11 +80,14 @@ pub(crate) fn recompress(
         manifest.config.media_type = media_type::CONFIG.into();
         store.put(media_type::MANIFEST, Document::new(manifest).bytes())?
     };
-    made.platform.clone_from(&image.platform);
-    made.annotations.clone_from(&image.annotations);
     let links = Links { blobs: vec![made.digest.clone()], ..Links::default() };
-    store.put_record(RECORDS, &key(image, compression), &made, &links)?;
-    Ok(made)
+    store.put_record(RECORDS, &key(image, &wanted.key()), &made, &links)?;
+    Ok(named_as(image, made))
+}
+
+/// What names `made` says what named `image`.
+fn named_as(image: &Descriptor, made: Descriptor) -> Descriptor {
+    Descriptor { platform: image.platform.clone(), annotations: image.annotations.clone(), ..made }
 }
 
 /// A layer in that compression. One that is already in that codec stays as it is, unless `level` says that its level
@@ -95,7 +103,7 @@ pub(crate) fn recompress_layer(
     if now == compression.layer_compression() && !level {
         return Ok(layer.clone());
     }
-    if let Some(known) = recompressed(store, layer, compression)? {
+    if let Some(known) = noted(store, layer, &compression.key())? {
         return Ok(known);
     }
     let failed = |source| StoreError::Input { what: format!("layer {}", layer.digest), source };
@@ -119,6 +127,6 @@ pub(crate) fn recompress_layer(
     let mut made = summary.descriptor();
     made.annotations.clone_from(&layer.annotations);
     let links = Links { blobs: vec![made.digest.clone()], ..Links::default() };
-    store.put_record(RECORDS, &key(layer, compression), &made, &links)?;
+    store.put_record(RECORDS, &key(layer, &compression.key()), &made, &links)?;
     Ok(made)
 }

@@ -5,6 +5,7 @@ use ctk_project::{Image, Project, Resource};
 use ctk_syntax::{Diagnostic, Diagnostics, Reader, Spanned};
 
 use crate::codes;
+use crate::compression::{Wanted, wanted};
 use crate::limits;
 use crate::targets::{self, Naming, Place};
 
@@ -17,12 +18,9 @@ pub struct PushDecl {
     pub image: Address,
     /// Where to; at least one.
     pub targets: Vec<Target>,
-    /// How the layers are to be compressed; `None`: as they were built.
-    pub compression: Option<Compression>,
+    /// How all layers are to be compressed, whatever the image says; `None`: as it has them.
+    pub compression: Option<Wanted>,
 }
-
-/// How the layers of a pushed image are compressed.
-pub type Compression = ctk_layer::Compression;
 
 /// One place, and the tags that the image gets there.
 #[derive(Debug)]
@@ -77,7 +75,7 @@ fn read(project: &Project, resource: &Resource, diagnostics: &mut Diagnostics) -
     reader.opt_prop("needs");
     reader.every("needs");
     let image = reader.prop_str("image").and_then(|name| image(project, resource, &name, reader.diagnostics()));
-    let compression = compression(&mut reader);
+    let compression = wanted(&mut reader, false);
     for word in ["sign", "attest"] {
         for node in reader.every(word) {
             let message = format!("`{word}` is not supported yet");
@@ -156,37 +154,6 @@ fn image(
             None
         }
     }
-}
-
-/// `compression "zstd" level=3`
-fn compression(reader: &mut Reader<'_, '_>) -> Option<Compression> {
-    let node = reader.opt_child("compression")?;
-    let mut child = reader.child(node);
-    #[derive(Clone, Copy)]
-    enum Codec {
-        Gzip,
-        Zstd,
-        None,
-    }
-    let codec = child.arg_one_of("a codec", &[("gzip", Codec::Gzip), ("zstd", Codec::Zstd), ("none", Codec::None)]);
-    let compression = match codec.map(|c| c.value) {
-        Some(Codec::Gzip) => {
-            let level = child.opt_prop_int("level", 1..=9);
-            level.map_or(Some(Compression::GZIP), |level| Some(Compression::Gzip { level: level.value as _ }))
-        }
-        Some(Codec::Zstd) => {
-            let level = child.opt_prop_int("level", 1..=19);
-            level.map_or(Some(Compression::ZSTD), |level| Some(Compression::Zstd { level: level.value as _ }))
-        }
-        Some(Codec::None) => Some(Compression::None),
-        None => {
-            // Whatever it says, the mistake is the codec.
-            child.opt_prop("level");
-            None
-        }
-    };
-    child.finish();
-    compression
 }
 
 fn target(

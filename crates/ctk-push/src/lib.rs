@@ -6,9 +6,11 @@
 
 pub mod codes;
 mod compress;
+mod compression;
 mod decl;
 mod error;
 pub mod export;
+mod image_form;
 mod layout;
 pub mod limits;
 mod phases;
@@ -16,7 +18,9 @@ mod scratch;
 pub mod targets;
 
 pub use codes::CODES;
-pub use decl::{Compression, PushDecl, Target, decode};
+pub use compression::Wanted;
+pub use decl::{PushDecl, Target, decode};
 pub use error::PushError;
+pub use image_form::decode_form;
 pub use phases::{Observed, Published, PushRequest, Staged, observe, publish, upload};
 pub use targets::{Found, LocalRegistry, Reach};

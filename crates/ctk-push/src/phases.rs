@@ -105,9 +105,9 @@ impl PushDecl {
         reach: &Reach<'_>,
     ) -> Result<Option<Vec<Digest>>, PushError> {
         let context = Context { push: &self.address, store, reach };
-        let known = match self.compression {
+        let known = match &self.compression {
             None => Some(image.clone()),
-            Some(compression) => recompressed(store, image, compression)
+            Some(wanted) => recompressed(store, image, wanted)
                 .map_err(|source| PushError::Compress { push: self.address.clone(), source: Box::new(source) })?,
         };
         let Some(image) = known else { return Ok(None) };
@@ -125,11 +125,11 @@ impl PushDecl {
 pub fn upload(request: &PushRequest<'_>) -> Result<Staged, PushError> {
     let PushRequest { decl, store, reach, reporter, .. } = request;
     let context = Context { push: &decl.address, store, reach };
-    let image = match decl.compression {
+    let image = match &decl.compression {
         None => request.image.clone(),
-        Some(compression) => {
-            let step = reporter.step(format!("compress with {}", compression.key()));
-            let result = compress::recompress(store, request.image, compression, &step, reach.cancel);
+        Some(wanted) => {
+            let step = reporter.step(format!("compress with {}", wanted.compression));
+            let result = compress::recompress(store, request.image, wanted, &step, reach.cancel);
             step.conclude(result.map_err(|source| match source {
                 ctk_store::StoreError::Cancelled => PushError::Cancelled,
                 source => PushError::Compress { push: decl.address.clone(), source: Box::new(source) },

@@ -50,7 +50,8 @@ push "app" image="app" needs="test:app" {{
     );
     let decl = decode(&text).unwrap();
     assert_eq!(decl.image.to_string(), "image:app");
-    assert!(matches!(decl.compression, Some(ctk_push::Compression::Zstd { level: 5 })));
+    let compression = decl.compression.unwrap();
+    assert_eq!((compression.compression.to_string(), compression.level), ("zstd level 5".into(), Some(5)));
     assert_eq!(decl.semantics().len(), 4);
 }
 

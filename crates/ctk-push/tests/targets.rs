@@ -134,7 +134,11 @@ fn zstd_is_another_image_with_the_same_content() {
     assert_eq!(copied["layers"][0]["digest"], config["rootfs"]["diff_ids"][0]);
     let config = |layout: &str| output("skopeo", &["inspect", "--config", &format!("oci:{}:a", bench.path(layout))]);
     assert_eq!(config("plain"), config("zstd"));
-    // A gzip image stays as it is when gzip is asked for.
+    // A gzip image stays as it is when gzip is asked for, unless a level is.
+    let best = push_of("to \"oci:best\" { tag \"a\" }\n compression \"gzip\" level=9");
+    bench.push(&best, &image).unwrap();
+    assert_ne!(bench.observe(&best), bench.observe(&plain));
+    assert_eq!(Some(bench.observe(&best)), bench.wanted(&best, &image));
     let gzip = push_of("to \"oci:gzip\" { tag \"a\" }\n compression \"gzip\"");
     let image = bench.image("one");
     bench.push(&gzip, &image).unwrap();

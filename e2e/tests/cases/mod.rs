@@ -9,6 +9,7 @@ mod differential;
 mod examples;
 mod exports;
 mod failures;
+mod image_form;
 mod interrupt;
 mod lints;
 mod network;

@@ -88,12 +88,12 @@ impl Image<'_> {
                     self.arg(child, &mut decl)
                 }
                 "secret" => self.secret(child, &mut decl),
-                "platforms" | "description" => {}
+                // Others read these.
+                "platforms" | "description" | "compression" | "annotation" => {}
                 "ssh" => self.ssh(child, &mut decl),
                 "allow" => self.allow(child, &mut decl),
                 _ if dockerfile.is_some() => {
-                    let known = ["context", "arg", "secret", "ssh", "allow", "platforms", "description"];
-                    self.diagnostics.unknown_node(child, Some("image"), &known);
+                    self.diagnostics.unknown_node(child, Some("image"), ctk_project::IMAGE_SETTINGS);
                 }
                 _ => {}
             }

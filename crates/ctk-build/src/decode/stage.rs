@@ -37,7 +37,15 @@ impl Image<'_> {
     pub(super) fn instruction(&mut self, node: &Node, stages: &[&str]) -> Option<Statement> {
         let Some((_, decode)) = TABLE.iter().find(|(name, _)| *name == node.name.value) else {
             let mut known: Vec<&str> = TABLE.iter().map(|(name, _)| *name).collect();
-            known.extend(["stage", "context", "secret", "ssh", "allow", "platforms"]);
+            known.push("stage");
+            known.extend(ctk_project::IMAGE_SETTINGS);
+            if ctk_project::IMAGE_SETTINGS.contains(&node.name.value.as_str()) {
+                let message = format!("`{}` is about the whole image, not about a stage", node.name);
+                let label = "expected beside the stages";
+                let diagnostic = Diagnostic::error(ctk_syntax::codes::UNKNOWN_NODE, message).at(node.name.span, label);
+                self.diagnostics.push(diagnostic);
+                return None;
+            }
             self.diagnostics.unknown_node(node, Some("stage"), &known);
             return None;
         };

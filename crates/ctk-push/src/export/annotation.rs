@@ -1,6 +1,7 @@
 //! Annotations and where they go: the manifest, the index, or the descriptor of either.
 
 use ctk_oci::Platform;
+use ctk_syntax::nearest;
 
 /// What carries an annotation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +76,8 @@ impl Annotation {
     }
 }
 
-fn target(text: &str) -> Result<(Level, Option<Platform>), String> {
+/// `LEVEL` or `LEVEL[PLATFORM]`.
+pub(crate) fn target(text: &str) -> Result<(Level, Option<Platform>), String> {
     let (word, platform) = match text.split_once('[') {
         Some((word, rest)) => {
             let platform = rest.strip_suffix(']').ok_or_else(|| format!("`{text}` lacks its `]`"))?;
@@ -84,8 +86,9 @@ fn target(text: &str) -> Result<(Level, Option<Platform>), String> {
         None => (text, None),
     };
     let level = LEVELS.iter().find(|(name, _)| *name == word).map(|(_, level)| *level);
-    level.map(|level| (level, platform)).ok_or_else(|| {
-        format!("`{word}` carries no annotations; there are {}", LEVELS.map(|(name, _)| name).join(", "))
+    level.map(|level| (level, platform)).ok_or_else(|| match nearest(word, LEVELS.map(|(name, _)| name)) {
+        Some(near) => format!("`{word}` carries no annotations; did you mean `{near}`?"),
+        None => format!("`{word}` carries no annotations; there are {}", LEVELS.map(|(name, _)| name).join(", ")),
     })
 }
 

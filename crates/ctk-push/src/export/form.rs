@@ -30,8 +30,8 @@ pub struct Form {
 }
 
 impl Form {
-    /// The image so, its new documents in the store.
-    pub(super) fn apply(
+    /// The image so, with `more` annotations, its new documents in the store. Safe to repeat.
+    pub fn apply(
         &self,
         image: &Image<'_>,
         more: &[Annotation],

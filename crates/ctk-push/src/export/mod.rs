@@ -20,6 +20,7 @@ use ctk_plan::{Cancel, Reporter, Step};
 use ctk_snapshot::{SnapshotError, Snapshots};
 use ctk_store::{Export, Ref, Store, StoreError, export_docker_archive, export_layout, export_layout_archive};
 
+pub(crate) use annotation::target;
 pub use annotation::{Annotation, Level};
 pub use form::Form;
 pub use spec::fields;

@@ -104,9 +104,7 @@ impl Ready for Uploaded {
         // Several pushes may share one layout, and the index is read before it is replaced.
         rustix::fs::flock(&directory, rustix::fs::FlockOperation::LockExclusive)
             .map_err(|error| context.file_error(&place, "lock", &root)(error.into()))?;
-        let mut image = self.image.clone();
-        image.annotations.clear();
-        let export = |tag: &String| Export { name: Some(tag.clone()), descriptor: image.clone() };
+        let export = |tag: &String| Export { name: Some(tag.clone()), descriptor: self.image.clone() };
         let exports: Vec<Export> = self.tags.iter().map(export).collect();
         export_layout(context.store, &root, &exports, context.reach.cancel)
             .map_err(context.store_error(&place, "publish"))

@@ -58,8 +58,6 @@ impl Place for Archive {
         tags: &[String],
         _step: &Step,
     ) -> Result<Box<dyn Ready>, PushError> {
-        let mut image = image.clone();
-        image.annotations.clear();
         let export = |tag: &String| Export { name: Some(tag.clone()), descriptor: image.clone() };
         let exports: Vec<Export> = tags.iter().map(export).collect();
         let place = self.location();
