@@ -6,9 +6,11 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use ctk_build::{
-    BuildError, BuildRequest, Built, LockView, RunSettings, SecretSource, Secrets, Slots, SshDecl, SshSource, World,
+    BuildError, BuildRequest, Built, Caches, ImageDecl, LockView, RunSettings, SecretSource, Secrets, Slots, SshDecl,
+    SshSource, World,
 };
 use ctk_buildgraph::BaseName;
+use ctk_cache::Export;
 use ctk_check::{CheckError, ImageName, Report, ServiceImage, TestRequest};
 use ctk_dag::{Graph, Scheduler};
 use ctk_oci::Descriptor;
@@ -198,13 +200,15 @@ impl Session {
         }
     }
 
-    /// Serves the registries that pushes of the plan go to, unless somebody serves them already.
+    /// Serves the registries that pushes and caches of the plan are in, unless somebody serves them already.
     fn serve(&self, plan: &Plan) -> Result<Vec<Server>, ApplyError> {
-        let pushes = plan.units.iter().filter(|unit| unit.action == Action::Run && unit.address.kind == Kind::Push);
-        let locations: Vec<&str> = pushes
-            .filter_map(|unit| self.pushes.get(&unit.address))
-            .flat_map(|decl| decl.targets.iter().map(|target| target.location.as_str()))
-            .collect();
+        let mut locations: Vec<String> = Vec::new();
+        for unit in plan.units.iter().filter(|unit| unit.action == Action::Run) {
+            let pushes = self.pushes.get(&unit.address).into_iter().flat_map(|push| &push.targets);
+            locations.extend(pushes.map(|target| target.location.clone()));
+            let caches = self.images.get(&unit.address).into_iter().flat_map(ImageDecl::caches);
+            locations.extend(caches.map(|place| place.name()));
+        }
         let mut servers = Vec::new();
         for (address, decl) in &self.registries {
             let host = format!("{}/", decl.listen);
@@ -533,6 +537,12 @@ impl Work<'_> {
                 images.insert(base, descriptor);
             }
         }
+        // A stage that another image asks for is no result of its own.
+        let caches_to: Vec<Export> = match stage {
+            None => decl.cache_to.iter().map(|cache| cache.value.clone()).collect(),
+            Some(_) => Vec::new(),
+        };
+        let caches = Caches { from: &decl.cache_from, to: &caches_to, client: &self.ground.client };
         let request = BuildRequest {
             decl,
             world,
@@ -544,7 +554,7 @@ impl Work<'_> {
             no_cache: self.request.no_cache && self.request.force.contains(address),
             apart: false,
             no_cache_stages: &[],
-            caches: None,
+            caches: Some(caches),
             run: &RunSettings { ssh: agents(session, decl), ..RunSettings::default() },
             labels: &BTreeMap::new(),
             epoch_seconds: session.epoch_seconds(),

@@ -14,6 +14,7 @@ codes! {
     PROJECT_UNREADABLE = "apply::unreadable", "A file of the project cannot be read.";
     UNKNOWN_ADDRESS = "apply::unknown-address", "An address names nothing in this project.";
     STORE_NAME = "apply::store-name", "Two images would have the same name in the store.";
+    CACHE_PLACE = "apply::cache-place", "The caches of two images would be written to one place.";
     LOCKED = "apply::locked", "The lock file lacks an entry, and `--locked` forbids adding it.";
     LOCK_FILE = "apply::lock-file", "The lock file cannot be read or written.";
     STORE = "apply::store", "The store cannot be used.";

@@ -13,7 +13,7 @@ use ctk_plan::{Address, Cancel, Kind, Reporter};
 use ctk_project::{Image, Inputs, Project};
 use ctk_push::PushDecl;
 use ctk_push::export::Form;
-use ctk_syntax::{Diagnostic, Diagnostics, Sources};
+use ctk_syntax::{Diagnostic, Diagnostics, Sources, Span};
 
 use crate::files::DiskFiles;
 use crate::ground::{Ground, host_packages};
@@ -79,6 +79,7 @@ impl Session {
         };
         session.decode(&mut diagnostics);
         session.keep_outputs_apart();
+        session.keep_caches_apart(&mut diagnostics);
         if diagnostics.has_errors() {
             return Err(invalid(diagnostics, &session.sources));
         }
@@ -188,11 +189,12 @@ impl Session {
         if self.warnings.is_empty() { String::new() } else { self.warnings.render(&self.sources, color) }
     }
 
-    /// What pushes and registries write into the project's folder is no part of any context.
+    /// What pushes, registries and caches write into the project's folder is no part of any context.
     fn keep_outputs_apart(&mut self) {
         let pushed = self.pushes.values().flat_map(|push| &push.targets).filter_map(|target| target.file());
         let stored = self.registries.values().map(|registry| registry.storage.as_path());
-        let outputs: Vec<PathBuf> = pushed.chain(stored).map(Path::to_path_buf).collect();
+        let cached = self.images.values().flat_map(|image| image.cache_folders());
+        let outputs: Vec<PathBuf> = pushed.chain(stored).chain(cached).map(Path::to_path_buf).collect();
         for image in self.images.values_mut() {
             image.outputs.clone_from(&outputs);
         }
@@ -212,6 +214,29 @@ impl Session {
                     .at(other.span, "first here")
                     .hint("letters are made small, and what names there cannot hold a hyphen; rename one of them"),
             );
+        }
+    }
+
+    /// Of two caches that are written to one place only one would be left.
+    fn keep_caches_apart(&self, diagnostics: &mut Diagnostics) {
+        let mut first: BTreeMap<String, (&Address, Span)> = BTreeMap::new();
+        for (address, image) in &self.images {
+            for cache in &image.cache_to {
+                let place = cache.value.place.name();
+                let identities = cache.value.place.identities();
+                let taken = identities.iter().find_map(|identity| first.get(identity).copied());
+                first.extend(identities.into_iter().map(|identity| (identity, (address, cache.span))));
+                let Some((other, span)) = taken else { continue };
+                let message = format!("the caches of `{other}` and `{address}` would both be written to `{place}`");
+                let diagnostic = Diagnostic::error(codes::CACHE_PLACE, message);
+                let diagnostic = match span == cache.span {
+                    true => diagnostic.at(cache.span, "the same for both"),
+                    false => diagnostic.at(cache.span, "the same place again").at(span, "first here"),
+                };
+                diagnostics.push(
+                    diagnostic.hint("the later one would take the other's place; name the image in it: `${image.tag}`"),
+                );
+            }
         }
     }
 

@@ -14,6 +14,7 @@ codes! {
     BAD_NAME = "image::bad-name", "An account that cannot be called so.";
     BAD_MODE = "image::bad-mode", "File permissions that are no octal number.";
     BAD_CONTEXT = "image::bad-context", "A context that is written wrongly, or is of a kind that cannot stand there.";
+    BAD_CACHE = "image::bad-cache", "A cache that is written wrongly, or cannot be where it is said to be.";
     BAD_TRIGGER = "image::bad-trigger", "An `onbuild` whose text is no instruction.";
     NOT_SUPPORTED = "image::not-supported", "Something of the language that this version cannot build.";
     NOT_ALLOWED = "image::not-allowed", "A RUN that asks for what nobody allowed.";

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use ctk_buildgraph::{BaseName, ContextSource, GitSource, Recipe, SourceError};
+use ctk_cache::{Export, Import, Place};
 use ctk_oci::{Digest, Platform};
 use ctk_plan::{Address, Kind};
-use ctk_syntax::Span;
+use ctk_syntax::{Span, Spanned};
 
 use crate::{Entitlements, SshSource};
 
@@ -34,6 +35,11 @@ pub struct ImageDecl {
     /// Files and folders that applying the project writes, relative to the project's directory or absolute. They are no
     /// part of contexts: an image that holds what was made of it would never be done.
     pub outputs: Vec<PathBuf>,
+    /// Caches of other machines that it is built with, as far as nobody says others.
+    pub cache_from: Vec<Import>,
+    /// Caches that its builds leave, with the places where they are named. Only one in the image itself is part of what
+    /// the image is.
+    pub cache_to: Vec<Spanned<Export>>,
     /// The wanted stage, if not the last.
     pub target: Option<String>,
     /// The declaration's canonical text, for fingerprints.
@@ -171,6 +177,25 @@ impl From<SshSource> for SshDecl {
 }
 
 impl ImageDecl {
+    /// Whether the image holds a cache of itself.
+    pub fn holds_cache(&self) -> bool {
+        self.cache_to.iter().any(|cache| cache.value.place == Place::Inline)
+    }
+
+    /// Where its caches are, those that are read and those that are written.
+    pub fn caches(&self) -> impl Iterator<Item = &Place> {
+        let to = self.cache_to.iter().map(|cache| &cache.value.place);
+        self.cache_from.iter().map(|cache| &cache.place).chain(to)
+    }
+
+    /// Folders that its caches are written to.
+    pub fn cache_folders(&self) -> impl Iterator<Item = &Path> {
+        self.cache_to.iter().filter_map(|cache| match &cache.value.place {
+            Place::Local { path, .. } => Some(path.as_path()),
+            Place::Registry(_) | Place::Inline | Place::S3(_) => None,
+        })
+    }
+
     /// An image of a Dockerfile with the main context `context`, as `docker build` takes them.
     pub fn dockerfile(address: Address, dockerfile: impl Into<PathBuf>, context: impl Into<PathBuf>) -> ImageDecl {
         let main = ContextDecl::Directory { path: context.into(), ignore: Vec::new(), origin: None };
@@ -185,6 +210,8 @@ impl ImageDecl {
             ssh: BTreeMap::new(),
             allow: Entitlements::default(),
             outputs: Vec::new(),
+            cache_from: Vec::new(),
+            cache_to: Vec::new(),
             target: None,
             canonical: String::new(),
         }

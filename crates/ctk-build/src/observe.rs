@@ -59,6 +59,10 @@ pub fn observe(decl: &ImageDecl, world: &World<'_>, args: &BTreeMap<String, Stri
     let platforms: Vec<String> = decl.platforms.iter().map(Platform::to_string).collect();
     let default = if decl.platforms_asked { "" } else { " by default" };
     seen.inputs.insert(Input::Named("platforms".into()), platforms.join(" ") + default);
+    // Other caches are no part of what the image is.
+    if decl.holds_cache() {
+        seen.inputs.insert(Input::Named("cache in the image".into()), "yes".into());
+    }
     for (name, value) in args {
         seen.inputs.insert(Input::Named(format!("build argument {name}")), hash_text(value));
     }

@@ -119,7 +119,17 @@ pub struct Export {
     pub mounts: Mounts,
 }
 
-const KINDS: [&str; 4] = ["registry", "local", "inline", "s3"];
+/// What is wrong with a cache's settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadSetting {
+    /// Which; it may be one that is missing.
+    pub key: &'static str,
+    /// One sentence that says what to write.
+    pub message: String,
+}
+
+/// The types of caches.
+pub const KINDS: [&str; 4] = ["registry", "local", "inline", "s3"];
 const S3_KEYS: &[&str] = &[
     "access_key_id",
     "blobs_prefix",
@@ -150,6 +160,8 @@ const EXPORT_KEYS: &[&str] = &[
 struct Fields {
     kind: String,
     pairs: Vec<(String, String)>,
+    /// What was asked for last: an error is about it.
+    asked: &'static str,
 }
 
 impl Fields {
@@ -158,7 +170,7 @@ impl Fields {
         if let [only] = fields.as_slice()
             && !only.contains('=')
         {
-            return Ok(Fields { kind: "registry".into(), pairs: vec![("ref".into(), only.clone())] });
+            return Ok(Fields::new("registry", vec![("ref".into(), only.clone())]));
         }
         let mut kind = None;
         let mut pairs: Vec<(String, String)> = Vec::new();
@@ -175,15 +187,20 @@ impl Fields {
         if !KINDS.contains(&kind.as_str()) {
             return Err(format!("there are no caches of type `{kind}`; there are {}", one_of(&KINDS)));
         }
-        Ok(Fields { kind, pairs })
+        Ok(Fields::new(&kind, pairs))
     }
 
-    fn take(&mut self, key: &str) -> Option<String> {
+    fn new(kind: &str, pairs: Vec<(String, String)>) -> Fields {
+        Fields { kind: kind.to_owned(), pairs, asked: "type" }
+    }
+
+    fn take(&mut self, key: &'static str) -> Option<String> {
+        self.asked = key;
         let place = self.pairs.iter().position(|(known, _)| known == key)?;
         Some(self.pairs.remove(place).1).filter(|value| !value.is_empty())
     }
 
-    fn flag(&mut self, key: &str, default: bool) -> Result<bool, String> {
+    fn flag(&mut self, key: &'static str, default: bool) -> Result<bool, String> {
         let Some(value) = self.take(key) else { return Ok(default) };
         match value.to_lowercase().as_str() {
             "1" | "t" | "true" => Ok(true),
@@ -203,7 +220,8 @@ impl Fields {
 
     /// `path` is the key that names a folder.
     fn place(&mut self, path: &'static str) -> Result<Place, String> {
-        let need = |fields: &mut Fields, key: &str| fields.take(key).ok_or_else(|| format!("`{key}=` is missing"));
+        let need =
+            |fields: &mut Fields, key: &'static str| fields.take(key).ok_or_else(|| format!("`{key}=` is missing"));
         Ok(match self.kind.as_str() {
             "registry" => {
                 let text = need(self, "ref")?;
@@ -222,6 +240,8 @@ impl Fields {
             _ => {
                 let parallel = self.take("upload_parallelism").unwrap_or_else(|| "4".into());
                 let upload_parallelism = parallel.parse().ok().filter(|n| (1..=64).contains(n));
+                let upload_parallelism =
+                    upload_parallelism.ok_or_else(|| format!("`upload_parallelism` is 1 to 64, not `{parallel}`"))?;
                 // When objects are written anew so that a lifecycle rule spares them; ours are written once.
                 self.take("touch_refresh");
                 let names = self.take("name").unwrap_or_else(|| "buildkit".into());
@@ -237,32 +257,82 @@ impl Fields {
                     access_key_id: self.take("access_key_id"),
                     secret_access_key: self.take("secret_access_key"),
                     session_token: self.take("session_token"),
-                    upload_parallelism: upload_parallelism
-                        .ok_or_else(|| format!("`upload_parallelism` is 1 to 64, not `{parallel}`"))?,
+                    upload_parallelism,
                 }))
             }
         })
     }
 
+    fn compression(&mut self) -> Result<Compression, String> {
+        let word = self.take("compression");
+        let mut within = |range: std::ops::RangeInclusive<i64>| -> Result<Option<i64>, String> {
+            let Some(text) = self.take("compression-level") else { return Ok(None) };
+            let level = text.parse().ok().filter(|level| range.contains(level));
+            let expected = format!("`compression-level` is {} to {}, not `{text}`", range.start(), range.end());
+            level.ok_or(expected).map(Some)
+        };
+        Ok(match word.as_deref() {
+            None | Some("gzip") => {
+                within(1..=9)?.map_or(Compression::GZIP, |level| Compression::Gzip { level: level as u32 })
+            }
+            Some("zstd") => {
+                within(1..=19)?.map_or(Compression::ZSTD, |level| Compression::Zstd { level: level as i32 })
+            }
+            Some("uncompressed") => Compression::None,
+            Some(other) => return Err(format!("`compression` is `uncompressed`, `gzip` or `zstd`, not `{other}`")),
+        })
+    }
+
     /// What is left is no key of this kind.
-    fn end(self, known: &[&[&str]]) -> Result<(), String> {
+    fn end(&self, mut known: Vec<&str>) -> Result<(), String> {
         let Some((key, _)) = self.pairs.first() else { return Ok(()) };
-        let mut known: Vec<&str> = known.concat();
         known.sort_unstable();
         Err(format!("a cache of type `{}` has no `{key}`; it has {}", self.kind, known.join(", ")))
+    }
+}
+
+impl Place {
+    /// Names of what is there: two exports with one in common take the place from each other.
+    pub fn identities(&self) -> Vec<String> {
+        match self {
+            Place::Registry(reference) => vec![reference.clone().or_latest().to_string()],
+            Place::Local { path, tag, .. } => {
+                let parts = path.components().filter(|part| !matches!(part, std::path::Component::CurDir));
+                vec![format!("{} {tag}", parts.collect::<PathBuf>().display())]
+            }
+            Place::Inline => Vec::new(),
+            Place::S3(s3) => {
+                let of_bucket = |name| format!("s3://{}/{}{}{name}", s3.bucket, s3.prefix, s3.manifests_prefix);
+                s3.names.iter().map(of_bucket).collect()
+            }
+        }
     }
 }
 
 impl Import {
     /// Reads one `--cache-from`. The error is one sentence that says what to write.
     pub fn parse(text: &str) -> Result<Import, String> {
-        let mut fields = Fields::read(text)?;
+        Import::read(&mut Fields::read(text)?)
+    }
+
+    /// The cache of type `kind` with these settings, each of which [`Import::keys`] has.
+    pub fn from_settings(kind: &str, settings: Vec<(String, String)>) -> Result<Import, BadSetting> {
+        let mut fields = Fields::new(kind, settings);
+        Import::read(&mut fields).map_err(|message| BadSetting { key: fields.asked, message })
+    }
+
+    /// The settings that a cache of type `kind` has where it is read.
+    pub fn keys(kind: &str) -> Vec<&'static str> {
+        [own_keys(kind, "src"), &["cache-mounts"]].concat()
+    }
+
+    fn read(fields: &mut Fields) -> Result<Import, String> {
         let place = fields.place("src")?;
         if place == Place::Inline {
             return Err("an inline cache is read from its image: `type=registry,ref=IMAGE`".into());
         }
         let mounts = fields.mounts(Mounts::All);
-        fields.end(&[own_keys(&place, "src"), &["cache-mounts"]])?;
+        fields.end(Import::keys(&fields.kind))?;
         Ok(Import { place, mounts })
     }
 }
@@ -270,7 +340,21 @@ impl Import {
 impl Export {
     /// Reads one `--cache-to`. The error is one sentence that says what to write.
     pub fn parse(text: &str) -> Result<Export, String> {
-        let mut fields = Fields::read(text)?;
+        Export::read(&mut Fields::read(text)?)
+    }
+
+    /// The cache of type `kind` with these settings, each of which [`Export::keys`] has.
+    pub fn from_settings(kind: &str, settings: Vec<(String, String)>) -> Result<Export, BadSetting> {
+        let mut fields = Fields::new(kind, settings);
+        Export::read(&mut fields).map_err(|message| BadSetting { key: fields.asked, message })
+    }
+
+    /// The settings that a cache of type `kind` has where it is written.
+    pub fn keys(kind: &str) -> Vec<&'static str> {
+        [own_keys(kind, "dest"), EXPORT_KEYS].concat()
+    }
+
+    fn read(fields: &mut Fields) -> Result<Export, String> {
         let place = fields.place("dest")?;
         let mode = match fields.take("mode").as_deref() {
             None | Some("min") => Mode::Min,
@@ -280,8 +364,7 @@ impl Export {
             Some("max") => Mode::Max,
             Some(other) => return Err(format!("`mode` is `min` or `max`, not `{other}`")),
         };
-        let level = fields.take("compression-level");
-        let compression = compression(fields.take("compression").as_deref(), level.as_deref())?;
+        let compression = fields.compression()?;
         let export = Export {
             mode,
             ignore_error: fields.flag("ignore-error", false)?,
@@ -294,41 +377,25 @@ impl Export {
             place,
         };
         if !export.oci_mediatypes && matches!(export.compression, Compression::Zstd { .. }) {
+            fields.asked = "oci-mediatypes";
             return Err("docker's media types have no zstd: leave `oci-mediatypes=false` out".into());
         }
         if export.place == Place::Inline && export.mounts != Mounts::None {
             return Err("an inline cache holds no cache mounts: an image holds its own layers only".into());
         }
-        fields.end(&[own_keys(&export.place, "dest"), EXPORT_KEYS])?;
+        fields.end(Export::keys(&fields.kind))?;
         Ok(export)
     }
 }
 
-fn own_keys(place: &Place, path: &'static str) -> &'static [&'static str] {
-    match (place, path) {
-        (Place::Registry(_), _) => &["ref", "registry.insecure"],
-        (Place::Local { .. }, "src") => &["digest", "src", "tag"],
-        (Place::Local { .. }, _) => &["dest", "reset", "tag"],
-        (Place::Inline, _) => &[],
-        (Place::S3(_), _) => S3_KEYS,
+fn own_keys(kind: &str, path: &'static str) -> &'static [&'static str] {
+    match (kind, path) {
+        ("registry", _) => &["ref", "registry.insecure"],
+        ("local", "src") => &["digest", "src", "tag"],
+        ("local", _) => &["dest", "reset", "tag"],
+        ("s3", _) => S3_KEYS,
+        _ => &[],
     }
-}
-
-fn compression(word: Option<&str>, level: Option<&str>) -> Result<Compression, String> {
-    let within = |range: std::ops::RangeInclusive<i64>| -> Result<Option<i64>, String> {
-        let Some(text) = level else { return Ok(None) };
-        let level = text.parse().ok().filter(|level| range.contains(level));
-        let expected = format!("`compression-level` is {} to {}, not `{text}`", range.start(), range.end());
-        level.ok_or(expected).map(Some)
-    };
-    Ok(match word {
-        None | Some("gzip") => {
-            within(1..=9)?.map_or(Compression::GZIP, |level| Compression::Gzip { level: level as u32 })
-        }
-        Some("zstd") => within(1..=19)?.map_or(Compression::ZSTD, |level| Compression::Zstd { level: level as i32 }),
-        Some("uncompressed") => Compression::None,
-        Some(other) => return Err(format!("`compression` is `uncompressed`, `gzip` or `zstd`, not `{other}`")),
-    })
 }
 
 fn one_of(words: &[&str]) -> String {

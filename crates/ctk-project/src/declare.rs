@@ -6,6 +6,7 @@ use std::rc::Rc;
 use ctk_plan::Kind;
 use ctk_syntax::{Diagnostic, Diagnostics, Node, Prop, Reader, Sources, Value, nearest};
 
+use crate::caches::CacheNode;
 use crate::codes;
 use crate::limits;
 use crate::load::{Unit, is_variable_name};
@@ -33,6 +34,8 @@ pub(crate) struct Draft {
     pub node: Node,
     /// `needs` as written.
     pub needs: Vec<Value>,
+    /// Of an image: its caches, or the project's.
+    pub caches: Vec<CacheNode>,
 }
 
 pub(crate) struct Cx<'a> {

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use ctk_plan::Kind;
 use ctk_syntax::{Diagnostic, Node, Prop, Reader, Value, names_in, nearest};
 
+use crate::caches;
 use crate::codes;
 use crate::declare::{Cx, Decl, Draft};
 use crate::limits;
@@ -211,6 +212,9 @@ fn draft(cx: &mut Cx<'_>, decl: &Decl, matrix: &[(String, String)]) -> Option<Dr
             format!("{base}[{}]", pairs.join(","))
         }
     };
+    if decl.kind == Kind::Image {
+        names.insert("image.tag".into(), Binding::Text(tag(&cx.units[decl.unit].directory, &name)));
+    }
     // `${image}`: an image's own name, or the one that a test or push is about.
     let image = match decl.kind {
         Kind::Image => Some(base),
@@ -254,7 +258,33 @@ fn draft(cx: &mut Cx<'_>, decl: &Decl, matrix: &[(String, String)]) -> Option<Dr
         }
         child.name.value != "needs"
     });
-    Some(Draft { kind: decl.kind, unit: decl.unit, name, node, needs })
+    let caches = match decl.kind {
+        Kind::Image => {
+            let defaults = project_caches(cx, &names);
+            caches::take(&mut node.children, &cx.units[decl.unit].directory, defaults)
+        }
+        _ => Vec::new(),
+    };
+    Some(Draft { kind: decl.kind, unit: decl.unit, name, node, needs, caches })
+}
+
+/// The whole name of an image as a tag can hold it.
+fn tag(prefix: &str, name: &str) -> String {
+    let whole = if prefix.is_empty() { name.to_owned() } else { format!("{prefix}:{name}") };
+    let fits = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_') { c } else { '-' };
+    whole.trim_end_matches(']').chars().map(fits).collect()
+}
+
+/// The caches that `project` names, expanded for one image, whose own `names` they may use.
+fn project_caches(cx: &mut Cx<'_>, names: &BTreeMap<String, Binding>) -> Vec<Node> {
+    let Some(root) = cx.units.first() else { return Vec::new() };
+    let Some(project) = root.nodes.iter().find(|node| node.name.value == "project") else { return Vec::new() };
+    let scope = Scope::within(Some(root.scope.clone()), names.clone());
+    let mut out = Vec::new();
+    for node in project.children.iter().filter(|child| caches::is_cache(child)) {
+        instantiate(cx, 0, &scope, names, node, 0, &mut out);
+    }
+    out
 }
 
 /// A node inside a resource, with templates used and texts expanded. `names` hold in templates too.

@@ -98,6 +98,7 @@ pub(crate) fn connect(
         project.resources.push(Resource {
             address,
             node: draft.node,
+            caches: draft.caches,
             needs: Vec::new(),
             need_spans: Vec::new(),
             directory: PathBuf::from(&prefix),

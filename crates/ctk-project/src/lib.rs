@@ -6,6 +6,7 @@
 //!
 //! Nothing here touches a file, a clock or the environment: [`Files`] and [`Inputs`] bring them.
 
+mod caches;
 pub mod codes;
 mod declare;
 mod evaluate;
@@ -22,6 +23,7 @@ mod select;
 mod stages;
 mod starter;
 
+pub use caches::{CACHE_NODES, CacheNode};
 pub use codes::CODES;
 pub use files::{Files, Inputs, MemoryFiles, no_git};
 pub use format::format;

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use ctk_oci::Platform;
 use ctk_syntax::{Diagnostic, Diagnostics, Node, Reader, Sources, Spanned, parse_kdl};
 
+use crate::caches::{CACHE_NODES, is_cache};
 use crate::codes;
 use crate::declare;
 use crate::files::{Files, Inputs};
@@ -186,6 +187,8 @@ impl Loader<'_> {
                     }
                     r.opt_child("platforms");
                     r.opt_child("registry");
+                    // Read for each image.
+                    CACHE_NODES.iter().for_each(|name| drop(r.every(name)));
                     // Of an included file's `project` the rest is for when it stands alone.
                     if root {
                         r.finish();
@@ -380,7 +383,7 @@ fn settings(
 ) {
     let Some(root) = units.first() else { return };
     let Some(node) = root.nodes.iter().find(|n| n.name.value == "project") else { return };
-    for child in &node.children {
+    for child in node.children.iter().filter(|child| !is_cache(child)) {
         let head = world.head(sources, &root.scope, child, &mut |d| diagnostics.push(d));
         match child.name.value.as_str() {
             "platforms" => project.platforms = platforms(&head, diagnostics),

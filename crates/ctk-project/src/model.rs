@@ -8,6 +8,7 @@ use ctk_oci::{Platform, Reference};
 use ctk_plan::{Address, Kind};
 use ctk_syntax::{Diagnostic, Node, Span, Spanned, nearest};
 
+use crate::caches::CacheNode;
 use crate::codes;
 
 /// Everything that the project file and its includes declare.
@@ -36,6 +37,8 @@ pub struct Resource {
     /// Its declaration, interpolated. `needs`, `extends`, `matrix` and `use` are worked in and no longer there. Texts
     /// that name `${platform}` are still to be expanded: see [`Resource::for_platform`].
     pub node: Node,
+    /// Of an image: the caches that it is built with. They are no part of `node`.
+    pub caches: Vec<CacheNode>,
     /// What must be done before it, each once, in order of mention.
     pub needs: Vec<Address>,
     /// Where each of `needs` was mentioned.

@@ -52,6 +52,9 @@ fn run(folder: &Path) -> String {
         out.push('\n');
         for resource in &project.resources {
             out.push_str(&format!("{}\n", resource.node.canonical()));
+            for cache in &resource.caches {
+                out.push_str(&format!("  {} in {:?}\n", cache.node.canonical(), cache.directory));
+            }
         }
         for (name, members) in &project.groups {
             let members: Vec<String> = members.iter().map(|a| a.to_string()).collect();

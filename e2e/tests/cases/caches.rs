@@ -25,7 +25,7 @@ RUN read x < /proc/sys/kernel/random/uuid; echo $x > /end
 "#;
 
 /// Kills a program when the case ends.
-struct Server(Child);
+pub struct Server(Child);
 
 impl Drop for Server {
     fn drop(&mut self) {
@@ -65,16 +65,16 @@ fn built(output: Output) -> (String, String) {
 }
 
 /// Whether the instruction `step` ran.
-fn ran(story: &str, step: &str) -> bool {
+pub fn ran(story: &str, step: &str) -> bool {
     story.lines().any(|line| line.contains(step) && line.contains(": done"))
 }
 
-fn nothing_ran(story: &str) {
+pub fn nothing_ran(story: &str) {
     let ran = |line: &&str| (line.contains("] RUN") || line.contains("] COPY")) && line.contains(": done");
     assert_eq!(story.lines().find(ran), None, "{story}");
 }
 
-fn registry(world: &World, port: u16) -> Server {
+pub fn registry(world: &World, port: u16) -> Server {
     let listen = format!("127.0.0.1:{port}");
     let server = Server(world.spawn(&["registry", "serve", "--listen", &listen, "--storage", "registry-data"]));
     eventually(Duration::from_secs(10), "the registry answers", || TcpStream::connect(&listen).is_ok());
@@ -125,7 +125,7 @@ fn our_registry_and_nothing_is_fetched_that_nobody_needs() {
     let blobs = counter.seen("GET", "/blobs/");
     // The records and the image's five layers; not what the stage `build` made besides.
     assert_eq!(blobs, 6, "{:?}", counter.requests.lock().unwrap());
-    counter.requests.lock().unwrap().clear();
+    counter.forget();
     build(&world, "d", &["--cache-from", &name]).ok();
     assert_eq!(counter.seen("", ""), 0, "{:?}", counter.requests.lock().unwrap());
     build(&world, "a", &["--cache-to", &format!("{name},mode=max")]).ok();
@@ -358,13 +358,13 @@ fn connections_that_are_cut_and_exports_that_are_killed() {
 }
 
 /// Passes connections on, notes the first lines of requests, and cuts answers after so many bytes.
-struct Proxy {
-    port: u16,
+pub struct Proxy {
+    pub port: u16,
     requests: Arc<Mutex<Vec<String>>>,
 }
 
 impl Proxy {
-    fn start(to: u16, cut_after: usize, slow: bool) -> Proxy {
+    pub fn start(to: u16, cut_after: usize, slow: bool) -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let requests: Arc<Mutex<Vec<String>>> = Arc::default();
@@ -405,8 +405,13 @@ impl Proxy {
         Proxy { port, requests }
     }
 
+    /// Begins to count anew.
+    pub fn forget(&self) {
+        self.requests.lock().unwrap().clear();
+    }
+
     /// Requests of this method whose path has that in it.
-    fn seen(&self, method: &str, part: &str) -> usize {
+    pub fn seen(&self, method: &str, part: &str) -> usize {
         let fits = |line: &&String| line.starts_with(method) && line.contains(part);
         self.requests.lock().unwrap().iter().filter(fits).count()
     }

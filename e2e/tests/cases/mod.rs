@@ -16,6 +16,7 @@ mod network;
 mod packages;
 mod plan;
 mod platforms;
+mod project_caches;
 mod registry;
 mod runs;
 mod solver;

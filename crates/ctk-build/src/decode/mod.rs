@@ -2,6 +2,7 @@
 //!
 //! Instructions are decoded by one file each or, where they are a line, by the table of [`stage`].
 
+mod caches;
 mod context;
 mod copy;
 mod healthcheck;
@@ -14,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use ctk_buildgraph::{BaseName, Expansion, From, Recipe, RecipeStage};
 use ctk_oci::Platform;
-use ctk_project::{Project, Resource, StageKind};
+use ctk_project::{CACHE_NODES, IMAGE_SETTINGS, Project, Resource, StageKind};
 use ctk_syntax::{Diagnostic, Diagnostics, Node, Reader, Spanned};
 
 use crate::codes;
@@ -93,11 +94,13 @@ impl Image<'_> {
                 "ssh" => self.ssh(child, &mut decl),
                 "allow" => self.allow(child, &mut decl),
                 _ if dockerfile.is_some() => {
-                    self.diagnostics.unknown_node(child, Some("image"), ctk_project::IMAGE_SETTINGS);
+                    let known = [IMAGE_SETTINGS, CACHE_NODES].concat();
+                    self.diagnostics.unknown_node(child, Some("image"), &known);
                 }
                 _ => {}
             }
         }
+        self.caches(&mut decl);
         if let Some(dockerfile) = &dockerfile {
             context::dockerfile_in_context(&mut decl, dockerfile);
         }

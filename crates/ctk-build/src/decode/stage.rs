@@ -4,6 +4,7 @@
 //! without blanks are the exec form too, so that they work in images without a shell.
 
 use ctk_buildgraph::{Arg, Command, Instruction, Statement, UserEntry};
+use ctk_project::CACHE_NODES;
 use ctk_syntax::{Data, Diagnostic, Node, Reader, Spanned};
 
 use super::Image;
@@ -39,6 +40,7 @@ impl Image<'_> {
             let mut known: Vec<&str> = TABLE.iter().map(|(name, _)| *name).collect();
             known.push("stage");
             known.extend(ctk_project::IMAGE_SETTINGS);
+            known.extend(CACHE_NODES);
             if ctk_project::IMAGE_SETTINGS.contains(&node.name.value.as_str()) {
                 let message = format!("`{}` is about the whole image, not about a stage", node.name);
                 let label = "expected beside the stages";
