@@ -35,6 +35,8 @@ pub use ctk_push::export::{Annotation, Archive, Exported, Form, Output, Pictured
 
 /// What moving names meant to earlier builds without a project file.
 const BASES: &str = "adhoc-base";
+/// What opens a shell where a build failed.
+const AGAIN: &str = "`ctk build --debug` with the same words";
 
 /// A build without a project file.
 pub struct AdHoc {
@@ -131,7 +133,7 @@ impl AdHoc {
 
     /// The error that a build of it would end with before anything is built, if it would.
     pub fn refused(&self, linted: &Linted) -> Result<(), ApplyError> {
-        linted.refused().map_err(|error| one(build_failure(&self.decl.address, &error, &Sources::new())))
+        linted.refused().map_err(|error| one(build_failure(&self.decl.address, &error, &Sources::new(), AGAIN)))
     }
 
     /// Takes the main context from `input`: a tar archive, which has a Dockerfile called `file` in it, or a Dockerfile
@@ -141,7 +143,7 @@ impl AdHoc {
         let reporter = Reporter::new(self.decl.address.clone(), Arc::new(ctk_plan::Silent));
         let cancel = Cancel::new();
         let read = self.within(&ground, &reporter, &cancel, |world| ctk_build::read_stdin(input, &world));
-        let read = read.map_err(|error| one(build_failure(&self.decl.address, &error, &Sources::new())))?;
+        let read = read.map_err(|error| one(build_failure(&self.decl.address, &error, &Sources::new(), AGAIN)))?;
         let (source, context) = match read {
             StdinInput::Archive(context) => {
                 let path = file.unwrap_or("Dockerfile").to_owned();
@@ -278,7 +280,7 @@ impl AdHoc {
     fn failed(&self, error: &BuildError, sources: &Sources, cancel: &Cancel) -> ApplyError {
         match error.is_cancelled() || cancel.is_cancelled() {
             true => ApplyError::Cancelled,
-            false => one(build_failure(&self.decl.address, error, sources)),
+            false => one(build_failure(&self.decl.address, error, sources, AGAIN)),
         }
     }
 }

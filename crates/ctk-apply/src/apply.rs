@@ -362,12 +362,13 @@ impl Session {
     }
 
     pub(crate) fn build_failure(&self, address: &Address, error: &BuildError) -> UnitFailure {
-        build_failure(address, error, &self.sources)
+        build_failure(address, error, &self.sources, &format!("`ctk build {address} --debug`"))
     }
 }
 
-/// What standard error gets: the mistakes with their places, or the causes, the instruction and its last lines.
-pub(crate) fn build_failure(address: &Address, error: &BuildError, sources: &Sources) -> UnitFailure {
+/// What standard error gets: the mistakes with their places, or the causes, the instruction, its last lines, and `again`,
+/// which opens a shell there.
+pub(crate) fn build_failure(address: &Address, error: &BuildError, sources: &Sources, again: &str) -> UnitFailure {
     let code = codes::BUILD_FAILED;
     let mut failed = match innermost(error) {
         BuildError::Invalid { diagnostics, sources: own } => {
@@ -384,8 +385,8 @@ pub(crate) fn build_failure(address: &Address, error: &BuildError, sources: &Sou
         let lines: String = last_lines.iter().map(|line| format!("  │ {line}\n")).collect();
         failed.text += &format!("  its last lines:\n{lines}");
     }
-    if let BuildError::Command { .. } = innermost(error) {
-        failed.text += "  hint: `ctk build --debug` with the same words opens a shell in the state before it\n";
+    if let BuildError::Command { .. } | BuildError::Start { .. } = innermost(error) {
+        failed.text += &format!("  hint: {again} opens a shell in the state before it\n");
     }
     if let Some(place) = error.place()
         && let Some((head, causes)) = failed.text.split_once('\n')

@@ -255,9 +255,9 @@ const CASES: &[Case] = &[
         |s| s.edit(COPY, "RUN echo 1 > /1\nRUN echo 2 > /2\nCOPY src /src"),
         |s| s.edit("RUN echo 1 > /1\nRUN echo 2 > /2", "RUN echo 2 > /2\nRUN echo 1 > /1"),
         &[
-            "RUN echo 2 > /2: it stands after `RUN echo FOLDER > /case`, before after `RUN echo 1 > /1`",
-            "RUN echo 1 > /1: it stands after `RUN echo 2 > /2`, before after `RUN echo FOLDER > /case`",
-            "COPY src /src: it stands after `RUN echo 1 > /1`, before after `RUN echo 2 > /2`",
+            "RUN echo 2 > /2: it stands after `RUN echo FOLDER > /case`; it stood after `RUN echo 1 > /1`",
+            "RUN echo 1 > /1: it stands after `RUN echo 2 > /2`; it stood after `RUN echo FOLDER > /case`",
+            "COPY src /src: it stands after `RUN echo 1 > /1`; it stood after `RUN echo 2 > /2`",
         ],
     ),
     case(
@@ -274,7 +274,7 @@ const CASES: &[Case] = &[
         |s| s.edit("ARG LATER=1\n", "ARG LATER=1\nRUN echo new > /new\n"),
         &[
             "RUN echo new > /new: the step is new",
-            "COPY --from=build /src/a /used /: it stands after `RUN echo new > /new`, before after `RUN echo FOLDER > /case`",
+            "COPY --from=build /src/a /used /: it stands after `RUN echo new > /new`; it stood after `RUN echo FOLDER > /case`",
         ],
     ),
     case(
@@ -320,6 +320,20 @@ const CASES: &[Case] = &[
             "RUN echo $USED > /used: platform: `linux/amd64` → `linux/amd64/v2`",
             "RUN echo $LATER > /later: platform: `linux/amd64` → `linux/amd64/v2`",
         ],
+    ),
+    case(
+        "mount",
+        |s| s.edit("RUN echo $LATER", "RUN --mount=type=cache,target=/c echo $LATER"),
+        |s| s.edit("target=/c", "target=/d"),
+        &[
+            "RUN --mount=type=cache,target=/d echo $LATER > /later: instruction changed: `RUN --mount=type=cache,target=/c echo $LATER > /later` (Dockerfile:10:1) → `RUN --mount=type=cache,target=/d echo $LATER > /later`",
+        ],
+    ),
+    case(
+        "argument in a mount",
+        |s| s.edit("RUN echo $LATER", "ARG AT=/c\nRUN --mount=type=cache,target=$AT env -u AT echo $LATER"),
+        |s| s.arg("AT", "/d"),
+        &["RUN --mount=type=cache,target=$AT env -u AT echo $LATER > /later: argument AT: `/c` → `/d`"],
     ),
     case(
         "stage built anew",

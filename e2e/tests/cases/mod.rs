@@ -7,6 +7,7 @@ mod corpus;
 mod damage;
 mod differential;
 mod examples;
+mod explain;
 mod exports;
 mod failures;
 mod image_form;

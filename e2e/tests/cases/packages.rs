@@ -321,7 +321,7 @@ fn update_moves_the_lock_file_and_shows_what_moved() {
     let told = said(world.ctk(&["update", "image:os"]));
     contains(&told, &moved);
     assert!(!told.contains("tool"), "{told}");
-    contains(&world.ctk(&["plan"]).ok(), &["image:os"]);
+    contains(&world.ctk(&["plan", "--explain"]).ok(), &["image:os", "packages of final: `"]);
     said(world.ctk(&["apply", "--locked"]));
     assert_ne!(case.digest(), before);
 }

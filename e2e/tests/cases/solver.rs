@@ -369,7 +369,10 @@ fn a_shell_for_an_image_of_the_project() {
     for words in [&["build", "image:bad", "--debug"][..], &["build", "--debug", "."]] {
         contains(&world.ctk(words).fails(1), &["--debug", "is no terminal", "hint:"]);
     }
-    contains(&world.ctk(&["build", "bad"]).fails(1), &["ctk build --debug", "containers.kdl:"]);
+    contains(
+        &world.ctk(&["build", "bad"]).fails(1),
+        &["`ctk build image:bad --debug` opens a shell", "containers.kdl:"],
+    );
     assert!(Path::new(world.store()).exists());
     nothing_is_left(&world);
 }

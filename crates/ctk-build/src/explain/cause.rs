@@ -1,5 +1,6 @@
 //! Why an operation has to run, as data and as words.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::Serialize;
@@ -14,6 +15,9 @@ pub struct Explained {
     /// What has to be there before anything can be said; nothing is said then.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub waits: Vec<String>,
+    /// The stages that the target needs, and the numbers of their steps.
+    #[serde(skip)]
+    pub stages: BTreeMap<String, BTreeSet<usize>>,
     /// The operations that the target needs and whose result was looked for, inputs first.
     pub steps: Vec<StepOutlook>,
 }
@@ -184,7 +188,7 @@ impl fmt::Display for Cause {
                 write!(f, "base changed: {from_name} ({}) → {to_name} ({})", cut(from), cut(to))
             }
             Cause::Source(change) => change.fmt(f),
-            Cause::Order { from, to } => write!(f, "it stands after `{}`, before after `{}`", cut(to), cut(from)),
+            Cause::Order { from, to } => write!(f, "it stands after `{}`; it stood after `{}`", cut(to), cut(from)),
             Cause::Step { step } => write!(f, "{} runs before it", cut(step)),
         }
     }

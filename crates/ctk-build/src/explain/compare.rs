@@ -5,6 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::cause::{Cause, Change, FileChange};
 use super::record::{HIDDEN, Noted, NotedStep};
 
+/// Begins the part that is a mount.
+const MOUNT: &str = "set:mount ";
+
 /// Whether a step is the other.
 type Same<'a> = &'a dyn Fn(&NotedStep, &NotedStep) -> bool;
 
@@ -102,7 +105,8 @@ pub(crate) fn distance(causes: &[Cause]) -> usize {
 fn said(new: &NotedStep, old: &NotedStep, arguments: &BTreeSet<String>, causes: &mut Vec<Cause>) {
     let changed: Vec<&String> = names(new, old)
         .into_iter()
-        .filter(|name| name.starts_with("text:") && new.parts.get(*name) != old.parts.get(*name))
+        .filter(|name| name.starts_with("text:") || name.starts_with(MOUNT))
+        .filter(|name| new.parts.get(*name) != old.parts.get(*name))
         .collect();
     if changed.is_empty() {
         return;
@@ -133,6 +137,10 @@ fn said(new: &NotedStep, old: &NotedStep, arguments: &BTreeSet<String>, causes: 
     let of = |wanted: &str| changed.iter().copied().find(|name| name.starts_with(wanted));
     let value = |step: &NotedStep, name: &str| step.parts.get(name).cloned().unwrap_or_default();
     let text = of("text:command").or_else(|| of("text:script")).or_else(|| of("text:content"));
+    // Mounts speak for themselves.
+    if changed.iter().all(|name| name.starts_with(MOUNT)) {
+        return;
+    }
     causes.push(match (text, of("text:destination")) {
         (Some(name), _) => {
             let (from, to) = (value(old, name), value(new, name));
@@ -159,15 +167,22 @@ fn given(new: &NotedStep, old: &NotedStep, arguments: &BTreeSet<String>, causes:
         if let Some(name) = part.strip_prefix("env:") {
             causes.push(variable(name, from, to, arguments));
         } else if let Some(name) = part.strip_prefix("set:") {
-            // A mount in the text was told already.
-            let told = name.starts_with("mount ") && new.written != old.written;
             let words = |value: Option<&String>| value.cloned().filter(|value| !value.is_empty() && value != "null");
             match (name, new.parts.get("set:name")) {
                 ("content", Some(name)) => {
                     let name = name.clone();
                     causes.push(Cause::Source(Change { name, from: words(from), to: words(to), hidden: false }));
                 }
-                _ if told => {}
+                _ if part.starts_with(MOUNT) => {
+                    // With the text, or the variable in it, it was told already.
+                    let tells = |cause: &Cause| {
+                        matches!(cause, Cause::Instruction { .. } | Cause::Argument(_) | Cause::Environment(_))
+                    };
+                    if !causes.iter().any(tells) {
+                        let change = Change { name: name.to_owned(), from: None, to: None, hidden: false };
+                        causes.push(Cause::Setting(change));
+                    }
+                }
                 _ => {
                     let change = Change { name: name.to_owned(), from: words(from), to: words(to), hidden: false };
                     causes.push(Cause::Setting(change));

@@ -44,6 +44,7 @@ pub fn explain(request: &BuildRequest<'_>) -> Result<Vec<Explained>, BuildError>
         image: request.decl.address.to_string(),
         platform: platform.to_string(),
         waits,
+        stages: BTreeMap::new(),
         steps: Vec::new(),
     };
     let loaded = match Loaded::look(request.decl, &given)? {
@@ -105,7 +106,11 @@ pub(crate) fn of_job(job: &Job<'_>, platform: &Platform) -> Result<Explained, Bu
         });
     }
     let image = job.request.decl.address.to_string();
-    Ok(Explained { image, platform: platform.to_string(), waits: Vec::new(), steps })
+    let mut stages: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
+    for (step, number) in now.steps.iter().filter_map(|step| Some((step, step.number()?))) {
+        stages.entry(step.stage().to_owned()).or_default().insert(number);
+    }
+    Ok(Explained { image, platform: platform.to_string(), waits: Vec::new(), stages, steps })
 }
 
 fn why(

@@ -76,6 +76,9 @@ pub struct Outputs {
     /// Print what was done as JSON
     #[arg(long)]
     pub json: bool,
+    /// Whether standard output is somebody else's, who writes data to it: the summary is no part of that.
+    #[arg(skip)]
+    pub aside: bool,
 }
 
 /// Applies, tells the story, and says in one line what was done.
@@ -126,7 +129,8 @@ pub fn carry_out(context: &Context, session: &Session, ask: Ask, outputs: &Outpu
 }
 
 fn report(session: &Session, applied: &Applied, started: std::time::Instant, outputs: &Outputs) -> Result<(), Failure> {
-    tell(session, &applied.plan, &applied.reports, outputs, json!({ "published": applied.published }))?;
+    let more = with(json!({ "published": applied.published }), &[], outputs);
+    tell(session, &applied.plan, &applied.reports, outputs, more)?;
     if outputs.json {
         return Ok(());
     }
@@ -134,10 +138,15 @@ fn report(session: &Session, applied: &Applied, started: std::time::Instant, out
     let kept = applied.plan.units.len() - ran;
     let took = duration(started.elapsed().as_secs_f64());
     let name = &session.project().name;
-    match ran {
-        0 => output(&format!("{name}: nothing to do, {kept} unchanged ({took})\n")),
-        _ => output(&format!("{name}: {ran} done, {kept} unchanged ({took})\n")),
+    let text = match ran {
+        0 => format!("{name}: nothing to do, {kept} unchanged ({took})\n"),
+        _ => format!("{name}: {ran} done, {kept} unchanged ({took})\n"),
+    };
+    if outputs.aside {
+        eprint!("{text}");
+        return Ok(());
     }
+    output(&text)
 }
 
 /// Writes what programs read: every test's report, also of those that passed earlier, and the plan with `more`.

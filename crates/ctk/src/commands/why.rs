@@ -6,8 +6,12 @@
 //! ctk why image:api/build/3   one step, as progress lines number them: `[build 3/5]`
 //! ```
 
+use std::collections::BTreeSet;
+
 use clap::Args;
+use ctk_apply::Explained;
 use ctk_plan::{Address, Kind};
+use ctk_syntax::nearest;
 
 use super::output;
 use super::project::WorkArgs;
@@ -35,14 +39,8 @@ impl Why {
         let (plan, units) = context.explain(session.explain(&request))?;
         let mut explained = context.explain(session.explain_builds(&plan, &only))?;
         if let Some((stage, number)) = &part {
+            is_there(&explained, stage, *number)?;
             explained = explained.iter().map(|all| all.part(stage, *number)).collect();
-            if explained.iter().all(|part| part.steps.is_empty() && part.waits.is_empty()) {
-                let hint = "`ctk why` of the image shows its steps; one behind a cached step is not looked at";
-                return Err(Failure::sentence(
-                    format!("`{}` is no step that has to be looked at", self.address),
-                    Some(hint),
-                ));
-            }
             return output(&match self.json {
                 true => serde_json::to_string_pretty(&explained)? + "\n",
                 false => explained.iter().map(ToString::to_string).collect(),
@@ -104,6 +102,29 @@ fn split(session: &ctk_apply::Session, word: &str) -> (String, Option<(String, O
             (image.to_owned(), Some((stage.to_owned(), Some(number))))
         }
         _ => whole,
+    }
+}
+
+/// An error if no image that is explained has the stage, or the stage the step.
+fn is_there(explained: &[Explained], stage: &str, number: Option<usize>) -> Result<(), Failure> {
+    if explained.iter().any(|one| !one.waits.is_empty()) {
+        return Ok(());
+    }
+    let image = explained.first().map_or("", |one| one.image.as_str());
+    let stages: Vec<_> = explained.iter().flat_map(|one| &one.stages).collect();
+    let Some((stage, _)) = stages.iter().find(|(name, _)| name.eq_ignore_ascii_case(stage)) else {
+        let near = nearest(stage, stages.iter().map(|(name, _)| name.as_str()));
+        let hint = near.map(|near| format!("did you mean `{near}`?"));
+        return Err(Failure::sentence(format!("`{stage}` is no stage that `{image}` needs"), hint.as_deref()));
+    };
+    let numbers: BTreeSet<_> = stages.iter().filter(|(name, _)| name == stage).flat_map(|(_, all)| *all).collect();
+    match number {
+        Some(number) if !numbers.contains(&number) => {
+            let numbers: Vec<_> = numbers.iter().map(ToString::to_string).collect();
+            let hint = format!("its steps are {}", numbers.join(", "));
+            Err(Failure::sentence(format!("stage `{stage}` of `{image}` has no step {number}"), Some(&hint)))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -98,19 +98,22 @@ impl Folder {
         if busy_stdout {
             return Ok(());
         }
-        if quiet {
-            return output(&format!("{digest}\n"));
-        }
-        if !exported.is_image {
+        if !exported.is_image && !quiet {
             return Ok(());
         }
         // Names that went into an archive alone are no names here.
         let named = build.outputs.is_empty() || build.outputs.iter().any(|output| output.is_named());
         let mut text = String::new();
-        for name in build.names.iter().filter(|_| named) {
+        for name in build.names.iter().filter(|_| named && !quiet) {
             text += &format!("{} {digest}\n", store_name(name)?);
         }
-        output(&if text.is_empty() { format!("{digest}\n") } else { text })
+        let text = if text.is_empty() { format!("{digest}\n") } else { text };
+        if [self.explain, self.advise].contains(&Some(Shape::Json)) {
+            // Who reads data reads nothing else.
+            eprint!("{text}");
+            return Ok(());
+        }
+        output(&text)
     }
 
     /// What the switches ask for that is not there yet, and does no harm to a build.

@@ -160,7 +160,8 @@ impl Build {
                 let only = context.explain(session.select_kind(Kind::Image, &self.names))?;
                 let again = Again { force: self.project.force, no_cache: self.no_cache.unwrap_or(false) };
                 let json = self.explain == Some(Shape::Json);
-                let outputs = Outputs { explain: self.explain.is_some(), json, ..Outputs::default() };
+                let aside = self.advise == Some(Shape::Json);
+                let outputs = Outputs { explain: self.explain.is_some(), json, aside, ..Outputs::default() };
                 let besides = self.besides.besides(context)?;
                 let ask = Ask { only: only.clone(), again, kind: Some(Kind::Image), besides };
                 carry_out(context, &session, ask, &outputs)?;
