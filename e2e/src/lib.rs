@@ -10,6 +10,7 @@ pub mod emulator;
 pub mod front;
 pub mod git;
 pub mod image;
+pub mod listing;
 pub mod peers;
 pub mod sshd;
 

@@ -576,13 +576,11 @@ impl Work<'_> {
 
     /// The built image with its own compression and annotations.
     fn formed(&self, form: &Form, built: &Built, reporter: &Reporter) -> Result<Descriptor, ExportError> {
-        let step = reporter.step(match form.compression {
-            Some(compression) => format!("compress with {compression}"),
-            None => "annotate".to_owned(),
-        });
+        let step = reporter.step(form.title());
         let image =
             Image { descriptor: &built.descriptor, manifests: &built.manifests, base_layers: &built.base_layers };
-        step.conclude(form.apply(&image, &[], &self.ground.store, self.cancel))
+        let ground = ctk_push::Ground { store: &self.ground.store, reporter, cancel: self.cancel };
+        step.conclude(form.apply(&image, &[], ground))
     }
 
     fn test(&self, address: &Address) -> Result<Report, Failed> {

@@ -14,8 +14,18 @@ use ctk_syntax::{Node, Spanned};
 use crate::model::Resource;
 
 /// Nodes inside `image` that are about the whole image rather than instructions of a stage.
-pub const IMAGE_SETTINGS: &[&str] =
-    &["context", "arg", "platforms", "secret", "ssh", "allow", "description", "compression", "annotation"];
+pub const IMAGE_SETTINGS: &[&str] = &[
+    "context",
+    "arg",
+    "platforms",
+    "secret",
+    "ssh",
+    "allow",
+    "description",
+    "compression",
+    "layer-size",
+    "annotation",
+];
 
 /// How a stage was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

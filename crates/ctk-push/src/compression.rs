@@ -1,7 +1,9 @@
-//! `compression "zstd" level=3`, inside `image` and `push`.
+//! `compression "zstd" level=3` and `layer-size "512MiB"`, inside `image` and `push`.
 
 use ctk_layer::Compression;
 use ctk_syntax::Reader;
+
+use crate::limits;
 
 /// How layers are to be compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,13 +14,6 @@ pub struct Wanted {
     pub level: Option<i64>,
     /// Whether layers of bases are compressed anew, too. A push means all layers anyway.
     pub force: bool,
-}
-
-impl Wanted {
-    /// A short word that changes whenever the layers may: part of names of records.
-    pub(crate) fn key(&self) -> String {
-        format!("{}{}", self.compression.key(), if self.level.is_some() { " whatever they are" } else { "" })
-    }
 }
 
 #[derive(Clone, Copy)]
@@ -53,4 +48,19 @@ pub(crate) fn wanted(reader: &mut Reader<'_, '_>, image: bool) -> Option<Wanted>
     };
     child.finish();
     found.map(|(compression, level)| Wanted { compression, level, force })
+}
+
+/// Reads the node `layer-size` of `reader`: the most bytes of a layer's tar.
+pub(crate) fn layer_size(reader: &mut Reader<'_, '_>) -> Option<u64> {
+    let node = reader.opt_child("layer-size")?;
+    let mut child = reader.child(node);
+    let size = child.arg_size("the largest layer's size");
+    if let Some(size) = &size
+        && size.value < limits::LAYER_SIZE_MIN_BYTES
+    {
+        let message = format!("layers of {} bytes at most would be too many", size.value);
+        child.error(ctk_syntax::codes::OUT_OF_RANGE, size.span, message, "expected `1MiB` or more");
+    }
+    child.finish();
+    size.map(|size| size.value)
 }

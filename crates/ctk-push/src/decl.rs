@@ -5,8 +5,9 @@ use ctk_project::{Image, Project, Resource};
 use ctk_syntax::{Diagnostic, Diagnostics, Reader, Spanned};
 
 use crate::codes;
-use crate::compression::{Wanted, wanted};
+use crate::compression::{layer_size, wanted};
 use crate::limits;
+use crate::packing::Packing;
 use crate::targets::{self, Naming, Place};
 
 /// A decoded `push` resource.
@@ -18,8 +19,8 @@ pub struct PushDecl {
     pub image: Address,
     /// Where to; at least one.
     pub targets: Vec<Target>,
-    /// How all layers are to be compressed, whatever the image says; `None`: as it has them.
-    pub compression: Option<Wanted>,
+    /// How the layers are packed.
+    pub packing: Packing,
 }
 
 /// One place, and the tags that the image gets there.
@@ -75,7 +76,7 @@ fn read(project: &Project, resource: &Resource, diagnostics: &mut Diagnostics) -
     reader.opt_prop("needs");
     reader.every("needs");
     let image = reader.prop_str("image").and_then(|name| image(project, resource, &name, reader.diagnostics()));
-    let compression = wanted(&mut reader, false);
+    let packing = Packing::said(wanted(&mut reader, false), layer_size(&mut reader));
     for word in ["sign", "attest"] {
         for node in reader.every(word) {
             let message = format!("`{word}` is not supported yet");
@@ -125,7 +126,7 @@ fn read(project: &Project, resource: &Resource, diagnostics: &mut Diagnostics) -
         }
     }
     reader.finish();
-    Some(PushDecl { address: resource.address.clone(), image: image?, targets, compression })
+    Some(PushDecl { address: resource.address.clone(), image: image?, targets, packing })
 }
 
 /// The name of an image as the last part of a repository: `services/cart:api` is `services/cart/api`.

@@ -48,14 +48,14 @@ pub enum PushError {
         #[source]
         source: std::io::Error,
     },
-    /// The layers could not be compressed as the push wants them.
-    #[error("failed to compress the layers of `{push}`")]
-    Compress {
+    /// The layers could not be packed as the push wants them.
+    #[error("failed to pack the layers of `{push}`")]
+    Pack {
         /// The push.
         push: Address,
         /// Why.
         #[source]
-        source: Box<ctk_store::StoreError>,
+        source: Box<crate::PackingError>,
     },
     /// The image has nothing for the platform of an archive that can hold only one.
     #[error("`{place}` holds one platform, and the image of `{push}` has none for {platform}")]

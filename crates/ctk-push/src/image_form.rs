@@ -1,8 +1,9 @@
-//! `compression` and `annotation` inside `image`: the form that an image has from the start, before any push.
+//! `compression`, `layer-size` and `annotation` inside `image`: the form that an image has from the start, before any push.
 //!
 //! ```text
 //! image "web" dockerfile="Dockerfile" {
 //!     compression "zstd" level=19 force=#true
+//!     layer-size "512MiB"
 //!     annotation "org.opencontainers.image.source"="https://…"      the manifests
 //!     annotation "index" "manifest[linux/arm64]" "name"="value"     there
 //! }
@@ -12,7 +13,7 @@ use ctk_oci::Platform;
 use ctk_project::{Project, Resource};
 use ctk_syntax::{Diagnostic, Diagnostics, Node, Reader, Span, Spanned, codes, nearest};
 
-use crate::compression::wanted;
+use crate::compression::{layer_size, wanted};
 use crate::export::{Annotation, Form, Level, target};
 
 /// A build argument by which an image of one platform gets an index, too.
@@ -50,7 +51,7 @@ pub fn decode_form(project: &Project, resource: &Resource, host: &Platform) -> R
         }
     }
     diagnostics.sort();
-    let said = form.form.compression.is_some() || !form.form.annotations.is_empty();
+    let said = form.form.packs() || !form.form.annotations.is_empty();
     diagnostics.into_result(said.then_some(form.form))
 }
 
@@ -82,6 +83,7 @@ fn read(image: &Node, platforms: &[Platform], diagnostics: &mut Diagnostics) -> 
         form.level = wanted.level;
         form.force = wanted.force;
     }
+    form.layer_limit_bytes = layer_size(&mut reader);
     let index_of_one = image.named("arg").any(|arg| arg.first_str() == Some(INDEX_OF_ONE));
     let mut annotations = Vec::new();
     for node in reader.every("annotation") {

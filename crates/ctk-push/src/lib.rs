@@ -5,14 +5,15 @@
 //! target is a file in `targets/` and a line in [`targets::TABLE`].
 
 pub mod codes;
-mod compress;
 mod compression;
 mod decl;
+mod divide;
 mod error;
 pub mod export;
 mod image_form;
 mod layout;
 pub mod limits;
+mod packing;
 mod phases;
 mod scratch;
 pub mod targets;
@@ -22,5 +23,6 @@ pub use compression::Wanted;
 pub use decl::{PushDecl, Target, decode};
 pub use error::PushError;
 pub use image_form::decode_form;
+pub use packing::{Ground, Packing, PackingError};
 pub use phases::{Observed, Published, PushRequest, Staged, observe, publish, upload};
 pub use targets::{Found, LocalRegistry, Reach};

@@ -11,3 +11,9 @@ pub const INDEX_DEPTH: usize = 4;
 
 /// Tags of one target.
 pub const TAGS: usize = 100;
+
+/// Smallest `layer-size`, in bytes: below it, requests cost more than what they carry.
+pub const LAYER_SIZE_MIN_BYTES: u64 = 1 << 20;
+
+/// Layers of an image whose layers are divided: docker mounts no more (`maxLayerDepth` of its layer store).
+pub const LAYERS: usize = 125;

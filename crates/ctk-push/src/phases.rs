@@ -5,9 +5,9 @@ use ctk_plan::{Address, Reporter};
 use ctk_store::Store;
 use serde::Serialize;
 
-use crate::compress::{self, recompressed};
 use crate::decl::{PushDecl, Target};
 use crate::error::PushError;
+use crate::packing::{Ground, PackingError, pack, packed};
 use crate::targets::{Context, Found, Reach, Ready};
 
 /// What a tag of a target names now.
@@ -67,7 +67,7 @@ struct StagedTarget {
 }
 
 impl Staged {
-    /// What was uploaded: the image as it was recompressed, if the push says so.
+    /// What was uploaded: the image as it was packed, if the push says how.
     pub fn image(&self) -> &Descriptor {
         &self.image
     }
@@ -97,7 +97,7 @@ pub fn observe(decl: &PushDecl, reach: &Reach<'_>) -> Vec<Observed> {
 
 impl PushDecl {
     /// What [`observe`] finds, in its order, once `image` is pushed: compare the two. `None` when that is not known
-    /// before the layers were recompressed once.
+    /// before the layers were packed so once.
     pub fn wanted(
         &self,
         store: &Store,
@@ -105,10 +105,12 @@ impl PushDecl {
         reach: &Reach<'_>,
     ) -> Result<Option<Vec<Digest>>, PushError> {
         let context = Context { push: &self.address, store, reach };
-        let known = match &self.compression {
-            None => Some(image.clone()),
-            Some(wanted) => recompressed(store, image, wanted)
-                .map_err(|source| PushError::Compress { push: self.address.clone(), source: Box::new(source) })?,
+        let known = match self.packing {
+            packing if packing.is_as_built() => Some(image.clone()),
+            packing => packed(store, image, packing).map_err(|source| PushError::Pack {
+                push: self.address.clone(),
+                source: Box::new(PackingError::Store(source)),
+            })?,
         };
         let Some(image) = known else { return Ok(None) };
         let mut wanted = Vec::new();
@@ -125,14 +127,15 @@ impl PushDecl {
 pub fn upload(request: &PushRequest<'_>) -> Result<Staged, PushError> {
     let PushRequest { decl, store, reach, reporter, .. } = request;
     let context = Context { push: &decl.address, store, reach };
-    let image = match &decl.compression {
-        None => request.image.clone(),
-        Some(wanted) => {
-            let step = reporter.step(format!("compress with {}", wanted.compression));
-            let result = compress::recompress(store, request.image, wanted, &step, reach.cancel);
+    let image = match decl.packing {
+        packing if packing.is_as_built() => request.image.clone(),
+        packing => {
+            let step = reporter.step(packing.title());
+            let ground = Ground { store, reporter, cancel: reach.cancel };
+            let result = pack(ground, request.image, packing, &step);
             step.conclude(result.map_err(|source| match source {
-                ctk_store::StoreError::Cancelled => PushError::Cancelled,
-                source => PushError::Compress { push: decl.address.clone(), source: Box::new(source) },
+                PackingError::Cancelled => PushError::Cancelled,
+                source => PushError::Pack { push: decl.address.clone(), source: Box::new(source) },
             }))?
         }
     };

@@ -35,6 +35,7 @@ push "app" image="app" needs="test:app" {{
     to "oci-archive:dist/app.tar:x"
     to "docker-archive:dist/docker.tar" {{ tag "dockerfile-site:latest" "2" }}
     compression "zstd" level=5
+    layer-size "512MiB"
 }}"#
     );
     assert_eq!(
@@ -50,8 +51,9 @@ push "app" image="app" needs="test:app" {{
     );
     let decl = decode(&text).unwrap();
     assert_eq!(decl.image.to_string(), "image:app");
-    let compression = decl.compression.unwrap();
-    assert_eq!((compression.compression.to_string(), compression.level), ("zstd level 5".into(), Some(5)));
+    assert_eq!(decl.packing.compression.unwrap().to_string(), "zstd level 5");
+    assert!(decl.packing.level);
+    assert_eq!(decl.packing.layer_limit_bytes, Some(512 << 20));
     assert_eq!(decl.semantics().len(), 4);
 }
 
@@ -86,6 +88,7 @@ fn all_mistakes_are_told_at_once() {
     to "oci:"
     to "oci:x" {{ tga "1" }}
     compression "gizp"
+    layer-size "512KiB"
     sign key="env:KEY"
     attest sbom="spdx"
 }}"#
@@ -99,6 +102,7 @@ fn all_mistakes_are_told_at_once() {
             "the location has no path",
             "did you mean `tag`?",
             "did you mean `gzip`?",
+            "expected `1MiB` or more",
             "`sign` is not supported yet",
             "`attest` is not supported yet",
         ],

@@ -13,6 +13,7 @@ fn decode(inside: &str) -> Result<String, String> {
     let Some(form) = form else { return Ok("nothing".into()) };
     let mut lines: Vec<String> = Vec::new();
     lines.extend(form.compression.map(|c| format!("{c} said={} force={}", form.level.is_some(), form.force)));
+    lines.extend(form.layer_limit_bytes.map(|limit| format!("at most {limit}")));
     for said in form.annotations {
         let platform = said.platform.map(|p| format!("[{p}]")).unwrap_or_default();
         lines.push(format!("{:?}{platform} {}={}", said.level, said.key, said.value));
@@ -32,6 +33,13 @@ fn refused(inside: &str, expected: &[&str]) {
         assert!(told.contains(expected), "no `{expected}` in:\n{told}");
     }
     assert_eq!(told.matches("error[").count(), 1, "{told}");
+}
+
+#[test]
+fn layer_size() {
+    check("layer-size \"512MiB\"", &["at most 536870912"]);
+    refused("layer-size \"1k\"", &["layers of 1024 bytes at most would be too many", "expected `1MiB` or more"]);
+    refused("layer-size \"big\"", &["layer-size"]);
 }
 
 #[test]

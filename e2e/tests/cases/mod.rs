@@ -12,6 +12,7 @@ mod exports;
 mod failures;
 mod image_form;
 mod interrupt;
+mod layers;
 mod lints;
 mod network;
 mod packages;

@@ -1,16 +1,14 @@
-//! The same image in another form: compression, media types, annotations. The config and the diffIDs stay.
+//! The same image in another form: compression, media types, annotations, smaller layers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use ctk_layer::Compression;
 use ctk_oci::media_type::{self, LayerCompression};
 use ctk_oci::{Descriptor, Digest, Document, Index, Manifest, Platform};
-use ctk_plan::Cancel;
-use ctk_store::Store;
 
 use super::annotation::{Annotation, Level};
 use super::{ExportError, Image};
-use crate::compress::recompress_layer;
+use crate::packing::{Ground, Packing, pack_layers};
 
 /// How an exported image differs from the one that was built. The default is not at all.
 #[derive(Clone, Debug, Default)]
@@ -19,7 +17,9 @@ pub struct Form {
     pub compression: Option<Compression>,
     /// `compression-level`.
     pub level: Option<i64>,
-    /// Whether layers of bases are compressed anew too.
+    /// `layer-size`: the most bytes of its own layers' tars, and with `force` of those of its bases.
+    pub layer_limit_bytes: Option<u64>,
+    /// Whether layers of bases are packed anew too.
     pub force: bool,
     /// Whether media types are docker's instead of OCI's.
     pub docker_types: Option<bool>,
@@ -30,14 +30,26 @@ pub struct Form {
 }
 
 impl Form {
+    /// Whether layers are packed anew.
+    pub(crate) fn packs(&self) -> bool {
+        !self.packing().is_as_built()
+    }
+
+    /// What is done, for people.
+    pub fn title(&self) -> String {
+        match self.packing().title() {
+            title if title.is_empty() => "annotate".to_owned(),
+            title => title,
+        }
+    }
+
+    fn packing(&self) -> Packing {
+        let level = self.level.is_some();
+        Packing { compression: self.compression, level, layer_limit_bytes: self.layer_limit_bytes }
+    }
+
     /// The image so, with `more` annotations, its new documents in the store. Safe to repeat.
-    pub fn apply(
-        &self,
-        image: &Image<'_>,
-        more: &[Annotation],
-        store: &Store,
-        cancel: &Cancel,
-    ) -> Result<Descriptor, ExportError> {
+    pub fn apply(&self, image: &Image<'_>, more: &[Annotation], ground: Ground<'_>) -> Result<Descriptor, ExportError> {
         let annotations: Vec<&Annotation> = self.annotations.iter().chain(more).collect();
         let several = media_type::is_index(&image.descriptor.media_type);
         if !several && annotations.iter().any(|a| matches!(a.level, Level::Index | Level::IndexDescriptor)) {
@@ -57,7 +69,7 @@ impl Form {
         let mut members = Vec::new();
         for (platform, manifest) in image.manifests {
             let mut made =
-                self.manifest(manifest, image.base_layers, of(Level::Manifest, Some(platform)), docker, store, cancel)?;
+                self.manifest(manifest, image.base_layers, of(Level::Manifest, Some(platform)), docker, ground)?;
             made.annotations.extend(of(Level::ManifestDescriptor, Some(platform)));
             made.platform = Some(platform.clone());
             members.push(made);
@@ -71,7 +83,7 @@ impl Form {
         let mut index = Index::new(members);
         index.media_type = Some(media_type.into());
         index.annotations = of(Level::Index, None);
-        let mut made = store.put(media_type, Document::new(index).bytes())?;
+        let mut made = ground.store.put(media_type, Document::new(index).bytes())?;
         made.annotations = of(Level::IndexDescriptor, None);
         Ok(made)
     }
@@ -82,21 +94,18 @@ impl Form {
         base_layers: &BTreeSet<Digest>,
         annotations: BTreeMap<String, String>,
         docker: bool,
-        store: &Store,
-        cancel: &Cancel,
+        ground: Ground<'_>,
     ) -> Result<Descriptor, ExportError> {
-        let built = store.document::<Manifest>("image manifest", from)?.into_value();
+        let built = ground.store.document::<Manifest>("image manifest", from)?.into_value();
         let mut manifest = built.clone();
+        let packing = self.packing();
+        let how = |layer: &Descriptor| match base_layers.contains(&layer.digest) {
+            true if !self.force => Packing::default(),
+            true => Packing { level: false, ..packing },
+            false => packing,
+        };
+        pack_layers(ground, &mut manifest, &how, &|_| {})?;
         for layer in &mut manifest.layers {
-            if cancel.is_cancelled() {
-                return Err(ExportError::Cancelled);
-            }
-            let own = !base_layers.contains(&layer.digest);
-            if let Some(compression) = self.compression
-                && (own || self.force)
-            {
-                *layer = recompress_layer(store, layer, compression, own && self.level.is_some(), cancel)?;
-            }
             if docker {
                 layer.media_type = match media_type::layer_compression(&layer.media_type) {
                     Some(LayerCompression::Gzip) => media_type::DOCKER_LAYER_GZIP.into(),
@@ -118,6 +127,6 @@ impl Form {
         if manifest == built {
             return Ok(from.clone());
         }
-        Ok(store.put(kind, Document::new(manifest).bytes())?)
+        Ok(ground.store.put(kind, Document::new(manifest).bytes())?)
     }
 }

@@ -20,6 +20,9 @@ use ctk_plan::{Cancel, Reporter, Step};
 use ctk_snapshot::{SnapshotError, Snapshots};
 use ctk_store::{Export, Ref, Store, StoreError, export_docker_archive, export_layout, export_layout_archive};
 
+use crate::layout::reachable;
+use crate::packing::{Ground, PackingError};
+
 pub(crate) use annotation::target;
 pub use annotation::{Annotation, Level};
 pub use form::Form;
@@ -220,6 +223,9 @@ pub enum ExportError {
     /// The store.
     #[error("the image cannot be read from the store")]
     Store(#[source] StoreError),
+    /// Its layers cannot be packed as asked for.
+    #[error("the image's layers cannot be packed so")]
+    Pack(#[source] PackingError),
     /// The user stopped it.
     #[error("cancelled")]
     Cancelled,
@@ -230,6 +236,16 @@ impl From<StoreError> for ExportError {
         match error {
             StoreError::Cancelled => ExportError::Cancelled,
             error => ExportError::Store(error),
+        }
+    }
+}
+
+impl From<PackingError> for ExportError {
+    fn from(error: PackingError) -> ExportError {
+        match error {
+            PackingError::Cancelled => ExportError::Cancelled,
+            PackingError::Store(error) => error.into(),
+            error => ExportError::Pack(error),
         }
     }
 }
@@ -330,7 +346,8 @@ fn prepare(
 ) -> Result<(), ExportError> {
     let (store, cancel) = (request.store, request.cancel);
     let made = |form: &Form, exported: &mut Exported| -> Result<Descriptor, ExportError> {
-        let image = form.apply(&request.image, request.annotations, store, cancel)?;
+        let ground = Ground { store, reporter: request.reporter, cancel };
+        let image = form.apply(&request.image, request.annotations, ground)?;
         if !std::mem::replace(&mut exported.is_image, true) {
             exported.image = image.clone();
         }
@@ -407,7 +424,8 @@ fn named(
         return Err(ExportError::Refused("an image without a name can go to no registry; add `-t NAME`".into()));
     }
     if wanted.unpack {
-        for (_, descriptor) in request.image.manifests {
+        let parts = reachable(store, &image)?;
+        for descriptor in parts.iter().filter(|part| media_type::is_manifest(&part.media_type)) {
             let manifest = store.document::<Manifest>("image manifest", descriptor)?.into_value();
             request.snapshots.unpack_image(&manifest, Some(step), cancel)?;
         }

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use ctk_layer::Compression;
-use ctk_syntax::nearest;
+use ctk_syntax::{nearest, parse_size};
+
+use crate::limits::LAYER_SIZE_MIN_BYTES;
 
 use super::annotation::Annotation;
 use super::{Archive, Dest, Files, Form, Output, Pictured};
@@ -20,6 +22,7 @@ const FORM_KEYS: &[&str] = &[
     "compression",
     "compression-level",
     "force-compression",
+    "layer-size",
     "name",
     "oci-artifact",
     "oci-mediatypes",
@@ -201,6 +204,7 @@ impl Form {
                 self.level = Some(number);
             }
             "force-compression" => self.force = boolean(key, value)?,
+            "layer-size" => self.layer_limit_bytes = Some(layer_size(value)?),
             "source-date-epoch" => self.epoch_seconds = Some(epoch(value)?),
             // Files are never younger than the image here, so times need no rewriting afterwards.
             "rewrite-timestamp" | "prefer-nondist-layers" | "attestation-inline" | "oci-artifact" => {
@@ -256,6 +260,14 @@ fn names(value: &str) -> Vec<String> {
 
 fn epoch(value: &str) -> Result<i64, String> {
     value.parse().map_err(|_| format!("`source-date-epoch={value}` is no number of seconds since 1970"))
+}
+
+fn layer_size(value: &str) -> Result<u64, String> {
+    match parse_size(value) {
+        Some(size) if size >= LAYER_SIZE_MIN_BYTES => Ok(size),
+        Some(_) => Err(format!("`layer-size={value}` would give too many layers; expected `1MiB` or more")),
+        None => Err(format!("`layer-size={value}` is no size; expected e.g. `100MB`, `512MiB`, `2GiB`")),
+    }
 }
 
 /// As Go's `strconv.ParseBool`.
@@ -364,6 +376,8 @@ mod tests {
         wrong("type=image,push=maybe", "`push=maybe` is neither true nor false");
         wrong("type=image,compression=lz4", "`lz4` is no compression; there are uncompressed, gzip and zstd");
         wrong("type=oci,compression-level=99", "`compression-level=99` is out of range; gzip has 1 to 9");
+        wrong("type=oci,layer-size=10", "`layer-size=10` would give too many layers; expected `1MiB` or more");
+        wrong("type=oci,layer-size=big", "`layer-size=big` is no size; expected e.g. `100MB`, `512MiB`, `2GiB`");
         wrong("type=oci,tar=false", "`tar=false` writes a folder: add `dest=FOLDER`");
         wrong("type=image,compression=estargz", "`compression=estargz` is not supported; `gzip` and `zstd` are");
     }
