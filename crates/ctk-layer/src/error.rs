@@ -40,7 +40,7 @@ pub enum LayerError {
         /// The limit.
         limit: u64,
     },
-    /// A kind of entry that layers do not hold, e.g. GNU sparse files.
+    /// A kind of entry that layers do not hold, e.g. a part of a file that goes on in another archive.
     #[error("tar entry `{path}` is of the unsupported kind {kind}")]
     Kind {
         /// The entry.

@@ -17,6 +17,7 @@ mod members;
 mod parallel;
 mod pax;
 mod read;
+mod sparse;
 mod split;
 mod write;
 

@@ -15,3 +15,7 @@ pub const ZSTD_FRAME_BYTES: usize = 2 << 20;
 pub const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 /// Most entries of a layer that is divided: their names are held in memory, some 200 bytes each.
 pub const SPLIT_ENTRIES_MAX: usize = 5_000_000;
+/// Most segments of a sparse file: as many as 4 GiB have whose every other block is a hole; 16 MiB of memory.
+pub const SPARSE_SEGMENTS_MAX: usize = 1 << 20;
+/// Largest sparse file, in bytes with its holes: a few hundred bytes of an archive must not keep a reader busy for days.
+pub const SPARSE_SIZE_MAX_BYTES: u64 = 1 << 40;

@@ -1,4 +1,4 @@
-//! Reads tar streams: ustar, PAX and GNU long names. The `tar` crate decodes the header fields; framing is ours,
+//! Reads tar streams: ustar, PAX, GNU long names and sparse files. The `tar` crate decodes the header fields; framing is ours,
 //! so that no two readers can disagree about where an entry ends.
 
 use std::collections::BTreeMap;
@@ -8,6 +8,7 @@ use tar::{EntryType, Header};
 
 use crate::entry::display;
 use crate::limits::{EXTENDED_HEADER_MAX_BYTES, PATH_MAX_BYTES};
+use crate::sparse::{self, Sparse};
 use crate::{Entry, EntryKind, LayerError, Time, clean_path, pax};
 
 const BLOCK: u64 = 512;
@@ -32,6 +33,8 @@ pub struct TarReader<R> {
     left: u64,
     /// Padding after the current entry.
     padding: u64,
+    /// The current entry's holes, if it has any; `left` counts what is stored.
+    sparse: Option<Sparse>,
     global: BTreeMap<Vec<u8>, Vec<u8>>,
     ended: bool,
     paths: Paths,
@@ -47,7 +50,8 @@ impl<R: Read> TarReader<R> {
     /// Reads `stream`, which should be buffered or give large pieces by itself.
     pub fn new(stream: R) -> TarReader<R> {
         let (offset, left, padding) = (0, 0, 0);
-        TarReader { stream, offset, left, padding, global: BTreeMap::new(), ended: false, paths: Paths::Clean }
+        let (sparse, global) = (None, BTreeMap::new());
+        TarReader { stream, offset, left, padding, sparse, global, ended: false, paths: Paths::Clean }
     }
 
     /// Keeps [`Entry::path`] and hard link targets as written, for archives that are not unpacked by their names.
@@ -79,11 +83,12 @@ impl<R: Read> TarReader<R> {
                     let records = pax::parse(&block).ok_or_else(|| bad("malformed PAX records".into()))?;
                     let global = header.entry_type() == EntryType::XGlobalHeader;
                     let target = if global { &mut self.global } else { &mut local };
-                    target.extend(records.into_iter().map(|(k, v)| (k.to_vec(), v.to_vec())));
+                    for (key, value) in records {
+                        sparse::add_record(target, key, value);
+                    }
                     if global {
-                        for key in ["path", "linkpath", "size"] {
-                            target.remove(key.as_bytes());
-                        }
+                        let of_one = |key: &[u8]| matches!(key, b"path" | b"linkpath" | b"size");
+                        target.retain(|key, _| !of_one(key) && !key.starts_with(b"GNU.sparse."));
                     }
                 }
                 EntryType::GNULongName | EntryType::GNULongLink => {
@@ -122,15 +127,14 @@ impl<R: Read> TarReader<R> {
             let parsed = std::str::from_utf8(text).ok().and_then(|t| t.parse().ok());
             parsed.map(Some).ok_or_else(|| bad(format!("PAX `{key}` is no number")))
         };
-        let raw_path = records.get(&b"path"[..]).cloned().unwrap_or_else(|| header.path_bytes().into_owned());
+        // The name in the header of a sparse file is made up, for readers that know none.
+        let named = records.get(&b"GNU.sparse.name"[..]).or_else(|| records.get(&b"path"[..]));
+        let raw_path = named.cloned().unwrap_or_else(|| header.path_bytes().into_owned());
         let path = self.path(&raw_path, at)?;
         let link = || -> Vec<u8> {
             let short = || header.link_name_bytes().map(|l| l.into_owned()).unwrap_or_default();
             records.get(&b"linkpath"[..]).cloned().unwrap_or_else(short)
         };
-        if records.keys().any(|key| key.starts_with(b"GNU.sparse.")) {
-            return Err(LayerError::Kind { path: display(&path), kind: "sparse file (PAX GNU.sparse)".into() });
-        }
         let size = match number("size")? {
             Some(size) if size != header_size && header_size != 0 && header_size != OCTAL_SIZE_MAX => {
                 return Err(bad(format!("PAX size {size} contradicts the header's {header_size}")));
@@ -140,10 +144,14 @@ impl<R: Read> TarReader<R> {
         };
         let device = |field: std::io::Result<Option<u32>>| field.ok().flatten().unwrap_or(0);
         let (major, minor) = (device(header.device_major()), device(header.device_minor()));
+        let mut stored = size;
         let kind = match header.entry_type() {
             // Old archives write directories as files whose name ends with a slash.
             EntryType::Regular | EntryType::Continuous if raw_path.ends_with(b"/") => EntryKind::Directory,
-            EntryType::Regular | EntryType::Continuous => EntryKind::File { size },
+            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
+                (self.sparse, stored) = self.sparse(at, header, size, &records)?;
+                EntryKind::File { size: self.sparse.as_ref().map_or(size, Sparse::size) }
+            }
             EntryType::Directory => EntryKind::Directory,
             EntryType::Symlink => EntryKind::Symlink { target: bounded(link(), at)? },
             EntryType::Link => EntryKind::HardLink { target: self.path(&link(), at)? },
@@ -153,7 +161,7 @@ impl<R: Read> TarReader<R> {
             other => return Err(LayerError::Kind { path: display(&path), kind: format!("{other:?}") }),
         };
         // Data after anything but a file would be read as headers by readers that trust the kind.
-        self.left = if header.entry_type() == EntryType::Link { 0 } else { size };
+        self.left = if header.entry_type() == EntryType::Link { 0 } else { stored };
         self.padding = self.left.next_multiple_of(BLOCK) - self.left;
         let owner = |pax: Option<u64>, field: std::io::Result<u64>, what: &str| -> Result<u32, LayerError> {
             let id = pax.map_or_else(|| field.map_err(|e| bad(e.to_string())), Ok)?;
@@ -169,6 +177,36 @@ impl<R: Read> TarReader<R> {
         let xattr = |(key, value): (Vec<u8>, Vec<u8>)| Some((key.strip_prefix(b"SCHILY.xattr.")?.to_vec(), value));
         let xattrs = records.into_iter().filter_map(xattr).collect();
         Ok(Entry { path, kind, mode, uid, gid, mtime, xattrs })
+    }
+
+    /// The holes of a file of `size` stored bytes, and how many of these are its data.
+    fn sparse(
+        &mut self,
+        at: u64,
+        header: &Header,
+        size: u64,
+        records: &BTreeMap<Vec<u8>, Vec<u8>>,
+    ) -> Result<(Option<Sparse>, u64), LayerError> {
+        let bad = |reason: String| LayerError::Header { offset: at, reason };
+        let mut block = || -> Result<[u8; BLOCK as usize], LayerError> {
+            let mut block = [0; BLOCK as usize];
+            let read = self.stream.read_exact(&mut block);
+            read.map_err(|error| cut(error, self.offset))?;
+            self.offset += BLOCK;
+            Ok(block)
+        };
+        if header.entry_type() == EntryType::GNUSparse {
+            let header = header.as_gnu().ok_or_else(|| bad("a sparse file without GNU's header".into()))?;
+            return Ok((Some(Sparse::of_header(header, size, &mut block, &bad)?), size));
+        }
+        Ok(match sparse::form(records).map_err(bad)? {
+            None => (None, size),
+            Some(sparse::Form::Records) => (Some(Sparse::of_records(records, size).map_err(bad)?), size),
+            Some(sparse::Form::Data) => {
+                let (sparse, map) = Sparse::of_data(records, size, &mut block, &bad)?;
+                (Some(sparse), size - map)
+            }
+        })
     }
 
     fn path(&self, raw: &[u8], at: u64) -> Result<Vec<u8>, LayerError> {
@@ -214,13 +252,14 @@ impl<R: Read> TarReader<R> {
         self.left = size;
         self.padding = size.next_multiple_of(BLOCK) - size;
         let mut block = vec![0; size as usize];
-        self.read_exact(&mut block).map_err(|e| self.cut(e))?;
+        self.read_exact(&mut block).map_err(|e| cut(e, self.offset))?;
         self.skip()?;
         Ok(block)
     }
 
     /// Skips the rest of the entry and its padding.
     fn skip(&mut self) -> Result<(), LayerError> {
+        self.sparse = None;
         let mut waste = [0u8; 8192];
         let mut left = std::mem::take(&mut self.left) + std::mem::take(&mut self.padding);
         while left > 0 {
@@ -237,18 +276,32 @@ impl<R: Read> TarReader<R> {
         }
         Ok(())
     }
+}
 
-    fn cut(&self, error: std::io::Error) -> LayerError {
-        match error.kind() {
-            ErrorKind::UnexpectedEof => LayerError::Truncated { offset: self.offset },
-            _ => LayerError::Read(error),
-        }
+fn cut(error: std::io::Error, offset: u64) -> LayerError {
+    match error.kind() {
+        ErrorKind::UnexpectedEof => LayerError::Truncated { offset },
+        _ => LayerError::Read(error),
     }
 }
 
 impl<R: Read> Read for TarReader<R> {
     /// The current entry's bytes; fails with `UnexpectedEof` when the stream ends inside it.
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        match self.sparse.take() {
+            None => self.stored(buffer),
+            Some(mut sparse) => {
+                let read = sparse.read(buffer, |buffer| self.stored(buffer));
+                self.sparse = Some(sparse);
+                read
+            }
+        }
+    }
+}
+
+impl<R: Read> TarReader<R> {
+    /// The current entry's bytes as they are stored.
+    fn stored(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let want = self.left.min(buffer.len() as u64) as usize;
         if want == 0 {
             return Ok(0);

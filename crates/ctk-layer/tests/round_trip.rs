@@ -101,6 +101,21 @@ fn sizes_over_8_gib_survive() {
 }
 
 #[test]
+fn gnu_tar_reads_files_past_8_gib() {
+    const SIZE: u64 = (8 << 30) + 5;
+    let Some(_) = run("tar", &["--version"], b"") else { return };
+    let mut tar = Command::new("tar").args(["-tvf", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut writer = TarWriter::new(tar.stdin.take().unwrap());
+    let entry = Entry::new("huge", EntryKind::File { size: SIZE }, 0o644);
+    writer.append(&entry, std::io::repeat(0).take(SIZE)).unwrap();
+    writer.append(&Entry::new("behind", EntryKind::File { size: 2 }, 0o644), &b"it"[..]).unwrap();
+    drop(writer.finish().unwrap());
+    let output = tar.wait_with_output().unwrap();
+    let listing = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && listing.contains(&SIZE.to_string()) && listing.contains("behind"), "{listing}");
+}
+
+#[test]
 fn a_stream_cut_anywhere_is_an_error_or_a_clean_prefix() {
     let tar = tar_of(&entries());
     let all = entries();
