@@ -9,7 +9,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-/// A line for each path below a root: kind, mode, owner, size, time, what hard links it has, attributes, content.
+/// A line for each path below a root: kind, size, content, first of its hard links, mode,
+/// owner, time; then, after a tab, extended attributes.
 pub type Listing = BTreeMap<String, String>;
 
 /// What is in the folder `root`, without itself.
@@ -53,7 +54,7 @@ fn list(root: &Path, path: &Path, inodes: &mut HashMap<u64, PathBuf>, found: &mu
         let same = if *first == path { String::new() } else { format!(" = {first:?}") };
         let (mode, owner) = (stat.mode() & 0o7777, (stat.uid(), stat.gid()));
         let time = format!("{}.{:09}", stat.mtime(), stat.mtime_nsec());
-        let line = format!("{what}{same} {mode:o} {owner:?} {time} {}", attributes(&full));
+        let line = format!("{what}{same} {mode:o} {owner:?} {time}\t{}", attributes(&full));
         found.insert(format!("{path:?}"), line);
         if kind.is_dir() {
             list(root, &path, inodes, found);
