@@ -158,7 +158,7 @@ Results go to standard output, the story to standard error. An address is `kind:
 | `CTK_PROGRESS` | how progress is told, as `--progress` |
 | `CTK_REGISTRIES` | the only file about registries, as `--registries` |
 | `NO_COLOR` | no colours, whatever the terminal |
-| `SOURCE_DATE_EPOCH` | the date, in seconds since 1970, of what a build makes; a part of the fingerprint. Without it the newest date among the base and the packages |
+| `SOURCE_DATE_EPOCH` | the date, in seconds since 1970, of what a build makes, or `context`: that of the main context; a part of the fingerprint. Without it the newest date among the base and the packages |
 | `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY` | the proxy of every request to registries, in either case of letters |
 | `SSL_CERT_FILE`, `SSL_CERT_DIR` | authorities instead of those of the system |
 | `REGISTRY_AUTH_FILE` | the first file of credentials that is looked into, and the one that `login` writes |

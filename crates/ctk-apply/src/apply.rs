@@ -154,7 +154,9 @@ impl Session {
         if let Some(decl) = self.images.get(address) {
             let host = host_packages(&self.options);
             let world = self.world(ground, book, &host, reporter, cancel);
-            ctk_build::resolve(decl, &world, &BTreeMap::new()).map_err(|error| self.build_failure(address, &error))?;
+            let resolved = ctk_build::resolve(decl, &world, &BTreeMap::new());
+            let resolved = resolved.and_then(|()| self.epoch(decl, &world, true));
+            resolved.map_err(|error| self.build_failure(address, &error))?;
         }
         if let Some(decl) = self.tests.get(address) {
             for reference in test_references(decl) {
@@ -538,6 +540,7 @@ impl Work<'_> {
                 images.insert(base, descriptor);
             }
         }
+        let epoch_seconds = session.epoch(decl, &world, true)?.and_then(Result::ok);
         // A stage that another image asks for is no result of its own.
         let caches_to: Vec<Export> = match stage {
             None => decl.cache_to.iter().map(|cache| cache.value.clone()).collect(),
@@ -558,7 +561,7 @@ impl Work<'_> {
             caches: Some(caches),
             run: &RunSettings { ssh: agents(session, decl), ..RunSettings::default() },
             labels: &BTreeMap::new(),
-            epoch_seconds: session.epoch_seconds(),
+            epoch_seconds,
             state_directory: session.options.state.clone(),
             debugger: self.request.besides.debugger(),
             explain: self.request.explain.as_ref(),

@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ctk_build::{Advised, BuildError, BuildRequest, Explained, Explanations, LockView, RunSettings, Slots};
+use ctk_build::{
+    Advised, BuildError, BuildRequest, Explained, Explanations, ImageDecl, KnownEpoch, LockView, RunSettings, Slots,
+    World,
+};
 use ctk_buildgraph::BaseName;
 use ctk_check::ImageName;
 use ctk_oci::Reference;
@@ -72,9 +75,12 @@ impl Session {
                 continue;
             }
             let silent = Reporter::new(address.clone(), std::sync::Arc::new(Silent));
+            let world = self.world(&ground, &self.lock, &host_packages, &silent, &cancel);
+            let failed =
+                |error| ApplyError::Failed { failures: vec![self.build_failure(address, &error)], reports: Vec::new() };
             let request = BuildRequest {
                 decl,
-                world: self.world(&ground, &self.lock, &host_packages, &silent, &cancel),
+                world,
                 platforms: &decl.platforms,
                 images: &kept,
                 args: &BTreeMap::new(),
@@ -86,13 +92,11 @@ impl Session {
                 caches: None,
                 run: &RunSettings::default(),
                 labels: &BTreeMap::new(),
-                epoch_seconds: self.epoch_seconds(),
+                epoch_seconds: self.epoch(decl, &world, false).map_err(failed)?.and_then(Result::ok),
                 state_directory: self.options.state.clone(),
                 debugger: None,
                 explain: None,
             };
-            let failed =
-                |error| ApplyError::Failed { failures: vec![self.build_failure(address, &error)], reports: Vec::new() };
             all.extend(ask(&request).map_err(failed)?);
         }
         ground.index.save();
@@ -201,8 +205,13 @@ impl Session {
             inputs.extend(observation.inputs);
             unresolved = observation.unresolved;
             (repositories, urls) = (observation.repositories, observation.urls);
-            if let Some(epoch) = self.epoch_seconds() {
-                inputs.insert(Input::Named("SOURCE_DATE_EPOCH".into()), epoch.to_string());
+            let epoch = self.epoch(decl, &world, false).map_err(|error| self.build_failure(address, &error))?;
+            if let Some(epoch) = epoch {
+                let word = epoch.map(|seconds| seconds.to_string()).unwrap_or_else(|what| {
+                    unresolved.push(format!("the date of {what}"));
+                    "unresolved".into()
+                });
+                inputs.insert(Input::Named("SOURCE_DATE_EPOCH".into()), word);
             }
         }
         if let Some(decl) = self.tests.get(address) {
@@ -222,9 +231,15 @@ impl Session {
         Ok(ObservedUnit { unit, unresolved, repositories, urls })
     }
 
-    /// `SOURCE_DATE_EPOCH`, if the environment sets it.
-    pub(crate) fn epoch_seconds(&self) -> Option<i64> {
-        self.options.environment.get("SOURCE_DATE_EPOCH")?.parse().ok()
+    /// What `SOURCE_DATE_EPOCH` says of `decl`, if the environment sets it. With `fetch` what is not here is fetched.
+    pub(crate) fn epoch(
+        &self,
+        decl: &ImageDecl,
+        world: &World<'_>,
+        fetch: bool,
+    ) -> Result<Option<KnownEpoch>, BuildError> {
+        let text = self.options.environment.get("SOURCE_DATE_EPOCH").map(String::as_str);
+        ctk_build::epoch(text.unwrap_or_default(), decl, world, fetch)
     }
 }
 

@@ -9,6 +9,7 @@ use ctk_packages::Locked;
 
 use crate::base::{self, Base};
 use crate::cache::{Exports, Imports};
+use crate::epoch;
 use crate::explain;
 use crate::limits::LOWERING_ROUNDS;
 use crate::observe::{lock_packages, locked_digest};
@@ -133,6 +134,7 @@ fn plan(request: &BuildRequest<'_>, loaded: &Loaded, platform: &Platform) -> Res
     let mut ask = lower_request(request.decl, platform, request.target);
     ask.args.extend(request.args.clone());
     let given = Given::new(request.decl, &request.world);
+    epoch::date(&mut ask, request.decl, loaded, platform, &given, true)?;
     let (mut bases, mut packages, mut mirrors) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
     let mut last = Vec::new();
     for _ in 0..LOWERING_ROUNDS {

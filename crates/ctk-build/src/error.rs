@@ -252,6 +252,17 @@ pub enum BuildError {
         /// The one that is nearly it.
         near: Option<String>,
     },
+    /// A context that dates nothing.
+    #[error(
+        "SOURCE_DATE_EPOCH is `context`, and {context} has no date: {reason}. Set it to seconds since 1970, or leave it \
+         out"
+    )]
+    ContextEpoch {
+        /// Which context.
+        context: String,
+        /// Why.
+        reason: String,
+    },
     /// An image layout that does not have an image.
     #[error("cannot take an image from {layout}: {reason}")]
     Layout {

@@ -14,6 +14,7 @@ use ctk_plan::{Input, hash_text};
 use crate::base;
 use crate::build::from_step;
 use crate::context::file_words;
+use crate::epoch;
 use crate::recipe::{Contexts, Loaded, lower_request};
 use crate::remote::{Given, layout};
 use crate::{BuildError, ContextDecl, ImageDecl, RecipeSource, World};
@@ -69,6 +70,9 @@ pub fn observe(decl: &ImageDecl, world: &World<'_>, args: &BTreeMap<String, Stri
     for platform in &decl.platforms {
         let mut request = lower_request(decl, platform, None);
         request.args.extend(args.clone());
+        if let Some(known) = epoch::date(&mut request, decl, &loaded, platform, &given, false)? {
+            seen.epoch(known);
+        }
         let recipe = loaded.recipe(platform);
         let (mut read, mut needs) = reads(recipe, &request).map_err(|d| loaded.invalid(d))?;
         // Triggers of a base read files too, as far as the base is here to tell.
@@ -190,6 +194,15 @@ impl Observed {
         Ok(())
     }
 
+    /// The context's date, where that is the image's.
+    fn epoch(&mut self, known: epoch::KnownEpoch) {
+        let word = known.map(|seconds| seconds.to_string()).unwrap_or_else(|what| {
+            self.unresolved.push(format!("the date of {what}"));
+            "unresolved".into()
+        });
+        self.inputs.insert(Input::Named("SOURCE_DATE_EPOCH of the context".into()), word);
+    }
+
     /// A repository or URL and what the lock file says of it.
     fn remote(&mut self, what: String, locked: Option<String>) {
         let word = locked.unwrap_or_else(|| {
@@ -224,6 +237,7 @@ pub fn resolve(decl: &ImageDecl, world: &World<'_>, args: &BTreeMap<String, Stri
     for platform in &decl.platforms {
         let mut request = lower_request(decl, platform, None);
         request.args.extend(args.clone());
+        epoch::date(&mut request, decl, &loaded, platform, &given, true)?;
         let (_, needs) = reads(loaded.recipe(platform), &request).map_err(|d| loaded.invalid(d))?;
         for need in needs {
             match need {

@@ -286,6 +286,7 @@ pub(crate) fn lower_request<'a>(decl: &ImageDecl, platform: &Platform, target: O
         bases: BTreeMap::new(),
         packages: BTreeMap::new(),
         remote: Remote::default(),
+        context_epoch: None,
         parse_trigger: &ctk_dockerfile::parse_trigger,
     }
 }

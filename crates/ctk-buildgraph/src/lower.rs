@@ -15,6 +15,8 @@ mod run;
 
 pub use lint::{check, is_secret};
 
+use arguments::{CONTEXT_EPOCH, EPOCH};
+
 use std::collections::BTreeMap;
 
 use ctk_oci::{ContainerConfig, Digest, History, ImageConfig, Platform};
@@ -96,6 +98,8 @@ pub struct LowerRequest<'a> {
     pub bases: Bases,
     /// Digests of locked package lists known so far, by stage.
     pub packages: BTreeMap<String, String>,
+    /// The date of the main context, which a `SOURCE_DATE_EPOCH` of `context` stands for: see [`context_epoch_asked`].
+    pub context_epoch: Option<i64>,
     /// Reads triggers of base images.
     pub parse_trigger: ParseTrigger<'a>,
 }
@@ -236,6 +240,15 @@ fn image_platform(request: &LowerRequest<'_>, base: Option<Platform>) -> Platfor
         _ => wanted,
     };
     platform.to_string().parse().unwrap_or(platform)
+}
+
+/// Whether a build argument or an ARG before the first stage dates the image by its context; which ARG, if it has a
+/// place.
+pub fn context_epoch_asked(recipe: &Recipe, request: &LowerRequest<'_>) -> Option<Option<Span>> {
+    let asked = Walk::new(recipe, request).epoch_text().is_some_and(|text| text == CONTEXT_EPOCH);
+    let given = request.args.contains_key(EPOCH);
+    let arg = recipe.globals.iter().rfind(|arg| arg.name == EPOCH && !given);
+    asked.then(|| arg.and_then(|arg| arg.origin))
 }
 
 /// What the target reads of local contexts, and the images and package lists it needs, as far as that can be told

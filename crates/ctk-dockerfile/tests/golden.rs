@@ -69,6 +69,7 @@ fn mean(sources: &Sources, recipe: &ctk_buildgraph::Recipe, text: &str) -> Strin
         bases: BTreeMap::new(),
         packages: BTreeMap::new(),
         remote: Default::default(),
+        context_epoch: None,
         parse_trigger: &parse_trigger,
     };
     let early = match reads(recipe, &request) {

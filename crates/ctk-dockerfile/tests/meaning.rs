@@ -37,6 +37,7 @@ fn asked(text: &str, asked: &Asked<'_>) -> Result<Lowered, String> {
         bases: BTreeMap::new(),
         packages: BTreeMap::new(),
         remote: Default::default(),
+        context_epoch: None,
         parse_trigger: &parse_trigger,
     };
     reads(&file.recipe, &request).map_err(shown)?;
@@ -285,6 +286,8 @@ fn an_argument_dates_the_image() {
     assert_eq!(meant(text, &[("SOURCE_DATE_EPOCH", "7")]).epoch_seconds, Some(7));
     assert_eq!(meant("FROM scratch", &[]).epoch_seconds, None);
     assert_eq!(meant("FROM scratch", &[("SOURCE_DATE_EPOCH", "")]).epoch_seconds, None);
+    // What nobody has looked at yet dates nothing.
+    assert_eq!(meant("ARG SOURCE_DATE_EPOCH=context\nFROM scratch\n", &[]).epoch_seconds, None);
     assert!(refused("ARG SOURCE_DATE_EPOCH=soon\nFROM scratch\n").contains("expected seconds since 1970"));
 }
 

@@ -25,7 +25,7 @@ RUN read x < /proc/sys/kernel/random/uuid; echo $x > /end
 "#;
 
 /// Kills a program when the case ends.
-pub struct Server(Child);
+pub struct Server(pub Child);
 
 impl Drop for Server {
     fn drop(&mut self) {

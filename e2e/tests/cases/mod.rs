@@ -6,6 +6,7 @@ mod contexts;
 mod corpus;
 mod damage;
 mod differential;
+mod epochs;
 mod examples;
 mod explain;
 mod exports;

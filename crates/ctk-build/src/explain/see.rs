@@ -9,6 +9,7 @@ use ctk_oci::Platform;
 use crate::base::{self, Base};
 use crate::build::Plan;
 use crate::cache::Imports;
+use crate::epoch;
 use crate::limits::LOWERING_ROUNDS;
 use crate::observe::locked_digest;
 use crate::recipe::{Contexts, Loaded, SelectionDigests, lower_request};
@@ -57,6 +58,9 @@ fn plan(
     let mut ask = lower_request(request.decl, platform, request.target);
     ask.args.extend(request.args.clone());
     let given = Given::new(request.decl, &request.world);
+    if let Some(Err(what)) = epoch::date(&mut ask, request.decl, loaded, platform, &given, false)? {
+        return Ok(Err(vec![format!("{what} is fetched")]));
+    }
     let (mut bases, mut packages, mut mirrors) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
     for _ in 0..LOWERING_ROUNDS {
         let needs = match lower(loaded.recipe(platform), &ask).map_err(|d| loaded.invalid(d))? {

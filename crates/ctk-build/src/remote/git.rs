@@ -3,7 +3,7 @@
 //! All by the `git` program, which sees nothing of the machine but its search path, proxies, authorities and the agent
 //! of `ssh`. Secrets reach it by its environment, never by its arguments.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ctk_buildgraph::{GitSource, GitTime, KeyHasher, is_commit, without_password};
 use ctk_plan::{Cancel, Step};
@@ -155,12 +155,38 @@ pub(crate) fn checkout(
 
 /// When `commit` was made: seconds since 1970. Checks it out if nobody knows.
 pub(crate) fn seconds(source: &GitSource, commit: &str, given: &Given<'_>) -> Result<i64, BuildError> {
-    if let Some(seconds) = given.world.store.record::<i64>(TIMES, commit)? {
+    if let Some(seconds) = known_seconds(commit, given.world)? {
         return Ok(seconds);
     }
     let step = given.world.reporter.step(format!("check out {source}"));
     super::step_result(step, |step| checkout(source, commit, given, step, given.world.cancel))?;
     Ok(given.world.store.record::<i64>(TIMES, commit)?.unwrap_or(0))
+}
+
+/// The same if it is known.
+pub(crate) fn known_seconds(commit: &str, world: &World<'_>) -> Result<Option<i64>, BuildError> {
+    Ok(world.store.record::<i64>(TIMES, commit)?)
+}
+
+/// When the newest commit was made that touched `folder` of a work tree; the error says why nobody knows. What was not
+/// committed does not count.
+pub(crate) fn folder_seconds(folder: &Path, given: &Given<'_>) -> Result<Result<i64, &'static str>, BuildError> {
+    let Some(place) = folder.to_str() else { return Ok(Err("its path is not UTF-8")) };
+    let git = Git::local(place, given);
+    let ask = |words: &[&str]| git.ask(Path::new(""), &[&["-C", place], words].concat());
+    if ask(&["rev-parse", "--is-inside-work-tree"])?.as_deref() != Some("true") {
+        return Ok(Err("it is in no git work tree"));
+    }
+    let newest = ask(&["log", "-1", "--format=%ct %H", "--", "."])?.unwrap_or_default();
+    let Some((seconds, commit)) = newest.split_once(' ') else { return Ok(Err("no commit has touched it")) };
+    let seconds = seconds.parse().map_err(|_| git.failed("read", format!("git says `{newest}`")))?;
+    // Where a shallow clone ends a commit seems to touch everything.
+    let ends = ask(&["rev-parse", "--path-format=absolute", "--git-path", "shallow"])?.unwrap_or_default();
+    let ends = std::fs::read_to_string(ends).unwrap_or_default();
+    match ends.lines().any(|end| end == commit) {
+        true => Ok(Err("the clone is shallow, and its end may not be what touched it (`git fetch --unshallow`)")),
+        false => Ok(Ok(seconds)),
+    }
 }
 
 fn key(source: &GitSource, commit: &str) -> ctk_buildgraph::Key {

@@ -77,12 +77,21 @@ pub(super) fn bring(
     given: &Given<'_>,
     step: &Step,
 ) -> Result<(Digest, SystemTime), BuildError> {
-    let last = Visit::last(url, given.world)?.filter(|visit| visit.gave(digest));
-    let visit = match last {
-        Some(visit) if given.world.store.contains(&visit.digest)? => visit,
-        _ => visit(url, Some(digest), given, step)?,
-    };
+    if let Some(brought) = brought(url, digest, given.world)? {
+        return Ok(brought);
+    }
+    let visit = visit(url, Some(digest), given, step)?;
     Ok((visit.digest.clone(), visit.modified()))
+}
+
+/// The same if the URL gave that file last.
+pub(super) fn brought(
+    url: &str,
+    digest: &Digest,
+    world: &World<'_>,
+) -> Result<Option<(Digest, SystemTime)>, BuildError> {
+    let Some(visit) = Visit::last(url, world)?.filter(|visit| visit.gave(digest)) else { return Ok(None) };
+    Ok(world.store.contains(&visit.digest)?.then(|| (visit.digest.clone(), visit.modified())))
 }
 
 fn visit(url: &str, wanted: Option<&Digest>, given: &Given<'_>, step: &Step) -> Result<Visit, BuildError> {

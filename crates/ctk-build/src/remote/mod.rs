@@ -92,6 +92,11 @@ impl<'a> Given<'a> {
         http::bring(url, digest, self, step)
     }
 
+    /// The same if it is here.
+    pub fn brought(&self, url: &str, digest: &Digest) -> Result<Option<(Digest, SystemTime)>, BuildError> {
+        http::brought(url, digest, self.world)
+    }
+
     /// The secret called `HEADER.host`, `HEADER_host` or the like with `token`, or one of `more`; and whether its name
     /// begins with `token`.
     pub fn secret_of_host(&self, host: &str, header: &str, token: &str, more: &[&str]) -> Option<(String, bool)> {

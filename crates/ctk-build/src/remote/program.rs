@@ -93,6 +93,12 @@ impl<'a> Git<'a> {
         git
     }
 
+    /// For a folder of this machine.
+    pub fn local(folder: &str, given: &'a Given<'a>) -> Git<'a> {
+        let cancel = given.world.cancel;
+        Git { given, cancel, url: folder.to_owned(), header: None, secrets: Vec::new(), step: None }
+    }
+
     /// The same, telling `step` what git says.
     pub fn telling(self, step: &'a Step) -> Git<'a> {
         Git { step: Some(step), ..self }

@@ -17,7 +17,10 @@ const PROXIES: [&str; 5] = ["http_proxy", "https_proxy", "ftp_proxy", "no_proxy"
 const NOT_IN_ENVIRONMENT: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
 
 /// The argument that dates the image.
-const EPOCH: &str = "SOURCE_DATE_EPOCH";
+pub(super) const EPOCH: &str = "SOURCE_DATE_EPOCH";
+
+/// What that argument says to be dated as the main context is.
+pub(super) const CONTEXT_EPOCH: &str = "context";
 
 /// What BuildKit's own build arguments begin with.
 const SWITCH: &str = "BUILDKIT_";
@@ -41,6 +44,7 @@ impl Walk<'_> {
                 (None, None) => find(&globals, &arg.name),
             };
             self.globals = globals;
+            let value = value.map(|value| self.dated(&arg.name, value));
             self.globals.push((arg.name.clone(), value));
         }
     }
@@ -58,12 +62,19 @@ impl Walk<'_> {
 
     /// Given on the command line, else the default, else the global of that name.
     fn arg_value(&mut self, stage: &Stage, arg: &Arg) -> Option<String> {
-        if let Some(given) = self.request.args.get(&arg.name) {
-            return Some(given.clone());
-        }
-        match &arg.default {
-            Some(default) => Some(self.text(stage, default, arg.origin)),
-            None => find(&self.globals, &arg.name),
+        let value = match (self.request.args.get(&arg.name), &arg.default) {
+            (Some(given), _) => Some(given.clone()),
+            (None, Some(default)) => Some(self.text(stage, default, arg.origin)),
+            (None, None) => find(&self.globals, &arg.name),
+        };
+        value.map(|value| self.dated(&arg.name, value))
+    }
+
+    /// The value of an argument, in which the date of the context stands as a number.
+    fn dated(&self, name: &str, value: String) -> String {
+        match self.request.context_epoch {
+            Some(seconds) if name == EPOCH && value == CONTEXT_EPOCH => seconds.to_string(),
+            _ => value,
         }
     }
 
@@ -77,15 +88,22 @@ impl Walk<'_> {
         PROXIES.iter().filter_map(|name| both(name)).flatten().collect()
     }
 
+    /// What `SOURCE_DATE_EPOCH` says.
+    pub(super) fn epoch_text(&self) -> Option<String> {
+        let text = self.request.args.get(EPOCH).cloned().or_else(|| find(&self.globals, EPOCH))?;
+        Some(self.dated(EPOCH, text))
+    }
+
     /// The date that `SOURCE_DATE_EPOCH` gives.
     pub(super) fn epoch(&mut self) -> Option<i64> {
-        let text = self.request.args.get(EPOCH).cloned().or_else(|| find(&self.globals, EPOCH))?;
-        if text.is_empty() {
+        let text = self.epoch_text()?;
+        // Nobody has looked at the context yet.
+        if text.is_empty() || text == CONTEXT_EPOCH {
             return None;
         }
         let seconds = text.parse().ok().filter(|seconds| *seconds >= 0);
         if seconds.is_none() {
-            let message = format!("`{EPOCH}` cannot be `{text}`; expected seconds since 1970");
+            let message = format!("`{EPOCH}` cannot be `{text}`; expected seconds since 1970, or `context`");
             let origin = self.recipe.globals.iter().rfind(|arg| arg.name == EPOCH).and_then(|arg| arg.origin);
             self.error(codes::BAD_EPOCH, message, origin, "");
         }

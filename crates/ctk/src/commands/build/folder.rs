@@ -370,9 +370,12 @@ fn told_why(shape: Shape, explained: &[Explained]) -> Result<(), Failure> {
 /// `SOURCE_DATE_EPOCH` of the arguments and of the outputs, which must not differ.
 fn epoch(args: &BTreeMap<String, String>, outputs: &[Output]) -> Result<Option<i64>, Failure> {
     let mut epochs: Vec<i64> = outputs.iter().filter_map(Output::epoch_seconds).collect();
-    if let Some(text) = args.get("SOURCE_DATE_EPOCH").filter(|text| !text.is_empty()) {
+    // What the context says is known once it is here.
+    let given = args.get("SOURCE_DATE_EPOCH").filter(|text| !text.is_empty() && *text != "context");
+    if let Some(text) = given {
         let seconds = text.parse().map_err(|_| {
-            Failure::sentence(format!("SOURCE_DATE_EPOCH is `{text}`; expected seconds since 1970"), None)
+            let expected = "expected seconds since 1970, or `context`";
+            Failure::sentence(format!("SOURCE_DATE_EPOCH is `{text}`; {expected}"), None)
         })?;
         // An output's own word goes before.
         if epochs.is_empty() {
