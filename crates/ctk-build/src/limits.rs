@@ -10,7 +10,7 @@ pub const RACY_NANOSECONDS: i64 = 50_000_000;
 /// The same where stamps are whole seconds: FAT counts every other one.
 pub const COARSE_NANOSECONDS: i64 = 3_000_000_000;
 /// Files of one source that a fingerprint names one by one: a record of an apply holds their names and digests. Of more
-/// it has one digest.
+/// it names so many directories, each with a digest; beyond that it has one for all.
 pub const NAMED_FILES: usize = 10_000;
 /// Readings of a file that keeps changing, before it is an error.
 pub const READ_ATTEMPTS: usize = 5;
@@ -52,8 +52,8 @@ pub const EARLIER_RUNS: usize = 4;
 pub const CACHE_FAILURES: usize = 3;
 /// Earlier builds of an image that are noted to say later what changed: a few days of work, 50 KB each.
 pub const NOTED_BUILDS: usize = 20;
-/// Files of one instruction that are noted one by one, 100 bytes each; above it, their directories are.
-pub const NOTED_FILES: usize = 100_000;
+/// Files of an instruction that are noted together, 100 bytes each: one that changed makes all of them written anew.
+pub const NOTED_PART_FILES: usize = 1_000;
 /// Bytes of an instruction or a variable that are noted; the rest is a hash.
 pub const NOTED_TEXT_BYTES: usize = 8 << 10;
 /// Entries of an image's own layers that advice looks at: 10 s of work; what lies behind them is not advised on.

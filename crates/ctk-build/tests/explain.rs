@@ -160,7 +160,57 @@ const CASES: &[Case] = &[
         |s| std::fs::create_dir(s.path("src/empty")).unwrap(),
         &["COPY src /src: src/empty: added"],
     ),
-    case("xattr", |s| mark(s, b"1"), |s| mark(s, b"2"), &["COPY src /src: src/a: content changed"]),
+    case(
+        "attribute",
+        |s| mark(s, b"1"),
+        |s| mark(s, b"2"),
+        &["COPY src /src: src/a: extended attribute user.mark changed"],
+    ),
+    case(
+        "attribute added",
+        nothing,
+        |s| mark(s, b"2"),
+        &["COPY src /src: src/a: extended attribute user.mark changed"],
+    ),
+    case(
+        "attribute removed",
+        |s| mark(s, b"1"),
+        |s| rustix::fs::removexattr(s.path("src/a"), "user.mark").unwrap(),
+        &["COPY src /src: src/a: extended attribute user.mark changed"],
+    ),
+    case(
+        "content of a file with an attribute",
+        |s| mark(s, b"1"),
+        |s| s.write("src/a", "other"),
+        &["COPY src /src: src/a: content changed"],
+    ),
+    case(
+        "content and attribute",
+        |s| mark(s, b"1"),
+        |s| {
+            s.write("src/a", "other");
+            mark(s, b"2");
+        },
+        &["COPY src /src: src/a: content changed"],
+    ),
+    case(
+        "attribute of a directory",
+        nothing,
+        |s| {
+            let flags = rustix::fs::XattrFlags::empty();
+            rustix::fs::setxattr(s.path("src/sub"), "user.mark", b"1", flags).unwrap();
+        },
+        &["COPY src /src: src/sub: extended attribute user.mark changed"],
+    ),
+    case(
+        "hard link",
+        |s| s.write("src/sub/c", "b"),
+        |s| {
+            std::fs::remove_file(s.path("src/sub/c")).unwrap();
+            std::fs::hard_link(s.path("src/sub/b"), s.path("src/sub/c")).unwrap();
+        },
+        &["COPY src /src: src/sub/c: is the same file as src/sub/b now (a hard link)"],
+    ),
     case("owner", nothing, |s| std::os::unix::fs::chown(s.path("src/a"), Some(1234), Some(1234)).unwrap(), &[]),
     case("ignored file", |s| s.write(".dockerignore", "src/*.log\n"), |s| s.write("src/x.log", "log"), &[]),
     case("ignore file without effect", nothing, |s| s.write(".dockerignore", "nothing/like/this\n"), &[]),

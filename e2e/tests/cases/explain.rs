@@ -241,7 +241,24 @@ const CASES: &[Case] = &[
         "attribute",
         |s| s.attribute("src/a", "user.mark", "1"),
         |s| s.attribute("src/a", "user.mark", "2"),
-        &["[build 2/3] COPY src /src: src/a: content changed"],
+        &["[build 2/3] COPY src /src: src/a: extended attribute user.mark changed"],
+        2,
+    ),
+    case(
+        "attribute-new",
+        nothing,
+        |s| s.attribute("src/a", "user.mark", "2"),
+        &["[build 2/3] COPY src /src: src/a: extended attribute user.mark changed"],
+        2,
+    ),
+    case(
+        "hard-link",
+        |s| s.write("src/sub/c", "b\n"),
+        |s| {
+            fs::remove_file(s.path("src/sub/c")).unwrap();
+            fs::hard_link(s.path("src/sub/b"), s.path("src/sub/c")).unwrap();
+        },
+        &["[build 2/3] COPY src /src: src/sub/c: is the same file as src/sub/b now (a hard link)"],
         2,
     ),
     case(
@@ -523,6 +540,45 @@ fn without_a_result_it_says_why_there_is_none() {
             "[build 3/3] RUN cat /src/a > /out && echo $VERSION >> /out: --no-cache-filter build"
         ]
     );
+}
+
+#[test]
+fn one_of_very_many_files_is_named() {
+    if !is_root() || !has_programs(&["busybox", "setfattr"]) {
+        return;
+    }
+    let world = World::new();
+    let site = Site::new(&world, "many");
+    site.write("Dockerfile", "FROM scratch\nCOPY src /src\n");
+    // More than a fingerprint names.
+    for n in 0..15_000 {
+        site.write(&format!("src/d{}/f{n}", n % 100), &n.to_string());
+    }
+    site.ctk(&["apply"]).ok();
+    contains(&site.ctk(&["plan"]).ok(), &["nothing to do"]);
+    site.write("src/d77/f77", "changed");
+    let plan = site.ctk(&["plan", "--explain"]).ok();
+    contains(&plan, &["  ~ image:api  build   src/d77/ changed ("]);
+    let one = "  [stage-0 2/2] COPY src /src  Dockerfile:2:1\n    src/d77/f77: content changed\n";
+    assert_eq!(told(&plan), format!("image:api for linux/amd64:\n{one}"));
+    assert_eq!(site.ctk(&["why", "image:api/stage-0"]).ok(), told(&plan));
+    // Several, in several ways.
+    fs::remove_file(site.path("src/d7/f7")).unwrap();
+    fs::rename(site.path("src/d8/f8"), site.path("src/d9/g")).unwrap();
+    site.attribute("src/d9/f9", "user.mark", "1");
+    site.mode("src/d10/f10", 0o755);
+    site.write("src/new/deep", "new");
+    let said = causes(&told(&site.ctk(&["plan", "--explain"]).ok()));
+    let expected = [
+        "src/d10/f10: mode 644 → 755",
+        "src/d7/f7: removed",
+        "src/d77/f77: content changed",
+        "src/d9/f9: extended attribute user.mark changed",
+        "src/d9/g: renamed from src/d8/f8",
+        "src/new: added",
+        "src/new/deep: added",
+    ];
+    assert_eq!(said, expected.map(|cause| format!("[stage-0 2/2] COPY src /src: {cause}")));
 }
 
 /// All that is said after one file changed.

@@ -15,7 +15,7 @@ use super::walk::{Content, Folder, Member, Tree, Walk};
 use super::{Context, Entry, EntryKind, Found, shown};
 use crate::BuildError;
 use crate::index::{ContentDigest, untouched};
-use crate::limits::READ_ATTEMPTS;
+use crate::limits::{NAMED_FILES, READ_ATTEMPTS};
 
 impl Walk<'_> {
     /// A source with what lies below it.
@@ -23,8 +23,8 @@ impl Walk<'_> {
         let mut tree = match self.tree(&path, wanted)? {
             Some(tree) => tree,
             None => {
-                let entries = Some(Vec::new());
-                return Ok(Found { named, path, entries, count: 0, digest: [0; 32], linked: Vec::new() });
+                let (entries, folders, linked) = (Some(Vec::new()), Vec::new(), Vec::new());
+                return Ok(Found { named, path, entries, folders, count: 0, digest: [0; 32], linked });
             }
         };
         self.read(&path, &mut tree)?;
@@ -32,7 +32,8 @@ impl Walk<'_> {
             let digest = members(std::slice::from_ref(&member));
             let entry =
                 Entry { path: path.clone(), mode: member.mode(), kind: member.kind, detail: member.detail.into() };
-            return Ok(Found { named, path, entries: Some(vec![entry]), count: 1, digest, linked: Vec::new() });
+            let (entries, folders, linked) = (Some(vec![entry]), Vec::new(), Vec::new());
+            return Ok(Found { named, path, entries, folders, count: 1, digest, linked });
         }
         if !tree.whole {
             for folder in &mut tree.folders {
@@ -44,8 +45,10 @@ impl Walk<'_> {
         let summed = Summed::new(tree);
         let linked = same_files(linked);
         let (count, digest) = summed.root(&linked);
-        let entries = summed.tree.whole.then(|| summed.entries(count));
-        Ok(Found { named, path, entries, count, digest, linked })
+        let whole = summed.tree.whole;
+        let folders = if whole { Vec::new() } else { summed.folders() };
+        let entries = whole.then(|| summed.entries(count));
+        Ok(Found { named, path, entries, folders, count, digest, linked })
     }
 
     /// Reads the files whose digests the index does not know, several at once, and tells it.
@@ -117,10 +120,7 @@ impl Context {
             if !untouched(&before, &after) || !is_file(&after) {
                 continue;
             }
-            let digest = match attributes.is_empty() {
-                true => content,
-                false => blake3::Hasher::new().update(content.as_bytes()).update(attributes.as_bytes()).finalize(),
-            };
+            let digest = with_attributes(content, &attributes);
             member.kind = EntryKind::File(*digest.as_bytes());
             *member.stat = after;
             member.unread = false;
@@ -128,6 +128,19 @@ impl Context {
         }
         Err(failed(std::io::Error::other("it changed each time while it was read")))
     }
+}
+
+/// The digest of a file with this content and these attributes.
+fn with_attributes(content: blake3::Hash, attributes: &str) -> blake3::Hash {
+    match attributes.is_empty() {
+        true => content,
+        false => blake3::Hasher::new().update(content.as_bytes()).update(attributes.as_bytes()).finalize(),
+    }
+}
+
+/// Whether a file that has a word of [`visit_words`] with this digest had the content that `file` has, and `attributes`.
+pub(crate) fn same_content(file: OwnedFd, attributes: &str, digest: &str) -> bool {
+    hash(&File::from(file)).is_ok_and(|content| short(with_attributes(content, attributes).as_bytes()) == digest)
 }
 
 fn is_file(stat: &Stat) -> bool {
@@ -240,6 +253,21 @@ impl Summed {
         (count, hasher.bytes())
     }
 
+    /// Each directory that is taken, with what is in it and is none; nothing if there are too many.
+    fn folders(&self) -> Vec<(Vec<u8>, usize, ContentDigest)> {
+        if self.tree.folders.len() > NAMED_FILES {
+            return Vec::new();
+        }
+        let taken = self.tree.folders.iter().zip(&self.digests).filter(|(_, digest)| digest.is_some());
+        let each = taken.filter_map(|(folder, _)| {
+            let Content::Digest(count, content) = &folder.content else { return None };
+            let mut hasher = KeyHasher::new("folder");
+            hasher.part(format!("d{:o}", folder.mode).as_bytes()).part(folder.detail.as_bytes()).part(content);
+            Some((folder.path.clone(), *count, hasher.bytes()))
+        });
+        each.collect()
+    }
+
     fn entries(self, count: usize) -> Vec<Entry> {
         let Summed { mut tree, children, digests } = self;
         let mut entries = Vec::with_capacity(count);
@@ -295,29 +323,57 @@ pub(crate) fn digest_of(found: &[Found]) -> String {
     hasher.finish().to_string()
 }
 
-/// A short word for each file, for a fingerprint that can tell which one changed; one for all where they are too many.
+/// A short word for each file, for a fingerprint that can tell which one changed; one for each directory where they are
+/// too many.
 pub(crate) fn file_words(found: &[Found], into: &mut BTreeMap<String, String>) {
+    visit_words(found, |path, word| drop(into.insert(path, word)));
+}
+
+/// The same one by one, always in the same order.
+pub(crate) fn visit_words(found: &[Found], mut visit: impl FnMut(String, String)) {
     for source in found.iter().filter(|source| source.named != source.path) {
-        into.insert(shown(&source.named), format!("l {}", shown(&source.path)));
+        visit(shown(&source.named), format!("l {}", shown(&source.path)));
     }
-    let short = |digest: &ContentDigest| blake3::Hash::from_bytes(*digest).to_hex()[..32].to_owned();
     for source in found {
         let Some(entries) = &source.entries else {
-            let name = if source.path.is_empty() { "./".to_owned() } else { format!("{}/", shown(&source.path)) };
-            into.insert(name, format!("{}, {} files and directories", short(&source.digest), source.count));
+            source.folder_words(&mut visit);
             continue;
         };
+        let linked: HashMap<&[u8], &[u8]> = source.linked.iter().map(|(path, first)| (&path[..], &first[..])).collect();
         for entry in entries.iter().filter(|entry| !entry.path.is_empty()) {
-            let word = match &entry.kind {
+            let mut word = match &entry.kind {
                 EntryKind::File(digest) => format!("{:o}:{}", entry.mode, short(digest)),
                 _ => format!("{}{}", describe(&entry.kind, entry.mode), entry.detail),
             };
-            into.insert(shown(&entry.path), word);
-        }
-        for (path, first) in &source.linked {
-            if let Some(word) = into.get_mut(&shown(path)).filter(|word| !word.contains('=')) {
+            if let Some(first) = linked.get(&entry.path[..]) {
                 word.push_str(&format!("={}", shown(first)));
             }
+            visit(shown(&entry.path), word);
+        }
+    }
+}
+
+fn short(digest: &ContentDigest) -> String {
+    blake3::Hash::from_bytes(*digest).to_hex()[..32].to_owned()
+}
+
+impl Found {
+    /// A word for each directory; one for all where even they are too many.
+    fn folder_words(&self, visit: &mut impl FnMut(String, String)) {
+        let name = |path: &[u8]| if path.is_empty() { "./".to_owned() } else { format!("{}/", shown(path)) };
+        let mut folders = self.folders.iter();
+        let Some((_, count, first)) = folders.next() else {
+            return visit(name(&self.path), format!("{} files and directories:{}", self.count, short(&self.digest)));
+        };
+        // Which files are the same is no property of one directory.
+        let mut hasher = KeyHasher::new("folder");
+        hasher.part(first);
+        for (path, first) in &self.linked {
+            hasher.part(path).part(first);
+        }
+        visit(name(&self.path), format!("{count} files:{}", short(&hasher.bytes())));
+        for (path, count, digest) in folders {
+            visit(name(path), format!("{count} files:{}", short(digest)));
         }
     }
 }

@@ -19,9 +19,9 @@ use ctk_buildgraph::Selection;
 use ctk_buildgraph::pattern::{DeepPattern, PathPattern};
 use ctk_dockerfile::{BadPattern, Ignore};
 use ctk_syntax::nearest;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
-pub(crate) use digest::{digest_of, file_words};
+pub(crate) use digest::{digest_of, file_words, same_content, visit_words};
 pub(crate) use names::{below, join, shown};
 
 use crate::index::ContentDigest;
@@ -72,6 +72,8 @@ pub(crate) struct Found {
     pub path: Vec<u8>,
     /// Itself and what lies below it, sorted, if there is not too much to name.
     pub entries: Option<Vec<Entry>>,
+    /// Without the entries: its directories, and of each how many files are in it and a digest of these.
+    folders: Vec<(Vec<u8>, usize, ContentDigest)>,
     /// How many there are.
     pub count: usize,
     /// Of all of it.
@@ -222,6 +224,19 @@ impl Context {
         let near = nearest(name, names.iter().map(String::as_str))?;
         let near = if parent.is_empty() { near.to_owned() } else { format!("{parent}/{near}") };
         (!self.ignore.matches(near.as_bytes())).then_some(near)
+    }
+
+    /// Names and digests of the user's attributes that a file has, as its digest counts them; empty for what is none.
+    pub fn attributes(&self, path: &[u8]) -> String {
+        let Some(file) = self.open_file(path) else { return String::new() };
+        digest::attributes(&file, false).unwrap_or_default()
+    }
+
+    /// A file to read from, if it is one and there.
+    pub fn open_file(&self, path: &[u8]) -> Option<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        openat2(&self.root, path, flags, Mode::empty(), resolve).ok()
     }
 
     /// The host's path of one in the context.

@@ -129,8 +129,18 @@ pub struct Change {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "change", rename_all = "kebab-case")]
 pub enum FileChange {
-    /// What is in it, or its extended attributes.
+    /// What is in it.
     Content,
+    /// Extended attributes of it.
+    Attributes {
+        /// Which.
+        names: Vec<String>,
+    },
+    /// Whether it is another name of a file.
+    SameAs {
+        /// Of which now.
+        path: Option<String>,
+    },
     /// Its permissions; octal.
     Mode {
         /// Then.
@@ -214,6 +224,12 @@ impl fmt::Display for FileChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             FileChange::Content => f.write_str("content changed"),
+            FileChange::Attributes { names } => match names.as_slice() {
+                [one] => write!(f, "extended attribute {one} changed"),
+                all => write!(f, "extended attributes changed: {}", all.join(", ")),
+            },
+            FileChange::SameAs { path: Some(path) } => write!(f, "is the same file as {path} now (a hard link)"),
+            FileChange::SameAs { path: None } => f.write_str("is a file of its own now (no hard link)"),
             FileChange::Mode { from, to } => write!(f, "mode {from} → {to}"),
             FileChange::Target { from, to } => write!(f, "link target {from} → {to}"),
             FileChange::Kind => f.write_str("is something else (file, directory or link)"),

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::cause::{Cause, Change, FileChange};
+use super::files::{ATTRIBUTES, Words};
 use super::record::{HIDDEN, Noted, NotedStep};
 
 /// Begins the part that is a mount.
@@ -57,8 +58,8 @@ pub(crate) fn align(now: &Noted, past: &Noted) -> Vec<Option<usize>> {
     found
 }
 
-/// What is asked of the world: words of the files under a digest, then and now.
-pub(crate) type Files<'a> = &'a dyn Fn(&str) -> Option<BTreeMap<String, String>>;
+/// What is asked of the world: words of the files under two digests, then and now, where they differ.
+pub(crate) type Files<'a> = &'a dyn Fn(&str, &str) -> Option<(Words, Words)>;
 
 /// Why the step `at` of `now` is not the step that it was in `past`; nothing if it was not there.
 pub(crate) fn causes(
@@ -81,9 +82,9 @@ pub(crate) fn causes(
     }
     for (read, before) in new.reads.iter().zip(&old.reads).filter(|(read, before)| read.1 != before.1) {
         let context = if read.0.is_empty() { String::new() } else { format!("{}:", read.0) };
-        match (files(&before.1), files(&read.1)) {
-            (Some(from), Some(to)) => causes.extend(file_changes(&context, &from, &to)),
-            _ => {
+        match files(&before.1, &read.1) {
+            Some((from, to)) => causes.extend(file_changes(&context, &from, &to)),
+            None => {
                 let name =
                     if read.0.is_empty() { "files of the context".into() } else { format!("files of {}", read.0) };
                 causes.push(Cause::Source(Change { name, from: None, to: None, hidden: false }));
@@ -245,9 +246,8 @@ fn input_changed(
     }
 }
 
-fn file_changes(context: &str, from: &BTreeMap<String, String>, to: &BTreeMap<String, String>) -> Vec<Cause> {
-    // The word of a file is `mode:digest`, of a directory `dMODE`, of a link `l TARGET`.
-    let content = |word: &str| word.split_once(':').map(|(_, digest)| digest.to_owned());
+fn file_changes(context: &str, from: &Words, to: &Words) -> Vec<Cause> {
+    let content = |word: &str| word.split_once(':').map(|_| File::of(word).digest.to_owned());
     let mut gone: BTreeMap<String, Vec<&String>> = BTreeMap::new();
     for (path, word) in from.iter().filter(|(path, _)| !to.contains_key(*path)).rev() {
         if let Some(digest) = content(word) {
@@ -259,8 +259,6 @@ fn file_changes(context: &str, from: &BTreeMap<String, String>, to: &BTreeMap<St
     for (path, word) in to {
         let change = match from.get(path) {
             Some(old) if old == word => continue,
-            // Too much to name: a word for all of it.
-            Some(_) if path.ends_with('/') => FileChange::Content,
             Some(old) => changed(old, word),
             None => match content(word).and_then(|digest| gone.get_mut(&digest)?.pop()) {
                 Some(old) => {
@@ -280,15 +278,53 @@ fn file_changes(context: &str, from: &BTreeMap<String, String>, to: &BTreeMap<St
 }
 
 fn changed(from: &str, to: &str) -> FileChange {
-    match (from.split_once(':'), to.split_once(':')) {
-        (Some((_, old)), Some((_, new))) if old != new => FileChange::Content,
-        (Some((old, _)), Some((new, _))) => FileChange::Mode { from: old.into(), to: new.into() },
-        _ => match (from.strip_prefix("l "), to.strip_prefix("l "), from.strip_prefix('d'), to.strip_prefix('d')) {
-            (Some(from), Some(to), _, _) => FileChange::Target { from: from.into(), to: to.into() },
-            (_, _, Some(from), Some(to)) => FileChange::Mode { from: from.into(), to: to.into() },
-            _ => FileChange::Kind,
-        },
+    let kind = |word: &str| word.chars().next().map(|first| if first.is_ascii_digit() { 'f' } else { first });
+    if kind(from) != kind(to) {
+        return FileChange::Kind;
     }
+    if let (Some(from), Some(to)) = (from.strip_prefix("l "), to.strip_prefix("l ")) {
+        return FileChange::Target { from: from.into(), to: to.into() };
+    }
+    let (from, to) = (File::of(from), File::of(to));
+    if from.digest != to.digest {
+        FileChange::Content
+    } else if from.mode != to.mode {
+        FileChange::Mode { from: from.mode.into(), to: to.mode.into() }
+    } else if from.same_as != to.same_as {
+        FileChange::SameAs { path: to.same_as.map(str::to_owned) }
+    } else {
+        FileChange::Attributes { names: differing_attributes(from.attributes, to.attributes) }
+    }
+}
+
+/// What the word of a file or directory says: `MODE:DIGEST`, perhaps `=PATH` of a file that is the same, and attributes
+/// after [`ATTRIBUTES`]; `dMODE`, and attributes after a space.
+struct File<'a> {
+    mode: &'a str,
+    digest: &'a str,
+    same_as: Option<&'a str>,
+    attributes: &'a str,
+}
+
+impl File<'_> {
+    fn of(word: &str) -> File<'_> {
+        if let Some(directory) = word.strip_prefix('d') {
+            let (mode, attributes) = directory.split_once(' ').unwrap_or((directory, ""));
+            return File { mode, digest: "", same_as: None, attributes };
+        }
+        let (bare, attributes) = word.split_once(ATTRIBUTES).unwrap_or((word, ""));
+        let (mode, rest) = bare.split_once(':').unwrap_or((bare, ""));
+        let (digest, same_as) = rest.split_once('=').map_or((rest, None), |(digest, path)| (digest, Some(path)));
+        File { mode, digest, same_as, attributes }
+    }
+}
+
+/// Names of `NAME=DIGEST` words that are not in both.
+fn differing_attributes(from: &str, to: &str) -> Vec<String> {
+    let words = |text: &str| -> BTreeSet<String> { text.split_whitespace().map(str::to_owned).collect() };
+    let (from, to) = (words(from), words(to));
+    let names = from.symmetric_difference(&to).map(|word| word.split('=').next().unwrap_or(word).to_owned());
+    names.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// Names after `$` or `${`.

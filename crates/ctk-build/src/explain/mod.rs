@@ -2,6 +2,7 @@
 
 mod cause;
 mod compare;
+mod files;
 mod record;
 mod see;
 
@@ -80,10 +81,7 @@ pub(crate) fn of_job(job: &Job<'_>, platform: &Platform) -> Result<Explained, Bu
         .into_iter()
         .map(|read| (job.digests.0[&read.selection].clone(), read.selection))
         .collect();
-    let files = |digest: &str| match selections.get(digest) {
-        Some(selection) => record::files_now(job, selection).ok(),
-        None => record::noted_files(job, digest).ok().flatten(),
-    };
+    let files = |before: &str, now: &str| files::differing(job, &selections, before, now).ok().flatten();
     let needed = job.plan.lowered.graph.reachable(job.plan.lowered.image.vertex);
     let mut steps = Vec::new();
     for (at, (id, step)) in needed.iter().zip(&now.steps).enumerate() {

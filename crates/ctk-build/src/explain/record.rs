@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use ctk_buildgraph::{FileAction, MountKind, Op, Selection, Vertex, VertexId, is_secret, without_password};
+use ctk_buildgraph::{FileAction, MountKind, Op, Vertex, VertexId, is_secret, without_password};
 use ctk_store::Links;
 use serde::{Deserialize, Serialize};
 
-use crate::context::file_words;
-use crate::limits::{NOTED_BUILDS, NOTED_FILES, NOTED_TEXT_BYTES};
+use super::files;
+use crate::limits::{NOTED_BUILDS, NOTED_TEXT_BYTES};
 use crate::solve::Job;
 use crate::{BuildError, RecipeSource};
 
@@ -15,8 +15,6 @@ use crate::{BuildError, RecipeSource};
 const HISTORY: &str = "build-history";
 /// What each was made of.
 const BUILDS: &str = "build-steps";
-/// What files a step read, by the digest of its selection.
-const FILES: &str = "build-files";
 
 /// A graph of operations, comparable.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -242,28 +240,6 @@ pub(crate) fn past(job: &Job<'_>) -> Result<Vec<Noted>, BuildError> {
     Ok(builds.filter_map(Result::transpose).collect::<Result<_, _>>()?)
 }
 
-/// Words of the files that were read under this digest.
-pub(crate) fn noted_files(job: &Job<'_>, digest: &str) -> Result<Option<BTreeMap<String, String>>, BuildError> {
-    Ok(job.request.world.store.record(FILES, digest)?)
-}
-
-/// Words of the files that are read now.
-pub(crate) fn files_now(job: &Job<'_>, selection: &Selection) -> Result<BTreeMap<String, String>, BuildError> {
-    let mut words = BTreeMap::new();
-    file_words(&job.contexts.find(selection)?, &mut words);
-    if words.len() <= NOTED_FILES {
-        return Ok(words);
-    }
-    // Too many to be noted one by one: each directory is one word.
-    let mut directories: BTreeMap<String, blake3::Hasher> = BTreeMap::new();
-    for (path, word) in &words {
-        let directory = path.rsplit_once('/').map_or("", |(directory, _)| directory);
-        let hasher = directories.entry(format!("{directory}/")).or_default();
-        hasher.update(path.as_bytes()).update(b"\0").update(word.as_bytes()).update(b"\0");
-    }
-    Ok(directories.into_iter().map(|(path, hasher)| (path, format!("0:{}", hasher.finalize().to_hex()))).collect())
-}
-
 /// Keeps what this build was made of. `ran` has the seconds of what ran, `built` whether there is a result. Nothing is
 /// written when the same was noted already and nothing ran.
 pub(crate) fn note(
@@ -289,10 +265,7 @@ pub(crate) fn note(
         step.built = built(*id);
         step.seconds = ran.get(id).copied();
         for selection in job.plan.lowered.graph.get(*id).op.selections() {
-            let digest = &job.digests.0[selection];
-            if store.record::<serde::de::IgnoredAny>(FILES, digest)?.is_none() {
-                store.put_record(FILES, digest, &files_now(job, selection)?, &Links::default())?;
-            }
+            files::keep(job, selection)?;
         }
     }
     let _lock = store.lock(&format!("history {history}"), job.request.world.cancel)?;
