@@ -20,6 +20,8 @@ pub struct MountFault {
     pub message: String,
     /// What would be right.
     pub label: String,
+    /// The option that it is about, by its place among them; none if it is about all.
+    pub option: Option<usize>,
 }
 
 const TYPES: [&str; 5] = ["bind", "cache", "tmpfs", "secret", "ssh"];
@@ -72,8 +74,10 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn fault(&mut self, message: impl Into<String>, label: impl Into<String>) {
-        self.faults.push(MountFault { message: message.into(), label: label.into() });
+    /// A mistake of the last option of one of these names.
+    fn fault(&mut self, names: &[&str], message: impl Into<String>, label: impl Into<String>) {
+        let option = self.options.iter().rposition(|option| names.contains(&option.key.as_str()));
+        self.faults.push(MountFault { message: message.into(), label: label.into(), option });
     }
 
     fn mount(&mut self) -> Option<RunMount> {
@@ -81,7 +85,7 @@ impl Reader<'_> {
         if !TYPES.contains(&kind.as_str()) {
             let near = nearest(&kind, TYPES);
             let label = near.map_or(format!("expected {}", TYPES.join(", ")), |n| format!("did you mean `{n}`?"));
-            self.fault(format!("unknown mount type `{kind}`"), label);
+            self.fault(&["type"], format!("unknown mount type `{kind}`"), label);
             return None;
         }
         self.keys(&kind);
@@ -111,17 +115,21 @@ impl Reader<'_> {
             "secret" => {
                 writes = false;
                 if id.is_some() && !source.is_empty() {
-                    self.fault("a secret mount has both `id` and `source`", "they name the same: take one");
+                    self.fault(
+                        &["source", "src"],
+                        "a secret mount has both `id` and `source`",
+                        "they name the same: take one",
+                    );
                 }
                 let env = self.text(&["env"]).map(str::to_owned);
                 let base = |path: &String| path.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned();
                 let named = id.or(Some(source).filter(|s| !s.is_empty())).or_else(|| target.as_ref().map(base));
                 let Some(id) = named.filter(|id| !id.is_empty()) else {
-                    self.fault("this secret mount names no secret", "expected `id=name`");
+                    self.fault(&["type"], "this secret mount names no secret", "expected `id=name`");
                     return None;
                 };
                 if env.as_ref().is_some_and(|env| env.is_empty() || env.contains('=')) {
-                    self.fault("mount option `env` names no variable", "expected `env=NAME`");
+                    self.fault(&["env"], "mount option `env` names no variable", "expected `env=NAME`");
                 }
                 let target = target.or_else(|| env.is_none().then(|| format!("/run/secrets/{}", base(&id))));
                 let (mode, uid, gid) = self.attributes(0o400);
@@ -142,23 +150,26 @@ impl Reader<'_> {
     fn keys(&mut self, kind: &str) {
         let own = KEYS.iter().filter(|(_, types)| types.contains(&kind));
         let known: Vec<&str> = own.flat_map(|(names, _)| names.iter().copied()).collect();
-        for MountOption { key, value } in self.options {
+        for (number, MountOption { key, value }) in self.options.iter().enumerate() {
             let key = key.as_str();
+            let mut fault = |message: String, label: String| {
+                self.faults.push(MountFault { message, label, option: Some(number) });
+            };
             let there = KEYS.iter().any(|(names, _)| names.contains(&key));
             let harmless = HARMLESS.iter().any(|(name, types)| *name == key && types.contains(&kind));
             if key.is_empty() && value.is_none() {
-                self.fault("an option of this mount is empty", "expected `key=value` between commas");
+                fault("an option of this mount is empty".into(), "expected `key=value` between commas".into());
             } else if !there {
                 let near = nearest(key, known.iter().copied());
                 let label = near.map_or(format!("it has {}", known.join(", ")), |n| format!("did you mean `{n}`?"));
-                self.fault(format!("a {kind} mount has no option `{key}`"), label);
+                fault(format!("a {kind} mount has no option `{key}`"), label);
             } else if harmless && !known.contains(&key) {
                 self.idle.push(format!("option `{key}` of a {kind} mount does nothing"));
             } else if !known.contains(&key) {
-                self.fault(format!("a {kind} mount has no option `{key}`"), format!("it has {}", known.join(", ")));
+                fault(format!("a {kind} mount has no option `{key}`"), format!("it has {}", known.join(", ")));
             }
             if there && value.is_none() && !BARE.contains(&key) {
-                self.fault(format!("mount option `{key}` has no value"), format!("expected `{key}=…`"));
+                fault(format!("mount option `{key}` has no value"), format!("expected `{key}=…`"));
             }
         }
     }
@@ -177,7 +188,8 @@ impl Reader<'_> {
             None | Some("1" | "t" | "T" | "TRUE" | "true" | "True") => Some(true),
             Some("0" | "f" | "F" | "FALSE" | "false" | "False") => Some(false),
             Some(other) => {
-                self.fault(format!("mount option `{}` cannot be `{other}`", option.key), "expected `true` or `false`");
+                let message = format!("mount option `{}` cannot be `{other}`", option.key);
+                self.fault(&[option.key.as_str()], message, "expected `true` or `false`");
                 None
             }
         }
@@ -188,7 +200,7 @@ impl Reader<'_> {
         let plain = text.bytes().all(|b| b.is_ascii_digit());
         u32::from_str_radix(&text, radix).ok().filter(|_| plain).unwrap_or_else(|| {
             let what = if radix == 8 { "expected an octal mode such as 0755" } else { "expected a number" };
-            self.fault(format!("mount option `{name}` cannot be `{text}`"), what);
+            self.fault(&[name], format!("mount option `{name}` cannot be `{text}`"), what);
             default
         })
     }
@@ -198,7 +210,7 @@ impl Reader<'_> {
     }
 
     fn sharing(&mut self) -> Sharing {
-        match self.text(&["sharing"]).map(str::to_owned).as_deref() {
+        match self.text(&["sharing"]).map(str::to_ascii_lowercase).as_deref() {
             None | Some("shared") => Sharing::Shared,
             Some("private") => Sharing::Private,
             Some("locked") => Sharing::Locked,
@@ -206,7 +218,7 @@ impl Reader<'_> {
                 let near = nearest(other, ["shared", "private", "locked"]);
                 let label =
                     near.map_or("expected shared, private or locked".into(), |n| format!("did you mean `{n}`?"));
-                self.fault(format!("mount option `sharing` cannot be `{other}`"), label);
+                self.fault(&["sharing"], format!("mount option `sharing` cannot be `{other}`"), label);
                 Sharing::Shared
             }
         }
@@ -218,7 +230,7 @@ impl Reader<'_> {
         let binary = text.to_ascii_lowercase().replace("ib", "").replace('b', "");
         let size = parse_size(&binary);
         if size.is_none() {
-            self.fault(format!("mount option `size` cannot be `{text}`"), "expected a size such as `64m`");
+            self.fault(&["size"], format!("mount option `size` cannot be `{text}`"), "expected a size such as `64m`");
         }
         size.filter(|size| *size > 0)
     }

@@ -21,31 +21,47 @@ pub(crate) fn parse(line: &mut Line<'_>, text: &str, range: Range<usize>) -> Opt
             return None;
         }
     };
-    let option = |field: String| match field.split_once('=') {
-        Some((key, value)) => MountOption { key: key.trim().to_ascii_lowercase(), value: Some(value.to_owned()) },
-        None => MountOption { key: field.trim().to_ascii_lowercase(), value: None },
+    // What is no word is shown as it was written.
+    let plain = |key: &str| match key.bytes().all(|byte| byte.is_ascii_alphabetic()) {
+        true => key.to_ascii_lowercase(),
+        false => key.to_owned(),
     };
-    let options: Vec<MountOption> = fields.into_iter().map(option).collect();
+    let option = |(field, _): &(String, _)| match field.split_once('=') {
+        Some((key, value)) => MountOption { key: plain(key), value: Some(value.to_owned()) },
+        None => MountOption { key: plain(field), value: None },
+    };
+    let options: Vec<MountOption> = fields.iter().map(option).collect();
+    // An option has a place of its own where the flag is written without quotes and escapes.
+    let head = range.len() - text.len();
+    let as_written = line.logical.text.get(range.start + head..range.end) == Some(text);
+    let place = |option: Option<usize>| match option.filter(|_| as_written) {
+        Some(option) => {
+            let within: &Range<usize> = &fields[option].1;
+            range.start + head + within.start..range.start + head + within.end
+        }
+        None => range.clone(),
+    };
     let variable = |option: &&MountOption| option.value.as_ref().is_some_and(|value| value.contains('$'));
     if let Some(from) = options.iter().filter(|option| option.key == "from").find(variable) {
         let value = from.value.as_deref().unwrap_or_default();
         let message = format!("`from={value}` of a mount cannot hold a variable");
         let label = "define a stage for it: `FROM … AS name` takes variables, and `from=name` is it";
-        line.error(codes::BAD_MOUNT, message, range, label);
+        let number = options.iter().position(|option| option == from);
+        line.error(codes::BAD_MOUNT, message, place(number), label);
         return None;
     }
     // With variables in it, it is read when they are known.
     if !options.iter().any(|option| variable(&option)) {
         match mount_of(&options) {
             Ok(read) => {
-                let span = line.logical.span_of(range);
+                let span = line.logical.span_of(range.clone());
                 for message in read.idle {
                     line.diagnostics.push(Diagnostic::warning(codes::BAD_MOUNT, message).at(span, ""));
                 }
             }
             Err(faults) => {
                 for fault in faults {
-                    line.error(codes::BAD_MOUNT, fault.message, range.clone(), fault.label);
+                    line.error(codes::BAD_MOUNT, fault.message, place(fault.option), fault.label);
                 }
                 return None;
             }
@@ -54,13 +70,14 @@ pub(crate) fn parse(line: &mut Line<'_>, text: &str, range: Range<usize>) -> Opt
     Some(WrittenMount::Options(options))
 }
 
-/// Fields of one line of comma-separated values (RFC 4180): a field that begins with a double quote ends with one, may
+/// Fields of one line of comma-separated values (RFC 4180), and where they stand: a field that begins with a double quote ends with one, may
 /// hold commas, and doubles the quotes in it; no other field may hold any.
-fn fields(text: &str) -> Result<Vec<String>, &'static str> {
+fn fields(text: &str) -> Result<Vec<(String, Range<usize>)>, &'static str> {
     let mut fields = Vec::new();
     let mut rest = text;
     loop {
         let field;
+        let start = text.len() - rest.len();
         (field, rest) = match rest.strip_prefix('"') {
             Some(quoted) => quoted_field(quoted)?,
             None => {
@@ -71,7 +88,7 @@ fn fields(text: &str) -> Result<Vec<String>, &'static str> {
                 (rest[..end].to_owned(), &rest[end..])
             }
         };
-        fields.push(field);
+        fields.push((field, start..text.len() - rest.len()));
         match rest.strip_prefix(',') {
             Some(next) => rest = next,
             None if rest.is_empty() => return Ok(fields),
@@ -116,7 +133,8 @@ mod tests {
             (r#""a,c"#, None),
         ] {
             let found = fields(text).ok();
-            let found: Option<Vec<&str>> = found.as_ref().map(|all| all.iter().map(String::as_str).collect());
+            let found: Option<Vec<&str>> =
+                found.as_ref().map(|all| all.iter().map(|(field, _)| field.as_str()).collect());
             assert_eq!(found, expected, "{text}");
         }
     }

@@ -3,41 +3,24 @@
 use std::ops::Range;
 
 use ctk_buildgraph::{Device, Instruction, NetworkMode, Run, SecurityMode};
+use ctk_syntax::nearest;
 
 use super::{Parsed, done};
 use crate::line::Line;
 use crate::{codes, mount};
+
+const NETWORKS: [(&str, NetworkMode); 3] =
+    [("default", NetworkMode::Default), ("none", NetworkMode::None), ("host", NetworkMode::Host)];
+const SECURITIES: [(&str, SecurityMode); 2] =
+    [("sandbox", SecurityMode::Sandbox), ("insecure", SecurityMode::Insecure)];
 
 pub(super) fn parse(line: &mut Line<'_>) -> Option<Parsed> {
     let mut mounts = Vec::new();
     for (value, range) in line.flag_all("mount") {
         mounts.extend(mount::parse(line, &value, range));
     }
-    let network = match line.flag("network") {
-        None => NetworkMode::Default,
-        Some((value, range)) => match value.as_str() {
-            "default" => NetworkMode::Default,
-            "none" => NetworkMode::None,
-            "host" => NetworkMode::Host,
-            _ => {
-                let label = "expected `default`, `none` or `host`";
-                line.error(codes::BAD_FLAG, format!("flag `--network` cannot be `{value}`"), range, label);
-                NetworkMode::Default
-            }
-        },
-    };
-    let security = match line.flag("security") {
-        None => SecurityMode::Sandbox,
-        Some((value, range)) => match value.as_str() {
-            "sandbox" => SecurityMode::Sandbox,
-            "insecure" => SecurityMode::Insecure,
-            _ => {
-                let label = "expected `sandbox` or `insecure`";
-                line.error(codes::BAD_FLAG, format!("flag `--security` cannot be `{value}`"), range, label);
-                SecurityMode::Sandbox
-            }
-        },
-    };
+    let network = word(line, "network", &NETWORKS).unwrap_or(NetworkMode::Default);
+    let security = word(line, "security", &SECURITIES).unwrap_or(SecurityMode::Sandbox);
     let mut devices = Vec::new();
     for (value, range) in line.flag_all("device") {
         devices.extend(device(line, &value, range));
@@ -52,6 +35,21 @@ pub(super) fn parse(line: &mut Line<'_>) -> Option<Parsed> {
         devices,
         timeout_seconds: None,
     }))
+}
+
+/// A flag whose value is one of some words.
+fn word<T: Copy>(line: &mut Line<'_>, name: &str, words: &[(&str, T)]) -> Option<T> {
+    let (value, range) = line.flag(name)?;
+    let found = words.iter().find(|(word, _)| *word == value).map(|(_, meant)| *meant);
+    if found.is_none() {
+        let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        let label = match nearest(&value.to_ascii_lowercase(), known.iter().copied()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("expected `{}`", known.join("`, `")),
+        };
+        line.error(codes::BAD_FLAG, format!("flag `--{name}` cannot be `{value}`"), range, label);
+    }
+    found
 }
 
 /// `name[,required]`, `name=…[,required=…]`.
