@@ -315,7 +315,8 @@ impl Stage {
 impl Owner {
     /// Whether it needs no `/etc/passwd` to be understood.
     pub fn is_numeric(&self) -> bool {
-        self.0.split(':').all(|part| part == "root" || part.bytes().all(|b| b.is_ascii_digit()))
+        let number = |part: &str| part.strip_prefix('+').unwrap_or(part).bytes().all(|b| b.is_ascii_digit());
+        self.0.split(':').all(|part| part == "root" || number(part))
     }
 }
 

@@ -319,10 +319,23 @@ fn command(
     if all.is_empty() { Err(Error::NoCommand) } else { Ok(all) }
 }
 
+/// An absolute path without `.` and `..`, as docker has it.
+fn clean(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
 fn workdir(path: &str) -> Result<String, Error> {
     match path {
         "" => Ok("/".into()),
-        path if path.starts_with('/') && path.split('/').all(|part| part != "..") => Ok(path.into()),
+        path if path.starts_with('/') => Ok(clean(path)),
         path => Err(Error::RelativeWorkdir { path: path.into() }),
     }
 }

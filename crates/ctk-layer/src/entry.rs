@@ -165,9 +165,33 @@ fn join(parent: &[u8], name: &[u8]) -> Vec<u8> {
 ///
 /// `offset` names the entry in errors. Refused: `..`, NUL bytes, more than 4096 bytes, a component over 255.
 pub fn clean_path(raw: &[u8], offset: u64) -> Result<Vec<u8>, LayerError> {
-    let refuse = |reason| LayerError::Path { offset, path: display(raw), reason };
-    let mut clean = Vec::with_capacity(raw.len());
+    clean(raw, raw, offset)
+}
+
+/// [`clean_path`], with `..` taking away what is before it. Refused where it leads out.
+pub(crate) fn resolved_path(raw: &[u8], offset: u64) -> Result<Vec<u8>, LayerError> {
+    let mut parts: Vec<&[u8]> = Vec::new();
     for part in raw.split(|b| *b == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." if parts.pop().is_none() => {
+                return Err(LayerError::Path {
+                    offset,
+                    path: display(raw),
+                    reason: "its `..` lead out of the archive",
+                });
+            }
+            b".." => {}
+            part => parts.push(part),
+        }
+    }
+    clean(&parts.join(&b'/'), raw, offset)
+}
+
+fn clean(path: &[u8], raw: &[u8], offset: u64) -> Result<Vec<u8>, LayerError> {
+    let refuse = |reason| LayerError::Path { offset, path: display(raw), reason };
+    let mut clean = Vec::with_capacity(path.len());
+    for part in path.split(|b| *b == b'/') {
         match part {
             b"" | b"." => continue,
             b".." => return Err(refuse("it holds `..`")),

@@ -6,12 +6,14 @@ use std::io::{ErrorKind, Read};
 
 use tar::{EntryType, Header};
 
-use crate::entry::display;
+use crate::entry::{display, resolved_path};
 use crate::limits::{EXTENDED_HEADER_MAX_BYTES, PATH_MAX_BYTES};
 use crate::sparse::{self, Sparse};
 use crate::{Entry, EntryKind, LayerError, Time, clean_path, pax};
 
 const BLOCK: u64 = 512;
+/// Where a header says what its entry is.
+const TYPE_OFFSET: usize = 156;
 /// The largest size that 11 octal digits hold; writers put it, or 0, where PAX `size` says the truth.
 const OCTAL_SIZE_MAX: u64 = 0o77_777_777_777;
 
@@ -43,6 +45,7 @@ pub struct TarReader<R> {
 #[derive(Clone, Copy, PartialEq)]
 enum Paths {
     Clean,
+    Resolved,
     Raw,
 }
 
@@ -57,6 +60,11 @@ impl<R: Read> TarReader<R> {
     /// Keeps [`Entry::path`] and hard link targets as written, for archives that are not unpacked by their names.
     pub fn with_raw_paths(self) -> TarReader<R> {
         TarReader { paths: Paths::Raw, ..self }
+    }
+
+    /// Takes `..` in names, where it stays inside: what is before it goes. For archives that are no layers.
+    pub fn with_resolved_paths(self) -> TarReader<R> {
+        TarReader { paths: Paths::Resolved, ..self }
     }
 
     /// The next entry, or `None` after the last. Bytes of the previous entry that nobody read are skipped.
@@ -145,9 +153,10 @@ impl<R: Read> TarReader<R> {
         let device = |field: std::io::Result<Option<u32>>| field.ok().flatten().unwrap_or(0);
         let (major, minor) = (device(header.device_major()), device(header.device_minor()));
         let mut stored = size;
+        // Archives from before POSIX have no type for directories: they are files whose name ends with a slash.
+        let old = header.as_bytes()[TYPE_OFFSET] == 0;
         let kind = match header.entry_type() {
-            // Old archives write directories as files whose name ends with a slash.
-            EntryType::Regular | EntryType::Continuous if raw_path.ends_with(b"/") => EntryKind::Directory,
+            EntryType::Regular if old && raw_path.ends_with(b"/") => EntryKind::Directory,
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
                 (self.sparse, stored) = self.sparse(at, header, size, &records)?;
                 EntryKind::File { size: self.sparse.as_ref().map_or(size, Sparse::size) }
@@ -158,7 +167,10 @@ impl<R: Read> TarReader<R> {
             EntryType::Char => EntryKind::CharDevice { major, minor },
             EntryType::Block => EntryKind::BlockDevice { major, minor },
             EntryType::Fifo => EntryKind::Fifo,
-            other => return Err(LayerError::Kind { path: display(&path), kind: format!("{other:?}") }),
+            other => {
+                let kind = format!("`{}`", char::from(other.as_byte()).escape_default());
+                return Err(LayerError::Kind { path: display(&path), kind });
+            }
         };
         // Data after anything but a file would be read as headers by readers that trust the kind.
         self.left = if header.entry_type() == EntryType::Link { 0 } else { stored };
@@ -212,6 +224,7 @@ impl<R: Read> TarReader<R> {
     fn path(&self, raw: &[u8], at: u64) -> Result<Vec<u8>, LayerError> {
         match self.paths {
             Paths::Clean => clean_path(raw, at),
+            Paths::Resolved => resolved_path(raw, at),
             Paths::Raw => bounded(raw.to_vec(), at),
         }
     }

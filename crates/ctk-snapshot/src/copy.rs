@@ -486,8 +486,8 @@ pub fn remove(root: BorrowedFd<'_>, path: &[u8]) -> Result<bool, SnapshotError> 
 
 /// Unpacks a tar stream (plain, gzip, xz, bzip2 or zstd) into the directory `dest`, as ADD does: owners and modes from
 /// the archive unless `owner` is given, times from the archive unless `mtime` is [`Mtime::Set`]. `what` names it in
-/// errors. Nothing in it can reach outside of `dest`: links in it are resolved as if `dest` were the root. What is there
-/// is replaced; only directories are merged.
+/// errors. Nothing in it can reach outside of `dest`: links in it are resolved as if `dest` were the root, and a `..` that
+/// leads out is refused. What is there is replaced; only directories are merged.
 pub fn extract(
     root: BorrowedFd<'_>,
     dest: &[u8],
@@ -504,9 +504,9 @@ pub fn extract(
     let inside = make_directories(root, dest, new).context("create directory", dest)?;
     let mtime = if let Mtime::Set(time) = mtime { Some(time) } else { None };
     let mut extractor = Extractor::new(inside.as_fd(), b"", Style::Archive, Overrides { owner, mtime, renewed: None });
-    let mut tar = TarReader::new(stream);
+    // What follows the archive's end is nobody's: signatures, or a disk's rest.
+    let mut tar = TarReader::new(stream).with_resolved_paths();
     extractor.run(what, &mut tar, &mut |_| {}, &|| cancel.is_cancelled())?;
-    tar.finish().map_err(unpack)?;
     Ok(CopyStats { entries: extractor.entries, bytes: extractor.bytes })
 }
 

@@ -78,6 +78,7 @@ struct Link {
     name: Vec<u8>,
     path: Vec<u8>,
     target: Vec<u8>,
+    entry: Entry,
 }
 
 /// Hashes of paths: two paths that share one cost a barrier too many.
@@ -220,16 +221,26 @@ impl<'a> Extractor<'a> {
         let Some(writers) = &self.writers else { return Ok(()) };
         writers.wait()?;
         for link in std::mem::take(&mut self.links) {
-            self.link(&link.parent, &link.name, &link.path, &link.target)?;
+            self.link(&link.parent, &link.name, &link.path, &link.target, &link.entry)?;
         }
         Ok(())
     }
 
-    fn link(&self, parent: &OwnedFd, name: &[u8], path: &[u8], target: &[u8]) -> Result<(), SnapshotError> {
+    /// A further name of a file. What its own header says of the file counts, as it does for others who unpack.
+    fn link(
+        &self,
+        parent: &OwnedFd,
+        name: &[u8],
+        path: &[u8],
+        target: &[u8],
+        entry: &Entry,
+    ) -> Result<(), SnapshotError> {
         let (target_parent, target_name) = split(target);
         let from = open_in_root(self.root, target_parent, OFlags::PATH | OFlags::DIRECTORY);
         let linked = from.and_then(|from| Ok(rustix::fs::linkat(&from, target_name, parent, name, AtFlags::empty())?));
-        linked.context("make a hard link", path)
+        linked.context("make a hard link", &[path, b" to /", target].concat())?;
+        let Some(there) = stat_if_there(parent, name).context("stat", path)? else { return Ok(()) };
+        set_attributes(parent, name, path, entry, Some(&there))
     }
 
     fn put(
@@ -264,7 +275,8 @@ impl<'a> Extractor<'a> {
             }
             EntryKind::HardLink { target } if apart && self.names.is_known(&join(&self.base, target)) => {
                 let (parent, target) = (parent.fd.clone(), join(&self.base, target));
-                self.links.push(Link { parent, name: name.to_vec(), path: path.clone(), target });
+                let (name, path, entry) = (name.to_vec(), path.clone(), entry.clone());
+                self.links.push(Link { parent, name, path, target, entry });
             }
             kind => {
                 if matches!(kind, EntryKind::HardLink { .. }) {
@@ -390,7 +402,9 @@ impl<'a> Extractor<'a> {
                 self.fill(what, &mut file, path, data, stopped)?;
                 return file.finish(entry, path);
             }
-            EntryKind::HardLink { target } => return self.link(parent, name, path, &join(&self.base, target)),
+            EntryKind::HardLink { target } => {
+                return self.link(parent, name, path, &join(&self.base, target), entry);
+            }
             EntryKind::Symlink { target } => {
                 rustix::fs::symlinkat(&target[..], parent, name).context("create link", path)?;
             }
@@ -401,17 +415,7 @@ impl<'a> Extractor<'a> {
             }
             EntryKind::Directory => unreachable!("directories are made by `directory`"),
         }
-        let owner = (rustix::fs::Uid::from_raw(entry.uid), rustix::fs::Gid::from_raw(entry.gid));
-        let nofollow = AtFlags::SYMLINK_NOFOLLOW;
-        rustix::fs::chownat(parent, name, Some(owner.0), Some(owner.1), nofollow).context("chown", path)?;
-        let place = Place::Named(parent.as_fd(), name);
-        set_xattrs(&place, &entry.xattrs).context("set attributes of", path)?;
-        if !matches!(entry.kind, EntryKind::Symlink { .. }) {
-            // Just made by us in a directory that nobody else writes to; a device is not a link.
-            rustix::fs::chmodat(parent, name, Mode::from_raw_mode(entry.mode), AtFlags::empty())
-                .context("chmod", path)?;
-        }
-        utimensat(parent, name, &timestamps(entry.mtime), nofollow).context("set the time of", path)
+        set_attributes(parent, name, path, entry, None)
     }
 
     fn fill(
@@ -459,6 +463,32 @@ impl<'a> Extractor<'a> {
         self.parent = Some((parent_path.to_vec(), parent));
         Ok(())
     }
+}
+
+/// What `entry` says, onto what is at `name` and was just made by us: nobody else writes to its directory. `there` is
+/// what it is already, if it is another name of a file: a needless chown would take its capabilities.
+fn set_attributes(
+    parent: &OwnedFd,
+    name: &[u8],
+    path: &[u8],
+    entry: &Entry,
+    there: Option<&Stat>,
+) -> Result<(), SnapshotError> {
+    let owner = (rustix::fs::Uid::from_raw(entry.uid), rustix::fs::Gid::from_raw(entry.gid));
+    let nofollow = AtFlags::SYMLINK_NOFOLLOW;
+    let is_symlink = match there {
+        Some(there) => kind_of(there) == FileType::Symlink,
+        None => matches!(entry.kind, EntryKind::Symlink { .. }),
+    };
+    if there.is_none_or(|there| (there.st_uid, there.st_gid) != (entry.uid, entry.gid)) {
+        rustix::fs::chownat(parent, name, Some(owner.0), Some(owner.1), nofollow).context("chown", path)?;
+    }
+    let place = Place::Named(parent.as_fd(), name);
+    set_xattrs(&place, &entry.xattrs).context("set attributes of", path)?;
+    if !is_symlink {
+        rustix::fs::chmodat(parent, name, Mode::from_raw_mode(entry.mode), AtFlags::empty()).context("chmod", path)?;
+    }
+    utimensat(parent, name, &timestamps(entry.mtime), nofollow).context("set the time of", path)
 }
 
 /// Whether `path` leads to a directory without any link.

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use ctk_buildgraph::{FileAction, FileMode, Owner, Selection};
 use ctk_layer::Time;
 use ctk_snapshot::copy::{self, Attributes, CopiedXattrs, CopyOptions, Mtime, Verdict};
-use ctk_snapshot::{LayerKey, users};
+use ctk_snapshot::{LayerKey, SnapshotError, users};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, openat2, statat};
 
 use super::Work;
@@ -68,7 +68,8 @@ impl Work<'_> {
             }
             FileAction::Mkdir { path, mode, owner } => {
                 if !is_directory(root, path) {
-                    let new = Attributes { owner: lookup(root, owner)?, mode: *mode, mtime: Some(self.time()) };
+                    let owner = self.known_owner(root, path, owner)?;
+                    let new = Attributes { owner, mode: *mode, mtime: Some(self.time()) };
                     copy::mkdir(root, path.as_bytes(), &new, true)?;
                 }
                 Ok(())
@@ -95,6 +96,21 @@ impl Work<'_> {
             }
             FileAction::AddUser { name, uid, gid, home, shell } => self.add_user(root, name, *uid, *gid, home, shell),
         }
+    }
+
+    /// Who owns the directory of a WORKDIR: the USER, as far as the image knows them. As with BuildKit, an unknown group
+    /// is the user's own, and an unknown user is root: it is a mistake when somebody runs as them.
+    fn known_owner(&self, root: BorrowedFd<'_>, path: &str, owner: &Option<Owner>) -> Result<(u32, u32), BuildError> {
+        let Some(Owner(wanted)) = owner else { return Ok((0, 0)) };
+        for word in [wanted, wanted.split(':').next().unwrap_or_default()] {
+            match users::lookup_owner(root, word) {
+                Err(SnapshotError::NoSuchUser { .. } | SnapshotError::Refused { .. }) => {}
+                found => return Ok(found?),
+            }
+        }
+        let message = format!("WORKDIR {path} is root's: the image has no user `{wanted}`");
+        self.job.request.world.reporter.warn(message);
+        Ok((0, 0))
     }
 
     fn copy(&self, root: BorrowedFd<'_>, action: &FileAction, source: &Source<'_>) -> Result<(), BuildError> {

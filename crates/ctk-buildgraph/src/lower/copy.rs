@@ -173,11 +173,13 @@ impl Walk<'_> {
             return self.error(codes::BAD_SOURCE, message, origin, "");
         }
         let created_by = created_by(if add { "ADD" } else { "COPY" }, copy, &owner, &mode, &shown, &dest_shown);
-        if let Some(owner) = owner.as_ref().filter(|owner| copy.link && !owner.is_numeric()) {
+        // With a mode BuildKit copies onto the stage: links there are followed, names of owners looked up.
+        let link = copy.link && mode.is_none();
+        if let Some(owner) = owner.as_ref().filter(|owner| link && !owner.is_numeric()) {
             let message = format!("`--link` knows no `{}`: it copies to an empty tree; use numbers", owner.0);
             self.error(codes::BAD_SOURCE, message, origin, "");
         }
-        stage.files(&mut self.graph, actions, copy.link, inputs, &statement.text, created_by, origin);
+        stage.files(&mut self.graph, actions, link, inputs, &statement.text, created_by, origin);
     }
 
     /// The vertex of a URL or a repository, with the file's name for a URL.

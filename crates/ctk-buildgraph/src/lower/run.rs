@@ -32,7 +32,7 @@ impl Walk<'_> {
             stdin: None,
             env,
             unkeyed_env: self.proxies(),
-            cwd: stage.cwd().to_owned(),
+            cwd: clean("/", stage.cwd()),
             user: stage.config.user.clone(),
             mounts,
             network: run.network,
