@@ -9,6 +9,7 @@
 //! Paths inside a tree are resolved by the kernel (`openat2` with `RESOLVE_IN_ROOT`); names are only ever used
 //! against held directory fds.
 
+mod copier;
 pub mod copy;
 mod dir;
 mod error;

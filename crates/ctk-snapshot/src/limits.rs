@@ -21,3 +21,9 @@ pub const FILE_PIECE_BYTES: usize = 128 << 10;
 pub const FILES_WAITING: usize = 64;
 /// Pieces of one large file that may wait: 2 MiB.
 pub const PIECES_WAITING: usize = 16;
+/// Files of a copy that one thread makes in a row: waking another costs as much as a few of them.
+pub const COPIED_AT_ONCE: usize = 64;
+/// Files that a copy makes before it starts threads for the others.
+pub const COPY_ALONE: usize = 192;
+/// Largest file that is copied by one read and one write, in bytes: for these `copy_file_range` costs more.
+pub const READ_WHOLE_BYTES: usize = 64 << 10;

@@ -100,6 +100,38 @@ fn owner_mode_and_time_can_be_said() {
 }
 
 #[test]
+fn many_files_are_complete_whoever_makes_them() {
+    let t = trees();
+    let file = |directory: usize, file: usize| format!("{directory:02}/sub/{file:03}");
+    for directory in 0..40 {
+        for number in 0..50 {
+            // Some larger than what is read at once.
+            let size = if number == 7 { 200_000 } else { number * 97 };
+            write(&t.from.join(file(directory, number)), &"x".repeat(size));
+        }
+        let sub = t.from.join(format!("{directory:02}/sub"));
+        std::fs::set_permissions(&sub, PermissionsExt::from_mode(0o555 - directory as u32 % 2)).unwrap();
+        run("touch", &["-d", &format!("2001-02-03 04:05:{directory:02}.5"), sub.to_str().unwrap()]);
+    }
+    write(&t.to.join(file(39, 49)), "is replaced");
+    let stats = copy(&t, "/", "/", &PLAIN).unwrap();
+    assert_eq!(stats.entries, 40 * 50 + 40 * 2 - 2);
+    let look = |root: &Path| {
+        let script = "cd \"$1\" && find . -mindepth 1 -type d -printf '%P %m %T@\\n' -o -type f -printf '%P %m %s %T@\\n' | sort";
+        let output = std::process::Command::new("sh").args(["-ec", script, "-"]).arg(root).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let (from, to) = (look(&t.from), look(&t.to));
+    assert_eq!(from.lines().count(), 2080);
+    assert_eq!(from, to);
+    // One that cannot be made ends the copy.
+    std::fs::remove_file(t.to.join(file(20, 3))).unwrap();
+    write(&t.to.join(file(20, 3)).join("inside"), "");
+    let error = copy(&t, "/", "/", &PLAIN).unwrap_err();
+    assert!(matches!(&error, SnapshotError::WrongKind { path, .. } if path.ends_with("20/sub/003")), "{error:?}");
+}
+
+#[test]
 fn filters_leave_out_and_take_back() {
     let t = trees();
     for path in ["keep", "node_modules/x/y", "docs/a.md", "docs/b.txt", "docs/deep/c.md", "empty-after/z"] {
