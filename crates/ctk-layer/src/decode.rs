@@ -3,8 +3,7 @@
 use std::io::{self, BufRead, BufReader, Read};
 use std::sync::mpsc::{Receiver, sync_channel};
 
-use crate::limits::ZSTD_WINDOW_LOG_MAX;
-use crate::members;
+use crate::{frames, members};
 
 /// A compression, as the first bytes of a stream tell it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +40,7 @@ pub fn decode<'a>(stream: impl Read + Send + 'a) -> io::Result<(Encoding, Box<dy
 }
 
 /// Like [`decode`], a little ahead of the caller and on threads of its own: one for most compressions, `workers` for
-/// gzip as [`LayerWriter`](crate::LayerWriter) writes it. They end when the reader is dropped.
+/// gzip as [`LayerWriter`](crate::LayerWriter) writes it, and for zstd in frames of moderate size. They end when the reader is dropped.
 pub fn decode_ahead(
     stream: impl Read + Send + 'static,
     workers: usize,
@@ -49,6 +48,7 @@ pub fn decode_ahead(
     let (encoding, stream) = sniff(stream)?;
     let decoded: Box<dyn Read + Send> = match encoding {
         Encoding::Gzip => Box::new(members::decompress(stream, workers)?),
+        Encoding::Zstd => Box::new(frames::decompress(stream, workers)?),
         _ => wrap(encoding, BufReader::with_capacity(128 << 10, stream))?,
     };
     Ok((encoding, pipelined(decoded)?))
@@ -68,11 +68,7 @@ fn wrap<'a>(encoding: Encoding, stream: impl BufRead + Send + 'a) -> io::Result<
     Ok(match encoding {
         Encoding::Plain => Box::new(stream),
         Encoding::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(stream)),
-        Encoding::Zstd => {
-            let mut decoder = zstd::stream::read::Decoder::with_buffer(stream)?;
-            decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
-            Box::new(decoder)
-        }
+        Encoding::Zstd => Box::new(frames::stream(stream)?),
         Encoding::Xz => Box::new(liblzma::bufread::XzDecoder::new_multi_decoder(stream)),
         Encoding::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(stream)),
     })

@@ -11,6 +11,8 @@ pub const GZIP_MEMBER_BYTES: usize = 1 << 20;
 pub const GZIP_MEMBER_READ_MAX_BYTES: usize = 4 << 20;
 /// Uncompressed bytes per zstd frame. Changing it changes digests of zstd layers.
 pub const ZSTD_FRAME_BYTES: usize = 2 << 20;
+/// Largest zstd frame that is decompressed by itself, in uncompressed bytes; larger ones are read as a stream.
+pub const ZSTD_FRAME_READ_MAX_BYTES: u64 = 8 << 20;
 /// Largest window a zstd frame may ask a reader for, as a power of two: 128 MiB, what `zstd -d` grants.
 pub const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 /// Most entries of a layer that is divided: their names are held in memory, some 200 bytes each.
