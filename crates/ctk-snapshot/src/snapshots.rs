@@ -52,6 +52,9 @@ pub(crate) struct Info {
     /// The boot of the machine in which it was made, until it is on the disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot: Option<String>,
+    /// The file beside it that takes its place then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settled: Option<String>,
 }
 
 /// Owner, mode and the like of a tree's root. Overlay takes them from the upper directory.

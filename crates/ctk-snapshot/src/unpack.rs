@@ -208,7 +208,7 @@ impl Snapshots {
             mtime: (entry.mtime.seconds, entry.mtime.nanos),
             xattrs: entry.xattrs.into_iter().collect(),
         });
-        Ok(Info { bytes: extractor.bytes, empty: extractor.entries == 0, root: attributes, boot: None })
+        Ok(Info { bytes: extractor.bytes, empty: extractor.entries == 0, root: attributes, ..Info::default() })
     }
 }
 

@@ -139,7 +139,7 @@ impl Workspace {
         let mtime = mtime_of(&stat);
         let attributes = RootAttributes { mtime: (mtime.seconds, mtime.nanos), ..attributes };
         let bytes = weigh(&root)?;
-        Ok(Info { bytes, empty: names.is_empty() && !changed, root: changed.then_some(attributes), boot: None })
+        Ok(Info { bytes, empty: names.is_empty() && !changed, root: changed.then_some(attributes), ..Info::default() })
     }
 }
 
