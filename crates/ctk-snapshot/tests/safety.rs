@@ -70,6 +70,21 @@ fn overlay_attributes_and_fake_whiteouts_are_not_taken() {
     assert!(matches!(refused, Err(SnapshotError::Refused { .. })));
 }
 
+#[test]
+fn nobody_else_gets_at_setuid_programs() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let Some(home) = home() else { return };
+    let store = home.snapshots.store();
+    let mode = |name: &str| std::fs::metadata(store.root().join(name)).unwrap().mode() & 0o7777;
+    for name in ["layers", "tmp", "cache"] {
+        assert_eq!(mode(name), 0o700, "{name}");
+        // As older stores have it.
+        std::fs::set_permissions(store.root().join(name), PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    Store::open(store.root()).unwrap();
+    assert_eq!(mode("layers"), 0o700);
+}
+
 /// What the second process does; nothing in the first.
 #[test]
 fn child() {

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -22,6 +22,18 @@ pub fn sync_directory(directory: &Path) -> Result<(), StoreError> {
 /// Makes `directory` and its parents, without an error if they are there.
 pub fn make_directory(directory: &Path) -> Result<(), StoreError> {
     fs::create_dir_all(directory).context("create directory", directory)
+}
+
+/// Lets nobody but the owner into `directory`. That it isn't there is no error.
+pub fn make_private(directory: &Path) -> Result<(), StoreError> {
+    let mode = match fs::metadata(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        found => found.context("stat", directory)?.permissions().mode(),
+    };
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    fs::set_permissions(directory, fs::Permissions::from_mode(mode & 0o700)).context("close to others", directory)
 }
 
 /// Replaces `path` by `bytes`: by a rename, so readers see the old or the new; durably.

@@ -12,13 +12,16 @@ use serde::de::DeserializeOwned;
 
 use crate::blobs::remove_damaged;
 use crate::error::Context;
-use crate::fsutil::{file_name, make_directory, read_if_there, replace, take_named};
+use crate::fsutil::{file_name, make_directory, make_private, read_if_there, replace, take_named};
 use crate::lease::{FORMAT_PART, Held, Session, clear_dead};
 use crate::limits::{CONFIG_MAX_BYTES, MANIFEST_MAX_BYTES};
 use crate::{BlobReader, Lock, Scratch, StoreError};
 
 const FORMAT: &str = "ctk-store 1\n";
-const DIRECTORIES: [&str; 8] = ["blobs", "partial", "refs", "records", "leases", "layers", "locks", "tmp"];
+const DIRECTORIES: [&str; 9] = ["blobs", "partial", "refs", "records", "leases", "layers", "locks", "tmp", "cache"];
+/// Where trees of images lie. They hold programs that are setuid, and files that are nobody else's business: no other
+/// user of the machine is let in.
+const PRIVATE: [&str; 3] = ["layers", "tmp", "cache"];
 
 /// A store on disk. Clones share one lease; see the [crate] page.
 #[derive(Clone)]
@@ -57,6 +60,9 @@ impl Store {
                     result => result?,
                 }
             }
+        }
+        for directory in PRIVATE {
+            make_private(&root.join(directory))?;
         }
         clear_dead(&root)?;
         Ok(Store { inner: Arc::new(Inner { session: Session::new(&root), root }) })
