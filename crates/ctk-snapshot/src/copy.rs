@@ -19,7 +19,7 @@ use crate::dir::{
     stat_if_there, timestamps,
 };
 use crate::error::{Context, display};
-use crate::extract::{Extractor, Overrides, Style};
+use crate::extract::{Extractor, Heard, Overrides, Style};
 
 /// What becomes of times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -249,9 +249,11 @@ pub fn extract(
     let inside = make_directories(root, dest, new).context("create directory", dest)?;
     let mtime = if let Mtime::Set(time) = mtime { Some(time) } else { None };
     let mut extractor = Extractor::new(inside.as_fd(), b"", Style::Archive, Overrides { owner, mtime, renewed: None });
+    let stopped = || cancel.is_cancelled();
     // What follows the archive's end is nobody's: signatures, or a disk's rest.
-    let mut tar = TarReader::new(stream).with_resolved_paths();
-    extractor.run(what, &mut tar, &mut |_| {}, &|| cancel.is_cancelled())?;
+    let mut tar = TarReader::new(Heard { stream, stopped: &stopped }).with_resolved_paths();
+    let run = extractor.run(what, &mut tar, &mut |_| {}, &stopped);
+    run.map_err(|error| if stopped() { SnapshotError::Cancelled } else { error })?;
     Ok(CopyStats { entries: extractor.entries, bytes: extractor.bytes })
 }
 

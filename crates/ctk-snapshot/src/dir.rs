@@ -11,7 +11,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use crate::limits::{DEPTH_MAX, SYMLINKS_MAX, XATTR_MAX_BYTES};
+use crate::limits::{DEPTH_MAX, RESOLVE_TRIES, SYMLINKS_MAX, XATTR_MAX_BYTES};
 
 /// How directories are opened to be read.
 pub const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
@@ -20,13 +20,14 @@ pub const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFla
 pub fn open_in_root(root: impl AsFd, path: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
     let path = if path.is_empty() { b"." } else { path };
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    loop {
+    for _ in 0..RESOLVE_TRIES {
         match openat2(root.as_fd(), path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
             // A rename somewhere on the system made the kernel unsure about a `..`.
             Err(Errno::AGAIN | Errno::INTR) => {}
             result => return Ok(result?),
         }
     }
+    Err(Errno::AGAIN.into())
 }
 
 /// Owner, mode and time of directories that are made on the way.

@@ -89,6 +89,14 @@ pub enum SnapshotError {
         /// Why.
         reason: &'static str,
     },
+    /// A layer or archive has more entries than a tree is made of.
+    #[error("layer {layer} has more than {limit} entries")]
+    TooManyEntries {
+        /// Which.
+        layer: String,
+        /// The limit.
+        limit: u64,
+    },
     /// Packing failed.
     #[error("cannot pack layer {key}")]
     Pack {

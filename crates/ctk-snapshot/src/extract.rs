@@ -23,6 +23,7 @@ use crate::dir::{
     set_opaque, set_xattrs, split, stat_if_there, timestamps,
 };
 use crate::error::{Context, display};
+use crate::limits::ENTRIES_MAX;
 use crate::writers::{Job, NewFile, Writers, piece_bytes, pieces};
 
 /// What a tar stream is taken for.
@@ -64,6 +65,21 @@ pub struct Extractor<'a> {
     pub entries: u64,
     /// The entry for the root itself, if there was one.
     pub root_entry: Option<Entry>,
+}
+
+/// A stream that ends with an error once somebody says stop: what is only skipped may be long, too.
+pub struct Heard<'a, R> {
+    pub stream: R,
+    pub stopped: &'a dyn Fn() -> bool,
+}
+
+impl<R: Read> Read for Heard<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if (self.stopped)() {
+            return Err(io::Error::other("cancelled"));
+        }
+        self.stream.read(buffer)
+    }
 }
 
 #[derive(Clone)]
@@ -178,6 +194,9 @@ impl<'a> Extractor<'a> {
                 Change::Nothing => {}
             }
             self.entries += 1;
+            if self.entries > ENTRIES_MAX {
+                return Err(SnapshotError::TooManyEntries { layer: what.to_owned(), limit: ENTRIES_MAX });
+            }
             progress(self.bytes);
         }
         self.barrier()?;
@@ -237,7 +256,14 @@ impl<'a> Extractor<'a> {
     ) -> Result<(), SnapshotError> {
         let (target_parent, target_name) = split(target);
         let from = open_in_root(self.root, target_parent, OFlags::PATH | OFlags::DIRECTORY);
-        let linked = from.and_then(|from| Ok(rustix::fs::linkat(&from, target_name, parent, name, AtFlags::empty())?));
+        let from = from.context("make a hard link", path)?;
+        if self.style == Style::Layer
+            && stat_if_there(&from, target_name).is_ok_and(|s| s.as_ref().is_some_and(is_whiteout))
+        {
+            let reason = "it is a hard link to what this layer removes";
+            return Err(SnapshotError::Refused { path: display(path), reason });
+        }
+        let linked = rustix::fs::linkat(&from, target_name, parent, name, AtFlags::empty());
         linked.context("make a hard link", &[path, b" to /", target].concat())?;
         let Some(there) = stat_if_there(parent, name).context("stat", path)? else { return Ok(()) };
         set_attributes(parent, name, path, entry, Some(&there))

@@ -27,3 +27,8 @@ pub const COPIED_AT_ONCE: usize = 64;
 pub const COPY_ALONE: usize = 192;
 /// Largest file that is copied by one read and one write, in bytes: for these `copy_file_range` costs more.
 pub const READ_WHOLE_BYTES: usize = 64 << 10;
+/// Most entries of one layer or archive: some twenty times what the largest real ones have. Their names are held in
+/// memory, and each takes an inode.
+pub const ENTRIES_MAX: u64 = 20_000_000;
+/// How often a path is resolved again because of renames elsewhere on the system.
+pub const RESOLVE_TRIES: usize = 10_000;

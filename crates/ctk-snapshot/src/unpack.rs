@@ -13,7 +13,7 @@ use ctk_plan::{Cancel, ProgressUnit, Step};
 use ctk_store::{Links, StoreError};
 
 use crate::error::Context;
-use crate::extract::{Extractor, Overrides, Style, open_directory};
+use crate::extract::{Extractor, Heard, Overrides, Style, open_directory};
 use crate::limits::{UNPACK_PARALLEL, WRITERS_MAX};
 use crate::pack::{Packed, RECORDS, cancelled, packed_record};
 use crate::snapshots::{Info, RootAttributes};
@@ -190,13 +190,14 @@ impl Snapshots {
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
         let (_, stream) = decode_ahead(self.store().open_blob(layer)?, cores).map_err(unpack)?;
         let hashed = Hashed { inner: stream, digester: Some(diff_id.0.algorithm().digester()) };
-        let mut tar = TarReader::new(hashed);
+        let mut tar = TarReader::new(Heard { stream: hashed, stopped });
         let writers = Writers::new(cores.min(WRITERS_MAX)).context("start a thread for", b"/")?;
         let mut extractor = Extractor::new(root.as_fd(), b"", Style::Layer, overrides).with_writers(writers);
-        extractor.run(&name, &mut tar, progress, stopped)?;
-        let rest = tar.finish();
-        let mut hashed = rest.map_err(|source| SnapshotError::Unpack { layer: name.clone(), source })?;
-        let digester = hashed.digester.take().unwrap_or_else(|| Algorithm::Sha256.digester());
+        let run = extractor.run(&name, &mut tar, progress, stopped);
+        let rest =
+            run.and_then(|()| tar.finish().map_err(|source| SnapshotError::Unpack { layer: name.clone(), source }));
+        let mut heard = rest.map_err(|error| if stopped() { SnapshotError::Cancelled } else { error })?;
+        let digester = heard.stream.digester.take().unwrap_or_else(|| Algorithm::Sha256.digester());
         let found = DiffId(digester.finish());
         if found != *diff_id {
             return Err(SnapshotError::DiffId { layer: name, expected: diff_id.clone(), found });

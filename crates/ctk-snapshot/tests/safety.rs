@@ -71,6 +71,44 @@ fn overlay_attributes_and_fake_whiteouts_are_not_taken() {
 }
 
 #[test]
+fn hard_links_to_what_is_removed_make_no_whiteouts() {
+    let Some(home) = home() else { return };
+    let base = tar(&[file("x", "x"), file("y", "y")]);
+    for entries in [
+        vec![file(".wh.x", ""), node("y", EntryKind::HardLink { target: b"x".to_vec() }, 0o644)],
+        // Written by others, and linked when they are done.
+        vec![
+            file("a", "a"),
+            file(".wh.x", ""),
+            node("b", EntryKind::HardLink { target: b"a".to_vec() }, 0o644),
+            node("y", EntryKind::HardLink { target: b"x".to_vec() }, 0o644),
+        ],
+    ] {
+        let manifest = image(home.snapshots.store(), &[base.clone(), tar(&entries)], Compression::None);
+        let refused = home.snapshots.unpack_image(&manifest, None, &Cancel::new());
+        assert!(matches!(refused, Err(SnapshotError::Refused { ref path, .. }) if path == "/y"), "{refused:?}");
+    }
+}
+
+#[test]
+fn an_interrupt_is_heard_in_what_is_skipped() {
+    let Some(home) = home() else { return };
+    let into = home.directory.path().join("into");
+    std::fs::create_dir(&into).unwrap();
+    let fd = open(&into);
+    // The archive ends, and what follows never does.
+    let archive = std::io::Read::chain(std::io::Cursor::new(tar(&[file("a", "a")])), std::io::repeat(0));
+    let cancel = Cancel::new();
+    std::thread::scope(|scope| {
+        let cancel = &cancel;
+        let ended = scope.spawn(move || extract(root(&fd), b"", "endless", archive, None, Mtime::Keep, cancel));
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        cancel.cancel();
+        assert!(matches!(ended.join().unwrap(), Err(SnapshotError::Cancelled)));
+    });
+}
+
+#[test]
 fn nobody_else_gets_at_setuid_programs() {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
     let Some(home) = home() else { return };
