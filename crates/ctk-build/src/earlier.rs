@@ -104,7 +104,7 @@ fn stands(work: &Work<'_>, run: &Run, inputs: &[Described]) -> Result<bool, Buil
     }
     work.unpacked(&work.inputs[0])?;
     let reads: &[&str] = if by_name { &["/etc/passwd", "/etc/group"] } else { &[] };
-    let footing = Footing { destinations: &destinations, reads, epoch: Some(work.job.epoch_seconds) };
+    let footing = Footing { destinations: &destinations, reads };
     Ok(snapshots.stands_on(layer, (old, new), &footing, work.cancel)?)
 }
 
@@ -131,7 +131,7 @@ fn same(work: &Work<'_>, old: &[Described], new: &[Described]) -> Result<bool, B
             // Layers of a base: the operation, which is about to run, needs them anyway.
             work.inputs.iter().try_for_each(|tree| work.unpacked(tree).map(drop))?;
         }
-        if !snapshots.same(old, new, Some(work.job.epoch_seconds), work.cancel)? {
+        if !snapshots.same(old, new, work.cancel)? {
             return Ok(false);
         }
     }

@@ -11,7 +11,7 @@ use ctk_snapshot::LayerKey;
 
 use crate::BuildError;
 use crate::base::fetch_layers;
-use crate::cache::Exports;
+use crate::cache::inline;
 use crate::solve::{Job, Tree};
 
 /// Packs what was built and writes the image. Its layers are all in the store afterwards.
@@ -70,9 +70,7 @@ pub(crate) fn manifest(
     settings.labels.extend(job.request.labels.clone());
     let mut extra = BTreeMap::new();
     if job.request.caches.is_some_and(|caches| caches.to.iter().any(|cache| cache.place == Place::Inline)) {
-        let mut exports = Exports::default();
-        exports.gather(job, tree)?;
-        extra.insert(INLINE_FIELD.to_owned(), exports.inline(&built, job, job.imports)?);
+        extra.insert(INLINE_FIELD.to_owned(), inline(tree, &built, job));
     }
     let config = Document::new(ImageConfig {
         created: Some(created.clone()),

@@ -242,3 +242,53 @@ fn a_mounted_path_counts_and_nothing_beside_it() {
     let error = bench.failure(&text("echo 1 > /out/one; rm -r /out/sub"));
     assert!(error.contains("out/sub"), "{error}");
 }
+
+#[test]
+fn another_date_gives_what_a_build_without_a_cache_gives() {
+    if !can_run() {
+        return;
+    }
+    let mut bench = Bench::new();
+    bench.write("file", "1");
+    // Files that a step makes, and those that later steps give another mode, copy, move and take from stages; and times
+    // that were chosen, on both sides of the dates.
+    let text = "FROM busybox AS one\nRUN mkdir /d && echo 1 > /d/made && touch -d @1650000000 /d/chosen && touch -d @1 /d/old\n\
+        RUN chmod 600 /d/made && cp -p /d/made /d/copied && ln /d/made /d/linked\n\
+        FROM busybox\nWORKDIR /work\nCOPY file /work/\nCOPY --from=one /d /d\nRUN mv /d/copied /d/moved && mkdir /e && cp -p /work/file /e\n";
+    bench.epoch_seconds = Some(1_600_000_000);
+    let first = bench.built(text);
+    std::thread::sleep(Duration::from_millis(2100));
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() as i64;
+    for epoch in [1_500_000_000, 1_700_000_000, now, now + 86_400, 1_600_000_000] {
+        bench.epoch_seconds = Some(epoch);
+        (bench.no_cache, bench.now_seconds) = (false, now);
+        let cached = bench.built(text);
+        assert_eq!(cached.executed, 0);
+        bench.no_cache = true;
+        let anew = bench.built(text);
+        assert!(anew.executed > 0);
+        assert_eq!(cached.descriptor.digest, anew.descriptor.digest, "{epoch}");
+    }
+    bench.no_cache = false;
+    assert_eq!(bench.built(text).descriptor.digest, first.descriptor.digest);
+}
+
+#[test]
+fn times_that_a_date_cuts_stay_apart_for_a_later_one() {
+    if !can_run() {
+        return;
+    }
+    let mut bench = Bench::new();
+    let text = |time: u32| {
+        format!(
+            "FROM busybox AS one\nRUN echo 1 > /f && touch -d @{time} /f\nFROM busybox\nCOPY --from=one /f /f\nRUN cp -p /f /g\n"
+        )
+    };
+    bench.epoch_seconds = Some(1_500_000_000);
+    let first = bench.built(&text(1_600_000_000));
+    assert_eq!(bench.built(&text(1_650_000_000)).descriptor.digest, first.descriptor.digest);
+    bench.epoch_seconds = Some(1_700_000_000);
+    let later = bench.built(&text(1_650_000_000));
+    bench.no_cache = true;
+    assert_eq!(bench.built(&text(1_650_000_000)).descriptor.digest, later.descriptor.digest);
+}

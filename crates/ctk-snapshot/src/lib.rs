@@ -16,6 +16,7 @@ mod error;
 mod extract;
 mod key;
 pub mod limits;
+mod made;
 mod overlay;
 mod pack;
 mod rebase;
@@ -30,6 +31,7 @@ mod writers;
 
 pub use error::SnapshotError;
 pub use key::{LayerKey, LayerKeyError};
+pub use made::Made;
 pub use pack::Packed;
 pub use rebase::Footing;
 pub use snapshots::Snapshots;

@@ -18,7 +18,7 @@ use crate::dir::{
 use crate::error::{Context, display};
 use crate::extract::open_directory;
 use crate::limits::DEPTH_MAX;
-use crate::{LayerKey, SnapshotError, Snapshots};
+use crate::{LayerKey, Made, SnapshotError, Snapshots};
 
 /// A layer as it travels.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,8 +41,8 @@ pub(crate) fn packed_record(key: &LayerKey, compression: Compression, epoch: Opt
 }
 
 impl Snapshots {
-    /// The layer `key` as a blob: packed now, or remembered from the last time. Times after `epoch` (seconds) become
-    /// `epoch`, so that the same files give the same digest whenever they were made.
+    /// The layer `key` as a blob: packed now, or remembered from the last time. Times after `epoch` (seconds), and those
+    /// at which its files were [made](Made), become `epoch`, so that the same files give the same digest whenever that was.
     ///
     /// For layers that were built here. A pulled layer has its blob; packing its tree would give another one.
     pub fn pack(
@@ -79,7 +79,8 @@ impl Snapshots {
         cancel: &Cancel,
     ) -> Result<Packed, SnapshotError> {
         let tree = open_directory(&self.tree_path(key)?)?;
-        self.pack_tree(&key.to_string(), &tree, self.info(key)?.root.is_some(), compression, epoch, cancel)
+        let info = self.info(key)?;
+        self.pack_tree(&key.to_string(), &tree, info.root.is_some(), compression, (epoch, &info.made), cancel)
     }
 
     /// A directory of its own, with its owner and mode and all times as they are, as a blob. For cache mounts.
@@ -90,7 +91,7 @@ impl Snapshots {
         cancel: &Cancel,
     ) -> Result<Packed, SnapshotError> {
         let tree = open_directory(directory)?;
-        self.pack_tree(&directory.display().to_string(), &tree, true, compression, None, cancel)
+        self.pack_tree(&directory.display().to_string(), &tree, true, compression, (None, &Made::default()), cancel)
     }
 
     fn pack_tree(
@@ -99,14 +100,14 @@ impl Snapshots {
         tree: &OwnedFd,
         with_root: bool,
         compression: Compression,
-        epoch: Option<i64>,
+        (epoch, made): (Option<i64>, &Made),
         cancel: &Cancel,
     ) -> Result<Packed, SnapshotError> {
         let failed = |error: io::Error| SnapshotError::Pack { key: name.into(), source: LayerError::Write(error) };
         let workers = std::thread::available_parallelism().map_or(1, |n| n.get());
         let ingest = self.store().ingest(None)?;
         let mut tar = TarWriter::new(LayerWriter::new(ingest, compression, workers).map_err(failed)?);
-        let mut packer = Packer { name, tar: &mut tar, epoch, links: HashMap::new(), cancel };
+        let mut packer = Packer { name, tar: &mut tar, epoch, made, links: HashMap::new(), cancel };
         if with_root {
             let stat = rustix::fs::fstat(tree).context("stat", b"/")?;
             packer.directory_entry(b"", tree, &stat)?;
@@ -124,7 +125,7 @@ impl Snapshots {
     }
 
     /// Appends the files of the image with these layers (base first) to `tar`, below the directory `prefix`: what is
-    /// seen through all layers, without an entry for the root. Times after `epoch` (seconds) become `epoch`. Hard links
+    /// seen through all layers, without an entry for the root. Times are those that [`Snapshots::pack`] gives. Hard links
     /// are kept.
     pub fn flatten<W: Write>(
         &self,
@@ -137,7 +138,8 @@ impl Snapshots {
         let view = self.view(parents)?;
         // What was opened as a path only cannot be read.
         let root = openat(view.open_root()?, ".", DIRECTORY, Mode::empty()).context("open", b"/")?;
-        let mut packer = Packer { name: "the image's files", tar, epoch, links: HashMap::new(), cancel };
+        let made = &self.made(parents)?;
+        let mut packer = Packer { name: "the image's files", tar, epoch, made, links: HashMap::new(), cancel };
         packer.walk(root.as_fd(), prefix.as_bytes(), 0)
     }
 }
@@ -154,6 +156,7 @@ struct Packer<'a, W> {
     name: &'a str,
     tar: &'a mut TarWriter<W>,
     epoch: Option<i64>,
+    made: &'a Made,
     /// The first path of each file that has several.
     links: HashMap<(u64, u64), Vec<u8>>,
     cancel: &'a Cancel,
@@ -242,7 +245,7 @@ impl<W: Write> Packer<'_, W> {
     fn entry(&self, path: &[u8], kind: EntryKind, stat: &Stat) -> Entry {
         let mut entry = Entry::new(path, kind, stat.st_mode & 0o7777);
         (entry.uid, entry.gid) = (stat.st_uid, stat.st_gid);
-        entry.mtime = mtime_of(stat).clamp_to(self.epoch);
+        entry.mtime = self.made.dated(mtime_of(stat), self.epoch);
         entry
     }
 

@@ -14,7 +14,7 @@ use crate::dir::{
 use crate::error::Context;
 use crate::extract::open_directory;
 use crate::limits::{DEPTH_MAX, SYMLINKS_MAX};
-use crate::{LayerKey, SnapshotError, Snapshots};
+use crate::{LayerKey, Made, SnapshotError, Snapshots};
 
 /// What a layer was made by, as far as what is below it matters.
 pub struct Footing<'a> {
@@ -22,8 +22,6 @@ pub struct Footing<'a> {
     pub destinations: &'a [&'a [u8]],
     /// Files of the tree that were read for it.
     pub reads: &'a [&'a str],
-    /// Times after this (seconds) count as this.
-    pub epoch: Option<i64>,
 }
 
 /// Bytes of a file that was read: accounts are small.
@@ -42,6 +40,7 @@ impl Snapshots {
         if self.info(layer)?.root.is_some() && self.root_attributes(old)? != self.root_attributes(new)? {
             return Ok(false);
         }
+        let made = (self.made(old)?, self.made(new)?);
         let (old, new) = (self.tree(old)?, self.tree(new)?);
         for path in footing.reads {
             // What cannot be read counts as nothing, on both sides.
@@ -58,7 +57,7 @@ impl Snapshots {
             places.push(place);
         }
         let tree = open_directory(&self.tree_path(layer)?)?;
-        let meeting = Meeting { places, epoch: footing.epoch, cancel };
+        let meeting = Meeting { places, made, cancel };
         let roots = (open_readable(old.root())?, open_readable(new.root())?);
         meeting.walk(tree.as_fd(), (roots.0.as_fd(), roots.1.as_fd()), b"", 0)
     }
@@ -117,7 +116,8 @@ fn resolve(root: BorrowedFd<'_>, path: &[u8]) -> Result<(Way, Vec<u8>), Snapshot
 struct Meeting<'a> {
     /// Where files were put.
     places: Vec<Vec<u8>>,
-    epoch: Option<i64>,
+    /// When the files below were made, then and now.
+    made: (Made, Made),
     cancel: &'a Cancel,
 }
 
@@ -179,8 +179,8 @@ impl Meeting<'_> {
     }
 
     fn same(&self, a: &Stat, b: &Stat) -> bool {
-        let plain = |stat: &Stat| (stat.st_mode, stat.st_uid, stat.st_gid, mtime_of(stat).clamp_to(self.epoch));
-        plain(a) == plain(b)
+        let plain = |stat: &Stat, made: &Made| (stat.st_mode, stat.st_uid, stat.st_gid, made.content(mtime_of(stat)));
+        plain(a, &self.made.0) == plain(b, &self.made.1)
     }
 }
 

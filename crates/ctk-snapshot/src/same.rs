@@ -12,22 +12,24 @@ use crate::dir::{DIRECTORY, Place, is_opaque, join, kind_of, mtime_of, sorted_na
 use crate::error::Context;
 use crate::extract::open_directory;
 use crate::limits::DEPTH_MAX;
-use crate::{LayerKey, SnapshotError, Snapshots};
+use crate::{LayerKey, Made, SnapshotError, Snapshots};
 
 /// Bytes of two files that are compared at once.
 const BLOCK_BYTES: usize = 1 << 16;
 
 impl Snapshots {
     /// Whether packing either layer gives the same tar: the same entries, owners, permissions, attributes and bytes,
-    /// times after `epoch` (seconds) counting as `epoch`. Stops at the first difference; bytes are read last.
-    pub fn same(&self, a: &LayerKey, b: &LayerKey, epoch: Option<i64>, cancel: &Cancel) -> Result<bool, SnapshotError> {
+    /// whatever the image's date is. Stops at the first difference; bytes are read last.
+    pub fn same(&self, a: &LayerKey, b: &LayerKey, cancel: &Cancel) -> Result<bool, SnapshotError> {
         if a == b {
             return Ok(true);
         }
         let (tree_a, tree_b) = (open_directory(&self.tree_path(a)?)?, open_directory(&self.tree_path(b)?)?);
-        let mut pair = Pair { epoch, cancel, links: HashMap::new(), files: Vec::new() };
-        let has_root = self.info(a)?.root.is_some();
-        if has_root != self.info(b)?.root.is_some() || has_root && !pair.same_root(&tree_a, &tree_b)? {
+        let (info_a, info_b) = (self.info(a)?, self.info(b)?);
+        let made = (&info_a.made, &info_b.made);
+        let mut pair = Pair { made, cancel, links: HashMap::new(), files: Vec::new() };
+        let has_root = info_a.root.is_some();
+        if has_root != info_b.root.is_some() || has_root && !pair.same_root(&tree_a, &tree_b)? {
             return Ok(false);
         }
         if !pair.walk(tree_a.as_fd(), tree_b.as_fd(), b"", 0)? {
@@ -43,7 +45,8 @@ impl Snapshots {
 }
 
 struct Pair<'a> {
-    epoch: Option<i64>,
+    /// When the files of either were made.
+    made: (&'a Made, &'a Made),
     cancel: &'a Cancel,
     /// Files with several names: which one of `b` belongs to which one of `a`.
     links: HashMap<(u64, u64), (u64, u64)>,
@@ -106,7 +109,7 @@ impl Pair<'_> {
     fn same_stat(&mut self, a: &Stat, b: &Stat) -> bool {
         let plain = |stat: &Stat| (stat.st_mode, stat.st_uid, stat.st_gid, stat.st_rdev);
         let is_directory = kind_of(a) == FileType::Directory;
-        if plain(a) != plain(b) || mtime_of(a).clamp_to(self.epoch) != mtime_of(b).clamp_to(self.epoch) {
+        if plain(a) != plain(b) || self.made.0.content(mtime_of(a)) != self.made.1.content(mtime_of(b)) {
             return false;
         }
         if is_directory {

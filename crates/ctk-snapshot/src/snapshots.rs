@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::dir::{Place, own, set_xattrs, timestamps};
 use crate::error::Context;
 use crate::settle;
-use crate::{Ephemeral, LayerKey, SnapshotError, TreeView, Workspace};
+use crate::{Ephemeral, LayerKey, Made, SnapshotError, TreeView, Workspace};
 
 /// Unpacked layers, and what is made of them. Clones share everything.
 #[derive(Clone)]
@@ -49,6 +49,9 @@ pub(crate) struct Info {
     /// Attributes of `/`, if the layer sets them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root: Option<RootAttributes>,
+    /// When its files and those that it was made from were made; none of a pulled layer.
+    #[serde(default, skip_serializing_if = "Made::is_empty")]
+    pub made: Made,
     /// The boot of the machine in which it was made, until it is on the disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot: Option<String>,
@@ -200,6 +203,15 @@ impl Snapshots {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
             result => result.context("remove", path.as_os_str().as_encoded_bytes()),
         }
+    }
+
+    /// When the files of these layers were made.
+    pub fn made(&self, layers: &[LayerKey]) -> Result<Made, SnapshotError> {
+        let mut made = Made::default();
+        for layer in layers {
+            made.merge(&self.info(layer)?.made);
+        }
+        Ok(made)
     }
 
     /// The layer's tree; it must be here.

@@ -18,7 +18,7 @@ use crate::limits::{UNPACK_PARALLEL, WRITERS_MAX};
 use crate::pack::{Packed, RECORDS, cancelled, packed_record};
 use crate::snapshots::{Info, RootAttributes};
 use crate::writers::Writers;
-use crate::{LayerKey, SnapshotError, Snapshots};
+use crate::{LayerKey, Made, SnapshotError, Snapshots};
 
 impl Snapshots {
     /// Unpacks the layers of `manifest` that are not here yet and gives all their keys, base first. Blobs of layers
@@ -95,7 +95,7 @@ impl Snapshots {
         cancel: &Cancel,
     ) -> Result<(), SnapshotError> {
         let key = LayerKey::diff(diff_id);
-        self.unpack_as(&key, layer, diff_id, Overrides::default(), progress, stopped, cancel)
+        self.unpack_as(&key, layer, diff_id, (Overrides::default(), Made::default()), progress, stopped, cancel)
     }
 
     /// Unpacks the built layer `key` from what [`Snapshots::pack`] with the date `epoch` made of it elsewhere. Times
@@ -111,7 +111,9 @@ impl Snapshots {
     ) -> Result<(), SnapshotError> {
         let time = |seconds| ctk_layer::Time { seconds, nanos: 0 };
         let overrides = Overrides { renewed: Some((time(epoch), time(now))), ..Overrides::default() };
-        self.unpack_as(key, layer, diff_id, overrides, &mut |_| {}, &|| cancel.is_cancelled(), cancel)
+        let mut made = Made::default();
+        made.add(now, now);
+        self.unpack_as(key, layer, diff_id, (overrides, made), &mut |_| {}, &|| cancel.is_cancelled(), cancel)
     }
 
     /// Remembers a packed form of the built layer `key` that came from elsewhere, as if it had been packed here. Its
@@ -134,7 +136,7 @@ impl Snapshots {
         key: &LayerKey,
         layer: &Descriptor,
         diff_id: &DiffId,
-        overrides: Overrides,
+        (overrides, made): (Overrides, Made),
         progress: &mut dyn FnMut(u64),
         stopped: &dyn Fn() -> bool,
         cancel: &Cancel,
@@ -154,7 +156,7 @@ impl Snapshots {
             source,
         })?;
         let info = self.extract(layer, diff_id, &open_directory(&tree)?, overrides, progress, stopped)?;
-        self.adopt(&scratch, key, &info)
+        self.adopt(&scratch, key, &Info { made, ..info })
     }
 
     /// Fills the empty `directory` with what [`Snapshots::pack_directory`] made elsewhere.

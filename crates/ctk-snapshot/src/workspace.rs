@@ -14,7 +14,7 @@ use crate::error::Context;
 use crate::extract::open_directory;
 use crate::overlay::Overlay;
 use crate::snapshots::{Info, RootAttributes};
-use crate::{LayerKey, SnapshotError, Snapshots};
+use crate::{LayerKey, Made, SnapshotError, Snapshots};
 
 /// A writable tree over parents; what changes becomes a layer by [`Workspace::commit`], or nothing when dropped.
 ///
@@ -27,6 +27,9 @@ pub struct Workspace {
     upper: PathBuf,
     mounts: AtomicU32,
     scratch: Scratch,
+    made: Made,
+    /// When it was begun, by the file system's clock.
+    begun: i64,
 }
 
 impl Workspace {
@@ -38,7 +41,8 @@ impl Workspace {
         fs::create_dir(&upper).context("create directory", upper.as_os_str().as_encoded_bytes())?;
         attributes.apply(&open_directory(&upper)?).context("set attributes of", b"/")?;
         let root = attributes;
-        Ok(Workspace { snapshots: snapshots.clone(), lower, root, upper, mounts: AtomicU32::new(0), scratch })
+        let (mounts, made, begun) = (AtomicU32::new(0), snapshots.made(parents)?, changed(&upper)?);
+        Ok(Workspace { snapshots: snapshots.clone(), lower, root, upper, mounts, scratch, made, begun })
     }
 
     /// A writable tree over a directory of the host, which itself stays as it is.
@@ -58,7 +62,8 @@ impl Workspace {
         };
         root.apply(&open_directory(&upper)?).context("set attributes of", b"/")?;
         let lower = vec![directory.to_owned()];
-        Ok(Workspace { snapshots: snapshots.clone(), lower, root, upper, mounts: AtomicU32::new(0), scratch })
+        let (mounts, made, begun) = (AtomicU32::new(0), Made::default(), changed(&upper)?);
+        Ok(Workspace { snapshots: snapshots.clone(), lower, root, upper, mounts, scratch, made, begun })
     }
 
     /// The root of a container over this workspace, for the runtime. Each call makes a mount of its own.
@@ -88,10 +93,21 @@ impl Workspace {
         Ok(self.weigh()?.empty)
     }
 
+    /// Says that files may come from these layers, too, or have the time `now_seconds`.
+    pub fn made_from(&mut self, layers: &[LayerKey], now_seconds: i64) -> Result<(), SnapshotError> {
+        self.made.merge(&self.snapshots.made(layers)?);
+        self.made.add(now_seconds, now_seconds);
+        Ok(())
+    }
+
     /// Makes it the layer `key`, at once. A layer of that key that is already there wins: the key says
     /// how it was made, so it is the same.
     pub fn commit(self, key: &LayerKey) -> Result<(), SnapshotError> {
-        let info = self.weigh()?;
+        let mut info = self.weigh()?;
+        let end = self.scratch.path().join("end");
+        fs::create_dir(&end).context("create directory", end.as_os_str().as_encoded_bytes())?;
+        info.made.add(self.begun, changed(&end)?);
+        fs::remove_dir(&end).context("remove", end.as_os_str().as_encoded_bytes())?;
         for number in 0..self.mounts.load(Ordering::Relaxed) {
             let work = self.scratch.path().join(format!("work-{number}"));
             fs::remove_dir_all(&work).context("remove", work.as_os_str().as_encoded_bytes())?;
@@ -139,8 +155,15 @@ impl Workspace {
         let mtime = mtime_of(&stat);
         let attributes = RootAttributes { mtime: (mtime.seconds, mtime.nanos), ..attributes };
         let bytes = weigh(&root)?;
-        Ok(Info { bytes, empty: names.is_empty() && !changed, root: changed.then_some(attributes), ..Info::default() })
+        let empty = names.is_empty() && !changed;
+        Ok(Info { bytes, empty, root: changed.then_some(attributes), made: self.made.clone(), ..Info::default() })
     }
+}
+
+/// When a directory was changed last: seconds since 1970, by the file system's clock.
+fn changed(directory: &Path) -> Result<i64, SnapshotError> {
+    let stat = rustix::fs::stat(directory).context("stat", directory.as_os_str().as_encoded_bytes())?;
+    Ok(stat.st_ctime)
 }
 
 /// Bytes of the files below `directory`, for the collector's accounts.

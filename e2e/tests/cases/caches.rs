@@ -272,6 +272,64 @@ fn cache_mounts_go_along() {
     assert_eq!((metadata.uid(), metadata.mode() & 0o7777), (7, 0o750));
 }
 
+/// The same files whenever it is built; some times are chosen, the others are those of the build.
+const SAME: &str = r#"
+FROM scratch AS one
+COPY busybox /bin/sh
+COPY busybox /bin/busybox
+RUN busybox mkdir /d; echo 1 > /d/made; echo 1 > /d/chosen; busybox touch -d @1450000000 /d/chosen
+RUN busybox chmod 600 /d/made; busybox cp -p /d/made /d/copied
+FROM one
+COPY --from=one /d /e
+COPY source /d/source
+RUN busybox mv /e/copied /moved; busybox cp -p /d/source /s
+"#;
+
+#[test]
+fn another_date_from_a_cache_is_what_a_build_without_one_gives() {
+    let Some(world) = world() else { return };
+    let port = free_port();
+    let _server = registry(&world, port);
+    world.write("app/Dockerfile", SAME);
+    let name = format!("127.0.0.1:{port}/app:1");
+    let registry = format!("type=registry,ref=127.0.0.1:{port}/app:cache");
+    let dated = |store: &str, seconds: u64, more: &[&str]| {
+        let seconds = format!("SOURCE_DATE_EPOCH={seconds}");
+        built(build(&world, store, &[&["--build-arg", &seconds], more].concat()))
+    };
+    let to = ["--cache-to", "type=local,dest=cache,mode=max", "--cache-to", &format!("{registry},mode=max")];
+    dated("a", 1_600_000_000, &to);
+    let push = format!("type=image,name={name},push=true");
+    dated("a", 1_600_000_000, &["--cache-to", "type=inline", "--output", &push]);
+    std::thread::sleep(Duration::from_millis(2100));
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    for (number, seconds) in [1_500_000_000, 1_600_000_000, 1_700_000_000, now].into_iter().enumerate() {
+        let (anew, _) = dated("new", seconds, &["--no-cache"]);
+        let (again, story) = dated("a", seconds, &[]);
+        nothing_ran(&story);
+        assert_eq!(again, anew, "the store, {seconds}");
+        for (kind, from) in [("folder", "type=local,src=cache"), ("registry", &registry), ("image", &name)] {
+            let store = format!("{kind}{number}");
+            let (cached, story) = dated(&store, seconds, &["--cache-from", from, "--verify"]);
+            if kind != "image" {
+                nothing_ran(story.split("--verify").next().unwrap().split("pack layers").next().unwrap());
+            }
+            assert_eq!(cached, anew, "{kind}, {seconds}");
+            // What came from a cache and goes into another is the same again.
+            let through = ["--cache-to", "type=local,dest=through,mode=max"];
+            dated(&store, seconds, &through);
+            let (second, _) = dated(&format!("{store}-2"), seconds, &["--cache-from", "type=local,src=through"]);
+            assert_eq!(second, anew, "through {kind}, {seconds}");
+        }
+        // An image that holds its records is the same from a cache and without one, too.
+        let inline = ["--cache-to", "type=inline", "--verify"];
+        let (anew, _) = dated("new", seconds, &[&inline[..], &["--no-cache"]].concat());
+        let (cached, _) =
+            dated(&format!("inline{number}"), seconds, &[&inline[..], &["--cache-from", &registry]].concat());
+        assert_eq!(cached, anew, "inline, {seconds}");
+    }
+}
+
 #[test]
 fn caches_that_are_damaged_lie_or_are_not_there() {
     let Some(world) = world() else { return };

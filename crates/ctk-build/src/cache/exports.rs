@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ctk_buildgraph::{MountKind, Op};
+use ctk_buildgraph::{KeyHasher, MountKind, Op};
 use ctk_cache::{CacheError, Export, LayerRecord, Mode, MountRecord, Place, Records};
 use ctk_layer::Compression;
 use ctk_oci::{Descriptor, DiffId};
@@ -42,6 +42,49 @@ impl Outgoing {
             blob: descriptor,
         }
     }
+}
+
+/// The records of an image in its own config; `packed` are its layers that were built, `image` all of them. They depend on
+/// the instructions and on what these made alone, not on what this store knows besides: the image is the same from a
+/// cache and without one. So layers are named after what they hold, and nothing is said of other stages.
+pub(crate) fn inline(image: &Tree, packed: &BTreeMap<LayerKey, Packed>, job: &Job<'_>) -> serde_json::Value {
+    let graph = &job.plan.lowered.graph;
+    let keys = graph.definition_keys(job.digests);
+    let epoch = job.epoch_seconds;
+    let mut layers = BTreeMap::new();
+    let mut pieces = Vec::new();
+    for piece in &image.0 {
+        let by = piece.by.clone();
+        let Some((packed, made_by)) = packed.get(&piece.layer).zip(by.as_deref()) else {
+            pieces.push(ctk_cache::Piece { layer: piece.layer.to_string(), by });
+            continue;
+        };
+        let mut hasher = KeyHasher::new("inline");
+        hasher.part(made_by.as_bytes()).part(packed.diff_id.to_string().as_bytes()).part(&epoch.to_le_bytes());
+        let layer = LayerKey::op(hasher.finish().as_str()).expect("keys are hexadecimal").to_string();
+        layers.insert(layer.clone(), Outgoing::new(packed.clone(), epoch, Compression::GZIP).record);
+        pieces.push(ctk_cache::Piece { layer, by });
+    }
+    // From the image down to its base: each instruction's tree is what it put on the one below.
+    let mut chain = vec![job.plan.lowered.image.vertex];
+    while let Some(below) = graph.get(chain[chain.len() - 1]).inputs.first() {
+        chain.push(*below);
+    }
+    let mut definitions = BTreeMap::new();
+    let mut count = pieces.iter().take_while(|piece| piece.by.is_none()).count();
+    for id in chain.into_iter().rev() {
+        if matches!(graph.get(id).op, Op::Scratch | Op::Image { .. } | Op::Local { .. }) {
+            continue;
+        }
+        let key = keys[id.index()].as_str();
+        if pieces.get(count).is_some_and(|piece| piece.by.as_deref() == Some(key)) {
+            count += 1;
+        }
+        definitions.insert(key.to_owned(), pieces[..count].to_vec());
+    }
+    let mut records = Records::new(&definitions);
+    records.layers = layers;
+    records.to_json()
 }
 
 impl Exports {
@@ -109,18 +152,6 @@ impl Exports {
             }
         }
         Ok(records)
-    }
-
-    /// The records of an image in its own config; `packed` are its layers that were built.
-    pub fn inline(
-        &self,
-        packed: &BTreeMap<LayerKey, Packed>,
-        job: &Job<'_>,
-        imports: &Imports<'_>,
-    ) -> Result<serde_json::Value, BuildError> {
-        let record = |packed: &Packed| Outgoing::new(packed.clone(), job.epoch_seconds, Compression::GZIP).record;
-        let layers = packed.iter().map(|(layer, packed)| (layer.clone(), record(packed))).collect();
-        Ok(self.records(&layers, job.request, imports)?.to_json())
     }
 
     /// Writes every cache that the request names.

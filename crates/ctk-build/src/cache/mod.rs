@@ -13,7 +13,7 @@ use ctk_client::Client;
 
 use crate::World;
 
-pub(crate) use exports::Exports;
+pub(crate) use exports::{Exports, inline};
 pub(crate) use imports::Imports;
 
 /// Caches of a build.

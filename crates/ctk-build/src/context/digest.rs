@@ -112,7 +112,7 @@ impl Context {
         for _ in 0..READ_ATTEMPTS {
             let fd = openat2(&self.root, path, flags, Mode::empty(), resolve).map_err(|e| failed(e.into()))?;
             let before = fstat(&fd).map_err(|e| failed(e.into()))?;
-            let attributes = if self.details_until.is_none() { attributes(&fd, false) } else { Ok(String::new()) };
+            let attributes = if self.details.is_none() { attributes(&fd, false) } else { Ok(String::new()) };
             let attributes = attributes.map_err(|e| failed(e.into()))?;
             let file = File::from(fd);
             let content = hash(&file).map_err(failed)?;

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use ctk_buildgraph::Selection;
 use ctk_buildgraph::pattern::{DeepPattern, PathPattern};
 use ctk_dockerfile::{BadPattern, Ignore};
+use ctk_snapshot::Made;
 use ctk_syntax::nearest;
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
@@ -35,8 +36,8 @@ pub(crate) struct Context {
     ignore: Ignore,
     /// What it is, for people.
     name: String,
-    /// In trees of images owners, times and attributes count; times only up to this second.
-    details_until: Option<i64>,
+    /// In trees of images owners, times and attributes count, but not the times at which the files were made.
+    details: Option<Made>,
     /// Paths in it that are no part of it.
     outputs: Vec<Vec<u8>>,
 }
@@ -100,7 +101,7 @@ impl Context {
             root,
             ignore,
             name: "the context".into(),
-            details_until: None,
+            details: None,
             outputs: Vec::new(),
         })
     }
@@ -111,14 +112,14 @@ impl Context {
     }
 
     /// The tree of an image.
-    pub fn tree(root: OwnedFd, name: &str, epoch: i64) -> Context {
+    pub fn tree(root: OwnedFd, name: &str, made: Made) -> Context {
         let ignore = Ignore::default();
         Context {
             path: PathBuf::from("/"),
             root,
             ignore,
             name: name.to_owned(),
-            details_until: Some(epoch),
+            details: Some(made),
             outputs: Vec::new(),
         }
     }
@@ -147,7 +148,7 @@ impl Context {
         keep: usize,
     ) -> Result<Vec<Found>, BuildError> {
         let exclude = Ignore::new(selection.exclude.iter().map(String::as_str)).map_err(|bad| bad_exclude(&bad))?;
-        let shelf = match self.details_until {
+        let shelf = match self.details {
             Some(_) => None,
             None => {
                 let stat = rustix::fs::fstat(&self.root);

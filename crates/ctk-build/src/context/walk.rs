@@ -238,8 +238,8 @@ impl Walk<'_> {
             _ => EntryKind::Special(stat.st_mode & !0o7777, stat.st_rdev),
         };
         member.unread = kind == FileType::RegularFile && known.is_none();
-        if let Some(epoch) = self.context.details_until {
-            let mut detail = owner(stat, stat.st_mtime.min(epoch));
+        if let Some(made) = &self.context.details {
+            let mut detail = owner(stat, if made.holds(stat.st_mtime) { i64::MAX } else { stat.st_mtime });
             if kind == FileType::RegularFile {
                 let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
                 let read = |e: Errno| BuildError::read("read attributes of", at())(e.into());
@@ -326,12 +326,12 @@ impl<'a> Shared<'a> {
         let Some(directory) = context.open_folder(&path)? else { return Ok(None) };
         let own = rustix::fs::fstat(&directory).map_err(|e| failed("stat", e))?;
         let mut detail = String::new();
-        if let Some(epoch) = context.details_until {
+        if context.details.is_some() {
             // A directory's own time changes with what is made in it; only files' times are content.
-            detail += &owner(&own, epoch);
+            detail += &owner(&own, i64::MAX);
         }
         if depth > 0 {
-            let all = context.details_until.is_some();
+            let all = context.details.is_some();
             detail += &attributes(&directory, all).map_err(|e| failed("read attributes of", e))?;
         }
         let wanted = self.wanted.filter(|_| seeking);

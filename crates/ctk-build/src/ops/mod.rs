@@ -106,13 +106,18 @@ impl Work<'_> {
     }
 
     /// The layer, unless it changes nothing.
-    fn commit(&self, workspace: Workspace, key: &LayerKey) -> Result<Option<LayerKey>, BuildError> {
+    fn commit(&self, mut workspace: Workspace, key: &LayerKey) -> Result<Option<LayerKey>, BuildError> {
         if self.cancel.is_cancelled() {
             return Err(BuildError::Cancelled);
         }
         if workspace.is_empty()? {
             return Ok(None);
         }
+        let world = &self.job.request.world;
+        let mut layers: Vec<LayerKey> = self.inputs.iter().flat_map(Tree::keys).collect();
+        // Of a layer that nobody unpacked no file was taken.
+        layers.retain(|layer| world.snapshots.has(layer).unwrap_or(false));
+        workspace.made_from(&layers, world.now_seconds)?;
         workspace.commit(key)?;
         Ok(Some(key.clone()))
     }
@@ -141,7 +146,8 @@ impl Work<'_> {
         let root = root.map_err(|e| BuildError::read("open", "/")(e.into()))?;
         let name = self.job.plan.lowered.graph.get(self.vertex.inputs[input]).name.clone();
         let name = format!("the result of `{name}`");
-        Ok((tree, Context::tree(root, &name, self.job.epoch_seconds)))
+        let made = self.job.request.world.snapshots.made(&self.inputs[input].keys())?;
+        Ok((tree, Context::tree(root, &name, made)))
     }
 }
 

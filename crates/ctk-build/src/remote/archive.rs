@@ -51,7 +51,8 @@ pub(crate) fn tree_of(
     if let Some(known) = tree_of_known(digest, file_name, world)? {
         return Ok(known);
     }
-    let workspace = world.snapshots.begin(&[])?;
+    let mut workspace = world.snapshots.begin(&[])?;
+    workspace.made_from(&[], world.now_seconds)?;
     let root = workspace.open_root()?;
     let file = world.store.open_raw(digest)?;
     match file_name {
