@@ -114,6 +114,33 @@ const CASES: &[Case] = &[
         expected: &[(Flaw::MissingIgnore, &["`web/node_modules`"], 2, Some(80_000))],
     },
     Case {
+        name: "many-caches",
+        files: &[
+            ("app/a/__pycache__/x", 1_000),
+            ("app/b/__pycache__/x", 2_000),
+            ("app/b/c/__pycache__/x", 3_000),
+            ("app/d/__pycache__/x", 4_000),
+        ],
+        dockerfile: "FROM busybox\nCOPY app /app\n",
+        expected: &[(
+            Flaw::MissingIgnore,
+            &["`app/a/__pycache__`, `app/b/__pycache__` and 2 more", "write `**/__pycache__` into"],
+            2,
+            Some(10_000),
+        )],
+    },
+    Case {
+        name: "owner-over-layers",
+        files: &[("src/a", 50_000), ("b", 7_000)],
+        dockerfile: "FROM busybox AS first\nCOPY src/a /other\nFROM first\nCOPY src /src\nCOPY b /src/b\nRUN rm /other; chown -R 7 /src\n",
+        expected: &[
+            (Flaw::Deleted, &["`other` of `COPY src/a /other` is removed"], 2, Some(50_000)),
+            (Flaw::Duplicate, &["`src/a` of `COPY src /src` is in the layer of `COPY src/a /other`"], 4, Some(50_000)),
+            (Flaw::Duplicate, &["`src/a` of `RUN rm", "in the layer of `COPY src /src`", "--chown"], 6, Some(50_000)),
+            (Flaw::Duplicate, &["`src/b` of `RUN rm", "in the layer of `COPY b /src/b`", "--chown"], 6, Some(7_000)),
+        ],
+    },
+    Case {
         name: "cargo-target",
         files: &[("x/Cargo.toml", 10), ("x/target/debug/x", 80_000), ("x/src/main.rs", 10)],
         dockerfile: "FROM busybox\nCOPY x /x\n",

@@ -659,3 +659,75 @@ fn a_stage_or_step_that_is_not_there() {
     contains(&site.ctk(&["why", "image:apo/build"]).fails(1), &["`image:apo/build` names nothing of this project"]);
     contains(&site.ctk(&["build", ".", "--explain=yaml"]).fails(64), &["yaml", "json"]);
 }
+
+/// A project as people write it first: everything is copied, then installed; what is built with stays.
+const CARELESS: &str = "\
+FROM scratch AS node
+COPY --chmod=755 busybox /bin/busybox
+RUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]
+COPY --chmod=755 npm /bin/npm
+FROM node
+WORKDIR /app
+COPY web .
+RUN npm ci
+RUN head -c 60000 /bin/busybox > /download && head -c 90000 /bin/busybox > /usr/bin/make
+RUN rm -rf /download
+RUN chown 7 index.js
+";
+
+/// A program that installs: seconds, a file, and what it leaves.
+const NPM: &str = "#!/bin/sh\nsleep 1; mkdir -p /usr/bin /root/.npm; head -c 40000 /bin/busybox > /root/.npm/x\n";
+
+#[test]
+fn advice_names_what_it_costs_and_what_to_do() {
+    if !is_root() || !has_programs(&["busybox"]) {
+        return;
+    }
+    let world = World::new();
+    let site = Site::new(&world, "advice");
+    site.write("Dockerfile", CARELESS);
+    site.write("npm", NPM);
+    site.write("web/index.js", &"x".repeat(20_000));
+    site.write("web/package.json", "{}\n");
+    site.write("web/node_modules/a/index.js", &"y".repeat(50_000));
+    let hidden = |text: &str| {
+        let line = |line: &str| match line.split_once(" s  ") {
+            Some((_, rest)) => format!("SECONDS  {rest}\n"),
+            None => format!("{line}\n"),
+        };
+        text.lines().skip_while(|line| !line.starts_with("image:")).skip(1).map(line).collect::<String>()
+    };
+    let expected = "\
+SECONDS  `npm ci` runs again whenever a file of `COPY web .` changes  Dockerfile:8:1
+             copy `package.json` and `package-lock.json` first, run it, and copy the rest after it
+    90.0 kB  `RUN head -c 60000 /bin/busybox > /download && head -c 90000 /bin/busybox > /usr/bin/make` puts tools for building into the image: `usr/bin/make`  Dockerfile:9:1
+             build in a stage of its own, and copy what it makes into one without them
+    60.0 kB  `download` of `RUN head -c 60000 /bin/busybox > /download && head -c 90000 /bin/busybox > /usr/bin/make` is removed by `RUN rm -rf /download`, and stays in the layer  Dockerfile:9:1
+             make and remove them in one RUN, or build in another stage and copy the result
+    50.0 kB  `COPY web .` takes `web/node_modules` of the context  Dockerfile:7:1
+             write `web/node_modules` into .dockerignore
+    40.0 kB  `RUN npm ci` leaves /root/.npm  Dockerfile:8:1
+             npm's downloads: `npm cache clean --force` in the same RUN, or a cache mount
+    20.0 kB  `app/index.js` of `RUN chown 7 index.js` is in the layer of `COPY web .` already  Dockerfile:11:1
+             give owner and mode when it is copied: `COPY --chown=… --chmod=…`
+";
+    assert_eq!(hidden(&site.ctk(&["build", ".", "--advise"]).ok()), expected);
+    // The same of the project's image, and for programs.
+    assert_eq!(hidden(&site.ctk(&["build", "image:api", "--no-cache", "--advise"]).ok()), expected);
+    let json = |words: &[&str]| serde_json::from_str::<Value>(&site.ctk(words).ok()).unwrap();
+    for words in [&["build", ".", "--advise=json"][..], &["build", "image:api", "--advise=json"]] {
+        let told = json(words);
+        let rules: Vec<&str> =
+            told[0]["advice"].as_array().unwrap().iter().map(|one| one["rule"].as_str().unwrap()).collect();
+        assert_eq!(rules, ["order", "build-tools", "deleted", "missing-ignore", "package-cache", "duplicate"]);
+        assert_eq!(told[0]["advice"][1]["bytes"], 90_000);
+        assert!(told[0]["advice"][0]["seconds"].as_f64().unwrap() >= 1.0, "{told:#}");
+    }
+    // Who heeds it hears nothing more.
+    site.write(".dockerignore", "**/node_modules\n");
+    site.write(
+        "Dockerfile",
+        "FROM scratch AS node\nCOPY --chmod=755 busybox /bin/busybox\nRUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]\nCOPY --chmod=755 npm /bin/npm\nFROM node\nWORKDIR /app\nCOPY web/package.json .\nRUN --mount=type=cache,target=/root/.npm npm ci\nCOPY --chown=7 web .\n",
+    );
+    assert_eq!(hidden(&site.ctk(&["build", ".", "--advise"]).ok()), "  nothing to advise\n");
+}

@@ -59,7 +59,7 @@ pub(super) fn look(scene: &Scene<'_>, advice: &mut Vec<Advice>) -> Result<(), Bu
         let Op::File { actions, .. } = &graph.get(*id).op else { continue };
         for action in actions {
             let FileAction::Copy { selection: Some(selection), .. } = action else { continue };
-            let found = scene.job.contexts.find(selection)?;
+            let found = scene.job.contexts.find_all(selection)?;
             let context = scene.job.contexts.get(&selection.context)?;
             let bytes_of = |path: &[u8]| {
                 let path = context.path.join(std::ffi::OsStr::from_bytes(path));
@@ -85,17 +85,16 @@ pub(super) fn look(scene: &Scene<'_>, advice: &mut Vec<Advice>) -> Result<(), Bu
                     tops.insert(top);
                 }
             }
-            for (directory, bytes) in ignorable {
-                if told.insert(directory.clone()) {
-                    advice.push(Advice {
-                        rule: Flaw::MissingIgnore,
-                        message: format!("`{}` takes `{directory}` of the context", first_line(&step.written)),
-                        hint: format!("write `{directory}` into .dockerignore"),
-                        place: step.place.clone(),
-                        bytes: Some(bytes),
-                        seconds: None,
-                    });
-                }
+            ignorable.retain(|directory, _| told.insert(directory.clone()));
+            for (pattern, (directories, bytes)) in patterns(&ignorable) {
+                advice.push(Advice {
+                    rule: Flaw::MissingIgnore,
+                    message: format!("`{}` takes {} of the context", first_line(&step.written), few(&directories)),
+                    hint: format!("write `{pattern}` into .dockerignore"),
+                    place: step.place.clone(),
+                    bytes: Some(bytes),
+                    seconds: None,
+                });
             }
             let whole = found.iter().any(|found| found.path.is_empty());
             let bytes: u64 = unneeded.values().sum();
@@ -119,6 +118,31 @@ pub(super) fn look(scene: &Scene<'_>, advice: &mut Vec<Advice>) -> Result<(), Bu
         }
     }
     Ok(())
+}
+
+/// Patterns that ignore these directories, with those that each ignores and their bytes: several of a name that means
+/// the same everywhere have one.
+fn patterns(directories: &BTreeMap<String, u64>) -> BTreeMap<String, (Vec<&str>, u64)> {
+    let name = |directory: &str| directory.rsplit('/').next().unwrap_or(directory).to_owned();
+    let everywhere = |name: &str| IGNORED.iter().any(|(ignored, beside)| *ignored == name && beside.is_empty());
+    let mut patterns: BTreeMap<String, (Vec<&str>, u64)> = BTreeMap::new();
+    for (directory, bytes) in directories {
+        let own = name(directory);
+        let several = directories.keys().filter(|other| name(other) == own).count() > 1;
+        let pattern = if several && everywhere(&own) { format!("**/{own}") } else { directory.clone() };
+        let entry = patterns.entry(pattern).or_default();
+        entry.0.push(directory);
+        entry.1 += bytes;
+    }
+    patterns
+}
+
+/// The first few, and how many there are besides.
+fn few(directories: &[&str]) -> String {
+    match directories {
+        [one, two, more @ ..] if more.len() > 1 => format!("`{one}`, `{two}` and {} more", more.len()),
+        few => listed(few),
+    }
 }
 
 /// The directory of [`IGNORED`] that a path is or lies in.

@@ -167,23 +167,25 @@ fn twice(layers: &[(usize, Layer<'_>)], last: &TreeView, advice: &mut Vec<Advice
     }
     let mut found: BTreeMap<(usize, usize), (u64, Vec<&str>, bool)> = BTreeMap::new();
     for (bytes, files) in sizes.iter().filter(|(_, files)| files.len() > 1) {
-        let mut first: BTreeMap<[u8; 32], usize> = BTreeMap::new();
+        let mut seen: BTreeMap<[u8; 32], Vec<(usize, &str)>> = BTreeMap::new();
         if files.iter().all(|(number, _)| *number == files[0].0) {
             continue;
         }
         for (number, path) in files {
             let digest = digest(&layers[*number].1.view, path)?;
-            match first.get(&digest) {
-                Some(earlier) if earlier != number && last.stat_link(path)?.is_some() => {
-                    let same_path = layers[*earlier].1.files.contains_key(*path);
-                    let entry = found.entry((*earlier, *number)).or_insert((0, Vec::new(), true));
-                    entry.0 += bytes;
-                    entry.1.push(path);
-                    entry.2 &= same_path;
-                }
-                Some(_) => {}
-                None => drop(first.insert(digest, *number)),
+            let before = seen.entry(digest).or_default();
+            // Of the same name if there is one, else the first.
+            let same_path = before.iter().rev().find(|(earlier, old)| earlier != number && old == path);
+            let earlier = same_path.or(before.first()).map(|(earlier, _)| *earlier);
+            if let Some(earlier) = earlier.filter(|earlier| earlier != number)
+                && last.stat_link(path)?.is_some()
+            {
+                let entry = found.entry((earlier, *number)).or_insert((0, Vec::new(), true));
+                entry.0 += bytes;
+                entry.1.push(path);
+                entry.2 &= same_path.is_some();
             }
+            before.push((*number, path));
         }
     }
     for ((earlier, later), (bytes, paths, same_path)) in found {
@@ -333,9 +335,19 @@ fn development(status: &str) -> BTreeMap<String, u64> {
     all
 }
 
-/// The first few, and how many there are besides.
+/// The directory that both lie in.
+fn shared<'a>(one: &'a str, other: &'a str) -> &'a str {
+    let parts = one.split('/').zip(other.split('/')).take_while(|(one, other)| one == other);
+    let bytes = parts.map(|(part, _)| part.len() + 1).sum::<usize>();
+    &one[..bytes.saturating_sub(1)]
+}
+
+/// A few as they are; of more their directory, or the first and how many there are besides.
 fn some(paths: &[&str]) -> String {
+    let common = paths.iter().map(|path| path.rsplit_once('/').map_or("", |(directory, _)| directory));
+    let common = common.reduce(shared).unwrap_or_default();
     match paths {
+        [_, _, _, _, ..] if !common.is_empty() => format!("{} files in `{common}`", paths.len()),
         [one, two, three, more @ ..] if more.len() > 1 => {
             format!("`{one}`, `{two}`, `{three}` and {} more", more.len())
         }
