@@ -11,7 +11,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
-use ctk_buildgraph::{Graph, Key, Op, Sources, Vertex, VertexId};
+use ctk_buildgraph::{FileAction, Graph, Key, Op, Sources, Vertex, VertexId};
 use ctk_plan::{Cancel, Outcome};
 use ctk_snapshot::LayerKey;
 use ctk_store::Links;
@@ -95,11 +95,35 @@ struct Solver<'a> {
     graph: &'a Graph,
     keys: Vec<Key>,
     trees: Mutex<Vec<Option<Tree>>>,
+    /// Layers of linked copies whose trees are still to come.
+    linked: Mutex<HashMap<VertexId, Option<LayerKey>>>,
     executed: AtomicUsize,
     cached: AtomicUsize,
     ran: Mutex<BTreeMap<VertexId, f64>>,
     /// Given when one vertex failed or the user said so.
     stop: Cancel,
+}
+
+/// What a worker does.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Task {
+    /// A vertex; of a linked copy, whose layer is there already, what remains.
+    Whole(VertexId),
+    /// The layer of a linked copy, which takes nothing from what it is put onto.
+    Layer(VertexId),
+}
+
+impl Task {
+    fn id(self) -> VertexId {
+        match self {
+            Task::Whole(id) | Task::Layer(id) => id,
+        }
+    }
+
+    /// What needs the files of this input.
+    fn user(id: VertexId, vertex: &Vertex, input: usize) -> Task {
+        if is_linked(&vertex.op) && input > 0 { Task::Layer(id) } else { Task::Whole(id) }
+    }
 }
 
 /// Makes the target's tree.
@@ -141,8 +165,15 @@ pub(crate) fn solve(job: &Job<'_>) -> Result<Solved, BuildError> {
     let mut work = ctk_dag::Graph::new();
     let undone = |id: &VertexId| wanted[id.index()] && trees[id.index()].is_none();
     for id in ids.iter().filter(|id| undone(id)) {
-        work.insert(*id);
-        graph.get(*id).inputs.iter().filter(|input| undone(input)).for_each(|input| work.need(*id, *input));
+        let vertex = graph.get(*id);
+        if is_linked(&vertex.op) {
+            work.insert(Task::Layer(*id));
+            work.need(Task::Whole(*id), Task::Layer(*id));
+        }
+        work.insert(Task::Whole(*id));
+        for (place, input) in vertex.inputs.iter().enumerate().filter(|(_, input)| undone(input)) {
+            work.need(Task::user(*id, vertex, place), Task::Whole(*input));
+        }
     }
     // Bases whose files are wanted: they come while other vertices run. With results of other machines at hand, only
     // when it is certain that nothing there makes them needless.
@@ -154,7 +185,7 @@ pub(crate) fn solve(job: &Job<'_>) -> Result<Solved, BuildError> {
                 && let Some(tree) = &trees[input.index()]
                 && !is_unpacked(job, tree)?
             {
-                work.need(*id, *input);
+                work.need(Task::user(*id, vertex, place), Task::Whole(*input));
             }
         }
     }
@@ -163,17 +194,19 @@ pub(crate) fn solve(job: &Job<'_>) -> Result<Solved, BuildError> {
         graph,
         keys,
         trees: Mutex::new(trees),
+        linked: Mutex::default(),
         executed: AtomicUsize::new(0),
         cached: AtomicUsize::new(cached),
         ran: Mutex::default(),
         stop: Cancel::new(),
     };
     let request = job.request;
-    let done = workers::run(&work, request.slots, request.world.cancel, &solver.stop, |id| match solver.vertex(*id) {
-        Ok(()) => Ok(()),
-        Err(error) if error.is_cancelled() => Err(None),
-        Err(error) => Err(Some((*id, error))),
-    });
+    let done =
+        workers::run(&work, request.slots, request.world.cancel, &solver.stop, |task| match solver.task(*task) {
+            Ok(()) => Ok(()),
+            Err(error) if error.is_cancelled() => Err(None),
+            Err(error) => Err(Some((task.id(), error))),
+        });
     done.map_err(|ended| match ended {
         Ended::Failed((id, error)) => {
             solver.debug(id, &error);
@@ -208,7 +241,14 @@ pub(crate) fn known(job: &Job<'_>, op: &Op, key: &Key) -> Result<Option<Tree>, B
 
 /// Whether an operation looks at the files of this input: what is linked into a tree does not.
 fn uses_files(op: &Op, input: usize) -> bool {
-    !matches!(op, Op::File { link: true, .. } if input == 0)
+    !(input == 0 && is_linked(op))
+}
+
+/// Whether an operation makes its layer without looking at what it is put onto.
+fn is_linked(op: &Op) -> bool {
+    let Op::File { actions, link: true } = op else { return false };
+    let reads_it = |action: &FileAction| matches!(action, FileAction::Copy { input: 0, selection: None, .. });
+    !actions.iter().any(reads_it)
 }
 
 fn is_unpacked(job: &Job<'_>, tree: &Tree) -> Result<bool, BuildError> {
@@ -232,38 +272,58 @@ impl Solver<'_> {
         step.finish(Outcome::Done);
     }
 
-    /// What is there of a vertex' inputs: all, once it runs.
+    /// What is there of a vertex' inputs: all that it looks at, once it runs.
     fn inputs(&self, vertex: &Vertex) -> Vec<Tree> {
         let trees = self.trees.lock().expect("no panic while locked");
-        vertex.inputs.iter().map(|i| trees[i.index()].clone().expect("needs come first")).collect()
+        let linked = is_linked(&vertex.op);
+        let tree = |(place, input): (usize, &VertexId)| match &trees[input.index()] {
+            Some(tree) => tree.clone(),
+            None if linked && place == 0 => Tree::default(),
+            None => unreachable!("needs come first"),
+        };
+        vertex.inputs.iter().enumerate().map(tree).collect()
     }
 
-    /// One vertex whose inputs are there: by its content key, or by doing it.
-    fn vertex(&self, id: VertexId) -> Result<(), BuildError> {
+    fn task(&self, task: Task) -> Result<(), BuildError> {
+        let id = task.id();
         let vertex = self.graph.get(id);
-        let world = &self.job.request.world;
+        if let Task::Layer(_) = task {
+            let layer = self.layer(id)?;
+            self.linked.lock().expect("no panic while locked").insert(id, layer);
+            return Ok(());
+        }
         if matches!(vertex.op, Op::Image { .. }) {
             let tree = self.trees.lock().expect("no panic while locked")[id.index()].clone().expect("known before");
             return ops::unpacked(self.job, &tree, &self.stop).map(drop).map_err(|error| self.explain(vertex, error));
         }
+        let linked = self.linked.lock().expect("no panic while locked").remove(&id);
+        let layer = linked.map_or_else(|| self.layer(id), Ok)?;
+        let tree = self.tree(id, layer).map_err(|error| self.explain(vertex, error))?;
+        self.trees.lock().expect("no panic while locked")[id.index()] = Some(tree);
+        Ok(())
+    }
+
+    /// One vertex whose inputs are there: by its content key, or by doing it.
+    fn layer(&self, id: VertexId) -> Result<Option<LayerKey>, BuildError> {
+        let vertex = self.graph.get(id);
+        let world = &self.job.request.world;
         let inputs = self.inputs(vertex);
         let step = world.reporter.step(vertex.name.clone());
         let started = Instant::now();
-        let result = self.content(id, &inputs, &step);
+        let result = self.content(vertex, &inputs, &step);
         match &result {
             Ok((_, true)) => step.finish(Outcome::Cached),
             Ok((_, false)) => step.finish(Outcome::Done),
             Err(error) if error.is_cancelled() => step.finish(Outcome::Cancelled),
             Err(error) => step.finish(Outcome::Failed(one_line(error))),
         }
-        let (tree, hit) = result.map_err(|error| self.explain(vertex, error))?;
-        self.trees.lock().expect("no panic while locked")[id.index()] = Some(tree);
+        let (layer, hit) = result.map_err(|error| self.explain(vertex, error))?;
         if !hit {
             self.ran.lock().expect("no panic while locked").insert(id, started.elapsed().as_secs_f64());
         }
         let counter = if hit { &self.cached } else { &self.executed };
         counter.fetch_add(1, Ordering::Relaxed);
-        Ok(())
+        Ok(layer)
     }
 
     /// The error with its place, unless it says that itself.
@@ -282,8 +342,13 @@ impl Solver<'_> {
         }
     }
 
-    fn content(&self, id: VertexId, inputs: &[Tree], step: &ctk_plan::Step) -> Result<(Tree, bool), BuildError> {
-        let vertex = self.graph.get(id);
+    /// The vertex' layer, and whether it was there before.
+    fn content(
+        &self,
+        vertex: &Vertex,
+        inputs: &[Tree],
+        step: &ctk_plan::Step,
+    ) -> Result<(Option<LayerKey>, bool), BuildError> {
         let world = &self.job.request.world;
         let work = ops::Work { job: self.job, vertex, inputs, step, cancel: &self.stop };
         let described = work.describe_inputs()?;
@@ -322,14 +387,20 @@ impl Solver<'_> {
             }
         }
         self.job.made.lock().expect("no panic while locked").insert(key, layer.clone());
+        Ok((layer, hit))
+    }
+
+    /// The layer on top of what it is put onto, and a record of it.
+    fn tree(&self, id: VertexId, layer: Option<LayerKey>) -> Result<Tree, BuildError> {
+        let world = &self.job.request.world;
         let by = self.keys[id.index()].as_str();
-        let mut tree = inputs.first().cloned().unwrap_or_default();
+        let mut tree = self.inputs(self.graph.get(id)).into_iter().next().unwrap_or_default();
         tree.0.extend(layer.map(|layer| Piece { layer, by: Some(by.to_owned()) }));
         if !self.job.request.apart {
             let layers = tree.0.iter().filter(|p| p.by.is_some()).map(|p| p.layer.to_string()).collect();
             world.store.put_record(DEFINITIONS, by, &tree, &Links { layers, ..Links::default() })?;
         }
-        Ok((tree, hit))
+        Ok(tree)
     }
 
     fn recorded(&self, key: &Key) -> Result<Option<Content>, BuildError> {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use common::{Bench, can_run};
 use ctk_build::Built;
+use ctk_plan::Event;
 
 fn counts(built: &Built) -> (usize, usize) {
     (built.executed, built.cached)
@@ -291,4 +292,80 @@ fn times_that_a_date_cuts_stay_apart_for_a_later_one() {
     let later = bench.built(&text(1_650_000_000));
     bench.no_cache = true;
     assert_eq!(bench.built(&text(1_650_000_000)).descriptor.digest, later.descriptor.digest);
+}
+
+/// Names of steps as they began and ended, `+` and `-` before them, as far as `wanted` says.
+fn told(bench: &Bench, wanted: impl Fn(&str) -> bool) -> Vec<String> {
+    let mut names = std::collections::BTreeMap::new();
+    let mut told = Vec::new();
+    for event in bench.story.0.lock().unwrap().drain(..) {
+        match event {
+            Event::StepStarted { step, name, .. } if wanted(&name) => {
+                told.push(format!("+{name}"));
+                names.insert(step, name);
+            }
+            Event::StepFinished { step, .. } => told.extend(names.remove(&step).map(|name| format!("-{name}"))),
+            _ => {}
+        }
+    }
+    told
+}
+
+#[test]
+fn linked_copies_wait_for_nothing_that_they_are_put_onto() {
+    if !can_run() {
+        return;
+    }
+    let mut bench = Bench::new();
+    bench.epoch_seconds = Some(1_700_000_000);
+    bench.write("tree/a", "a").write("b", "b");
+    let text = "FROM busybox AS made\nRUN sleep 0.2; echo made > /made\nFROM busybox\nRUN sleep 1; mkdir /linked; echo below > /linked/below\n\
+                COPY --link tree /linked/\nCOPY --link --from=made /made /linked/made\nCOPY --link b /linked/b\n\
+                RUN cat /linked/below /linked/made /linked/a /linked/b > /all\n";
+    let mut digests = std::collections::BTreeSet::new();
+    for jobs in [1, 2, 4] {
+        bench.no_cache = true;
+        bench.jobs = jobs;
+        bench.story.0.lock().unwrap().clear();
+        let built = bench.built(text);
+        assert_eq!((built.executed, bench.text(&built, "/all").as_str()), (6, "below\nmade\nab"));
+        digests.insert(built.descriptor.digest.clone());
+        let told = told(&bench, |name| name.starts_with('['));
+        let (mut running, mut most) = (0usize, 0);
+        for line in &told {
+            running = if line.starts_with('+') { running + 1 } else { running - 1 };
+            most = most.max(running);
+        }
+        assert!(most <= jobs, "{most} at once, {jobs} allowed");
+        if jobs > 1 {
+            let at = |line: &str| told.iter().position(|told| told.contains(line)).unwrap();
+            let slow = at("-[stage-1 2/6] RUN sleep 1");
+            assert!(at("-[stage-1 3/6] COPY --link tree") < slow, "{told:#?}");
+            assert!(at("-[stage-1 5/6] COPY --link b") < slow, "{told:#?}");
+            assert!(jobs == 2 || at("-[stage-1 4/6] COPY --link --from=made") < slow, "{told:#?}");
+            assert!(at("+[stage-1 6/6] RUN cat") > slow);
+        }
+        // All of it is known then, also one step at a time.
+        bench.no_cache = false;
+        let again = bench.built(text);
+        assert_eq!((again.executed, &again.descriptor.digest), (0, &built.descriptor.digest));
+    }
+    assert_eq!(digests.len(), 1, "{digests:?}");
+    // What is below changes, what is linked does not run again.
+    let changed = bench.built(&text.replace("echo below", "echo other"));
+    assert_eq!((changed.executed, bench.text(&changed, "/all").as_str()), (2, "other\nmade\nab"));
+}
+
+#[test]
+fn a_linked_copy_that_fails_ends_the_build() {
+    if !can_run() {
+        return;
+    }
+    let bench = Bench::new();
+    let began = Instant::now();
+    let text =
+        "FROM busybox AS made\nRUN true > /made\nFROM busybox\nRUN sleep 60\nCOPY --link --from=made /absent /x\n";
+    let error = bench.failure(text);
+    assert!(error.contains("absent"), "{error}");
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
 }
