@@ -20,6 +20,7 @@ mod packages;
 mod plan;
 mod platforms;
 mod project_caches;
+mod random;
 mod registry;
 mod runs;
 mod solver;
