@@ -39,7 +39,7 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// Cgroups of the containers that are written down in the world's store.
-fn cgroups(world: &World) -> Vec<PathBuf> {
+pub(super) fn cgroups(world: &World) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in entries(&world.store().join("run")) {
         let name = entry.file_stem().unwrap().to_string_lossy().into_owned();

@@ -3,13 +3,15 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use ctk_e2e::{Output, World, contains, eventually, has_programs, is_root, run};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+use super::interrupt::cgroups;
 
 /// A world whose folder has a busybox and this Dockerfile.
 fn folder(dockerfile: &str) -> Option<World> {
@@ -193,6 +195,13 @@ fn killed_while_another_waits_for_it() {
     nothing_is_left(&world);
 }
 
+/// A folder for temporary files that nobody else has.
+fn temporary(world: &World) -> PathBuf {
+    let folder = world.path("temporary");
+    fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
 /// Kills what makes the `number`th call of `call` in any thread of `ctk build`: it, or a container, and then it fails.
 /// Whether it came to that.
 fn killed_at(world: &World, call: &str, number: u32) -> bool {
@@ -201,6 +210,7 @@ fn killed_at(world: &World, call: &str, number: u32) -> bool {
     strace.args(["-e", &format!("inject={call}:signal=SIGKILL:when={number}")]);
     strace.arg(ctk_e2e::binary()).args(["build", "-q", "--jobs=2", "."]).current_dir(world.project());
     strace.env("CTK_ROOT", world.store()).env("HOME", world.path("home")).stdin(Stdio::null());
+    strace.env("TMPDIR", temporary(world));
     let output = run(strace);
     assert!([0, 1, 137].contains(&output.code()), "{}", output.story());
     !output.status.success()
@@ -214,7 +224,7 @@ fn killed_at_every_boundary_the_next_build_is_the_same() {
     let Some(world) = folder(WHOLE) else { return };
     world.write("input", "input\n");
     let expected = digest(world.ctk(&["build", "-q", "."]));
-    let mut kills = 0;
+    let (mut kills, mut with_cgroup) = (0, 0);
     // Where something becomes visible, begins or ends.
     for call in [
         "renameat2",
@@ -235,13 +245,22 @@ fn killed_at_every_boundary_the_next_build_is_the_same() {
                 break;
             }
             kills += 1;
+            let cgroups = cgroups(&world);
+            with_cgroup += usize::from(!cgroups.is_empty());
             assert_eq!(digest(world.ctk(&["build", "-q", "."])), expected, "after a kill at {call} {number}");
             // What is kept is whole. A container of the killed may have been dying still when the build before began.
             assert_eq!(digest(world.ctk(&["build", "-q", "."])), expected);
             nothing_is_left(&world);
+            assert!(cgroups.iter().all(|path| !path.exists()), "{call} {number}: of {cgroups:?} some are left");
+            assert_eq!(
+                fs::read_dir(temporary(&world)).unwrap().count(),
+                0,
+                "{call} {number}: a temporary file is left"
+            );
         }
     }
     assert!(kills >= 20, "only {kills} kills");
+    assert!(with_cgroup > 0, "no kill left a cgroup behind that had to go");
 }
 
 #[test]
