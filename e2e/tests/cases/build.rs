@@ -251,7 +251,10 @@ fn failures_leave_nothing_behind() {
         "FROM scratch\nCOPY busybox /bin/sh\nRUN [\"/bin/sh\", \"-c\", \"echo last words; exit 3\"]\n",
     );
     let said = world.ctk(&["build", "-o", "y", "-f", "app/bad", "app"]).fails(1);
-    contains(&said, &["app/bad:3:1", "3 │ RUN", "exit code 3", "last words"]);
+    contains(
+        &said,
+        &["app/bad:3:1", "3 │ RUN", "exit code 3", "last words", "`ctk build --debug` with the same words"],
+    );
     assert!(!world.path("project/y").exists());
 }
 

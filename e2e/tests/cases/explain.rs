@@ -484,6 +484,42 @@ fn what_came_from_elsewhere_and_moved() {
 }
 
 #[test]
+fn on_a_base_that_moved_everything_runs_that_sees_it() {
+    if !is_root() || !has_programs(&["busybox"]) {
+        return;
+    }
+    let world = World::new();
+    let site = Site::new(&world, "moved");
+    let base = |word: &str| {
+        world.write("base/Dockerfile", "FROM scratch\nCOPY word /word\n").write("base/word", format!("{word}\n"));
+        let output = "type=oci,tar=false,dest=moved/layout";
+        world.ctk(&["build", "-q", "-t", "base", "-o", output, "base"]).ok();
+    };
+    let text = "FROM local\nCOPY --chmod=755 busybox /bin/sh\nRUN read word < /word; echo $word moved > /seen\n";
+    site.write("Dockerfile", text);
+    let layout = "context \".\" { ignore \"layout\"; }; context \"local\" \"oci-layout://layout\"";
+    site.write("containers.kdl", &PROJECT.replace("context \".\"", layout));
+    let seen = || site.ctk(&["run", "image:api", "/bin/sh", "-c", "read line < /seen; echo $line"]).ok();
+    base("one");
+    let first = site.ctk(&["apply"]);
+    assert_eq!((ran(&first), seen().as_str()), (2, "one moved\n"));
+    // The same again is no other base.
+    base("one");
+    contains(&site.ctk(&["plan"]).ok(), &["nothing to do"]);
+    base("two");
+    let said = causes(&told(&site.ctk(&["plan", "--explain"]).ok()));
+    let moved = "base oci-layout://layout moved: sha256:HEX → sha256:HEX";
+    assert_eq!(said, [format!("[stage-0 2/3] COPY --chmod=755 busybox /bin/sh: {moved}")]);
+    // What was copied meets nothing that changed.
+    let second = site.ctk(&["apply"]);
+    assert_eq!((ran(&second), seen().as_str()), (1, "two moved\n"));
+    // Back to what is known.
+    base("one");
+    let third = site.ctk(&["apply"]);
+    assert_eq!((ran(&third), seen().as_str()), (0, "one moved\n"));
+}
+
+#[test]
 fn without_a_result_it_says_why_there_is_none() {
     if !is_root() || !has_programs(&["busybox"]) {
         return;
