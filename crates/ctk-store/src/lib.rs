@@ -19,6 +19,7 @@
 //! ```
 
 mod archive;
+mod aside;
 mod blobs;
 mod caches;
 pub mod conformance;
@@ -37,6 +38,7 @@ mod refs;
 mod store;
 
 pub use archive::{Imported, import_archive, import_from_layout, import_layout};
+pub use aside::Aside;
 pub use blobs::{BlobReader, BlobWriter, Blobs, Sink};
 pub use caches::CacheUse;
 pub use disk::Ingest;

@@ -259,6 +259,46 @@ fn failures_leave_nothing_behind() {
 }
 
 #[test]
+fn what_is_no_file_is_written_to_and_stays() {
+    let Some(world) = world() else { return };
+    world.peer("mknod", &["nothing", "c", "1", "3"]).ok();
+    world.peer("mknod", &["full", "c", "1", "7"]).ok();
+    world.write("old", "").peer("ln", &["-s", "old", "link"]).ok();
+    for output in ["type=tar,dest=nothing", "type=oci,dest=nothing", "type=docker,dest=nothing", "type=tar,dest=link"] {
+        world.ctk(&["build", "-q", "-o", output, "app"]).ok();
+    }
+    let whole = &["-q", "--iidfile", "nothing", "--metadata-file", "nothing", "-t", "app", "app"];
+    world.ctk(&[&["build"], &whole[..]].concat()).ok();
+    world.ctk(&["save", "app", "-o", "nothing"]).ok();
+    world.ctk(&["copy", "store:app", "oci-archive:nothing"]).ok();
+    for output in ["type=tar,dest=full", "type=oci,dest=full"] {
+        let said = world.ctk(&["build", "-o", output, "app"]).fails(1);
+        contains(&said, &["cannot write", "project/full", "No space left"]);
+    }
+    let kind = |name: &str| world.peer("stat", &["-c", "%F", name]).ok();
+    assert_eq!(kind("nothing") + &kind("full"), "character special file\n".repeat(2));
+    assert_eq!(kind("link"), "symbolic link\n");
+    assert!(fs::metadata(world.project().join("old")).unwrap().len() > 1000);
+}
+
+#[test]
+fn places_that_are_none_are_told_before_anything_is_built() {
+    let Some(world) = world() else { return };
+    let check = |arguments: &[&str], part: &str| {
+        let said = world.ctk(&[&["build", "-t", "app"], arguments, &["app"]].concat()).fails(1);
+        contains(&said, &[part]);
+        assert!(!said.contains("COPY"), "{said}");
+    };
+    check(&["--iidfile", "nope/id"], "there is no folder `nope`");
+    check(&["--metadata-file", "nope/meta"], "there is no folder `nope`");
+    check(&["--iidfile", "app"], "it is a folder");
+    check(&["-o", "type=oci,dest=nope/x.tar"], "there is no folder `nope`");
+    check(&["-o", "type=tar,dest=app"], "it is a folder");
+    check(&["-o", ""], "goes nowhere");
+    assert!(!world.ctk(&["images"]).ok().contains("app"));
+}
+
+#[test]
 fn wrong_switches_say_what_is_right() {
     let Some(world) = world() else { return };
     let check = |arguments: &[&str], code: i32, parts: &[&str]| {

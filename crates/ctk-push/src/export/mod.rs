@@ -9,7 +9,7 @@ mod form;
 mod spec;
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,7 @@ use ctk_layer::LayerError;
 use ctk_oci::{Descriptor, Digest, Document, Manifest, Platform, Reference, media_type};
 use ctk_plan::{Cancel, Reporter, Step};
 use ctk_snapshot::{SnapshotError, Snapshots};
-use ctk_store::{Export, Ref, Store, StoreError, export_docker_archive, export_layout, export_layout_archive};
+use ctk_store::{Aside, Export, Ref, Store, StoreError, export_docker_archive, export_layout, export_layout_archive};
 
 use crate::layout::reachable;
 use crate::packing::{Ground, PackingError};
@@ -114,6 +114,15 @@ impl Output {
             Output::Image(_) => false,
             Output::Archive(archive) => archive.dest == Some(Dest::Stdout),
             Output::Files(files) => files.dest == Dest::Stdout,
+        }
+    }
+
+    /// The one file that it writes, if it writes one.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Output::Archive(Archive { dest: Some(Dest::Path(path)), tar: true, .. })
+            | Output::Files(Files { dest: Dest::Path(path), tar: true, .. }) => Some(path),
+            _ => None,
         }
     }
 
@@ -274,7 +283,7 @@ enum Last {
     },
     Folder(files::StagedFolder),
     File {
-        part: Part,
+        part: Aside,
         dest: PathBuf,
     },
     /// Into a layout that is there: its index is written last.
@@ -377,14 +386,15 @@ fn prepare(
                         last.push(Last::Layout { dest, exports });
                     } else {
                         let part = PartFolder(part_of(&dest));
-                        export_layout(store, &part.0, &exports, cancel)?;
+                        let written = export_layout(store, &part.0, &exports, cancel);
+                        written.map_err(|error| unwritten(&dest)(error.into()))?;
                         last.push(Last::NewLayout { part, dest });
                     }
                 }
                 Dest::Path(path) => {
                     let dest = request.directory.join(path);
-                    let part = Part::new(&dest)?;
-                    write_archive(request, archive, &names, &image, &part.file)?;
+                    let part = aside(&dest)?;
+                    write_archive(request, archive, &names, &image, part.file()).map_err(unwritten(&dest))?;
                     last.push(Last::File { part, dest });
                 }
             }
@@ -395,13 +405,15 @@ fn prepare(
                 Dest::Stdout => last.push(Last::Stdout(output.clone(), request.image.descriptor.clone())),
                 Dest::Path(path) if wanted.tar => {
                     let dest = request.directory.join(path);
-                    let part = Part::new(&dest)?;
-                    let out = files::tar(request, wanted, io::BufWriter::new(&part.file))?;
+                    let part = aside(&dest)?;
+                    let out = io::BufWriter::new(part.file());
+                    let out = files::tar(request, wanted, out).map_err(unwritten(&dest))?;
                     out.into_inner().map_err(|error| file_error("write", &dest)(error.into_error()))?;
                     last.push(Last::File { part, dest });
                 }
                 Dest::Path(path) => {
-                    last.push(Last::Folder(files::stage(request, wanted, &request.directory.join(path))?))
+                    let dest = request.directory.join(path);
+                    last.push(Last::Folder(files::stage(request, wanted, &dest).map_err(unwritten(&dest))?))
                 }
             }
             Ok(())
@@ -528,8 +540,11 @@ fn finish(request: &ExportRequest<'_>, last: Last, stdout: &mut dyn Write) -> Re
             })
         }
         Last::Folder(staged) => staged.publish(),
-        Last::File { part, dest } => part.keep(&dest),
-        Last::Layout { dest, exports } => Ok(export_layout(request.store, &dest, &exports, request.cancel)?),
+        Last::File { part, dest } => part.keep().map_err(file_error("write", &dest)),
+        Last::Layout { dest, exports } => {
+            let written = export_layout(request.store, &dest, &exports, request.cancel);
+            written.map_err(|error| unwritten(&dest)(error.into()))
+        }
         Last::NewLayout { part, dest } => fs::rename(&part.0, &dest).map_err(file_error("rename into place", &dest)),
         Last::Stdout(output, image) => match &output {
             Output::Archive(archive) => {
@@ -562,35 +577,23 @@ impl Drop for PartFolder {
     }
 }
 
-/// A file beside its final place; removed on drop unless it was kept.
-struct Part {
-    path: PathBuf,
-    file: File,
-    kept: bool,
+/// A file for `dest`.
+fn aside(dest: &Path) -> Result<Aside, ExportError> {
+    if dest.is_dir() {
+        return Err(ExportError::Refused(format!("{} is a folder; expected a file's name", dest.display())));
+    }
+    Aside::new(dest).map_err(file_error("create", dest))
 }
 
-impl Part {
-    fn new(dest: &Path) -> Result<Part, ExportError> {
-        if dest.is_dir() {
-            return Err(ExportError::Refused(format!("{} is a folder; expected a file's name", dest.display())));
-        }
-        let path = part_of(dest);
-        let file = File::create(&path).map_err(file_error("create", &path))?;
-        Ok(Part { path, file, kept: false })
-    }
-
-    fn keep(mut self, dest: &Path) -> Result<(), ExportError> {
-        self.file.sync_all().map_err(file_error("write", dest))?;
-        fs::rename(&self.path, dest).map_err(file_error("rename into place", dest))?;
-        self.kept = true;
-        Ok(())
-    }
-}
-
-impl Drop for Part {
-    fn drop(&mut self) {
-        if !self.kept {
-            let _ = fs::remove_file(&self.path);
-        }
+/// What kept `dest` from being written, where that is not the store's affair.
+fn unwritten(dest: &Path) -> impl Fn(ExportError) -> ExportError + use<> {
+    let dest = dest.to_path_buf();
+    move |error| match error {
+        ExportError::Store(StoreError::Full { source, .. } | StoreError::Output { source, .. })
+        | ExportError::Snapshot(SnapshotError::Full { source, .. })
+        | ExportError::Tar(LayerError::Write(source))
+        | ExportError::File { action: "write", source, .. } => file_error("write", &dest)(source),
+        ExportError::Store(StoreError::Io { action, path, source }) => ExportError::File { action, path, source },
+        error => error,
     }
 }

@@ -65,6 +65,9 @@ impl Output {
             return Ok(Output::Files(Files { tar: true, dest: Dest::Stdout, ..Files::default() }));
         }
         let fields = fields(text)?;
+        if text.is_empty() {
+            return Err("an output that says nothing goes nowhere; expected `type=KIND,…`, a folder, or `-`".into());
+        }
         if let [only] = fields.as_slice()
             && !only.contains('=')
         {

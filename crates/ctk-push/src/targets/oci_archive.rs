@@ -74,6 +74,10 @@ pub(super) fn write_aside(
     path: &Path,
     write: impl FnOnce(BufWriter<&File>) -> Result<BufWriter<&File>, StoreError>,
 ) -> Result<Box<dyn Ready>, PushError> {
+    if path.metadata().is_ok_and(|there| !there.is_file()) {
+        let reason = std::io::Error::new(std::io::ErrorKind::InvalidInput, "it is there, and no plain file");
+        return Err(context.file_error(place, "replace", path)(reason));
+    }
     let folder = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).map_err(context.file_error(place, "make directory", folder))?;
     scratch::clean(folder);

@@ -7,7 +7,7 @@ use clap::Args;
 use ctk_oci::{Descriptor, Platform, Reference};
 use ctk_plan::{Address, Cancel, Kind, Reporter};
 use ctk_store::{
-    Depth, Export, Ref, Store, export_docker_archive, export_layout, export_layout_archive, import_archive,
+    Aside, Depth, Export, Ref, Store, export_docker_archive, export_layout, export_layout_archive, import_archive,
     import_layout,
 };
 
@@ -144,13 +144,11 @@ fn write(
     cancel: &Cancel,
 ) -> Result<(), Failure> {
     let export = |name: &Option<String>| [Export { name: name.clone(), descriptor: descriptor.clone() }];
-    let whole = |path: &Path, write: &mut dyn FnMut(&mut File) -> Result<(), Failure>| {
+    let whole = |path: &Path, write: &mut dyn FnMut(&mut &File) -> Result<(), Failure>| {
         let failed = |e: std::io::Error| Failure::sentence(format!("cannot write {}: {e}", path.display()), None);
-        let part = path.with_extension(format!("part-{}", std::process::id()));
-        let mut file = File::create(&part).map_err(failed)?;
-        let written = write(&mut file).and_then(|()| file.sync_all().map_err(failed));
-        let renamed = written.and_then(|()| std::fs::rename(&part, path).map_err(failed));
-        renamed.inspect_err(|_| drop(std::fs::remove_file(&part)))
+        let aside = Aside::new(path).map_err(failed)?;
+        write(&mut aside.file())?;
+        aside.keep().map_err(failed)
     };
     match to {
         End::Registry(reference) => {

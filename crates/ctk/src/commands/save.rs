@@ -1,12 +1,11 @@
 //! `ctk save`: images out of the store, for other tools.
 
-use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use ctk_oci::Platform;
-use ctk_store::{Export, export_docker_archive, export_layout, export_layout_archive};
+use ctk_store::{Aside, Export, export_docker_archive, export_layout, export_layout_archive};
 
 use crate::context::Context;
 use crate::failure::Failure;
@@ -62,21 +61,11 @@ impl Save {
         match &self.output {
             Some(path) => {
                 // Beside the target and renamed, so that a failure leaves no half archive under its name.
-                let mut part = path.as_os_str().to_owned();
-                part.push(format!(".part-{}", std::process::id()));
-                let part = PathBuf::from(part);
                 let attempt = format!("cannot write {}", path.display());
                 let failed = |error: io::Error| Failure::during(&attempt)(error);
-                let mut file = File::create(&part).map_err(failed)?;
-                let written = write(&mut file).map_err(Failure::during(&attempt));
-                let written = written.and_then(|()| file.sync_all().map_err(failed));
-                match written.and_then(|()| std::fs::rename(&part, path).map_err(failed)) {
-                    Ok(()) => Ok(()),
-                    Err(failure) => {
-                        let _ = std::fs::remove_file(&part);
-                        Err(failure)
-                    }
-                }
+                let aside = Aside::new(path).map_err(failed)?;
+                write(&mut aside.file()).map_err(Failure::during(&attempt))?;
+                aside.keep().map_err(failed)
             }
             None if io::stdout().is_terminal() => {
                 Err(Failure::sentence("an archive is no text for a terminal", Some("add `--output PATH`, or redirect")))

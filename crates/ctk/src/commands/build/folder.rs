@@ -12,6 +12,7 @@ use ctk_apply::adhoc::{
 use ctk_apply::{Explained, Explanations};
 use ctk_oci::Platform;
 use ctk_plan::{Address, Kind};
+use ctk_store::Aside;
 
 use super::call::{Call, Format};
 use super::metadata::metadata;
@@ -63,6 +64,12 @@ impl Folder {
         if to_stdout == 1 && std::io::stdout().is_terminal() {
             let hint = "add `dest=PATH`, or redirect";
             return Err(Failure::sentence("an archive is no text for a terminal", Some(hint)));
+        }
+        // Before anything is built: what came out could be told to nobody.
+        let own = &self.switches.output;
+        let files = build.outputs.iter().filter_map(Output::file).chain(own.iidfile.as_deref());
+        for path in files.chain(own.metadata_file.as_deref()) {
+            Aside::check(path).map_err(Failure::during(format!("cannot write {}", path.display())))?;
         }
         let cancel = context.cancel_on_interrupt();
         let sink = match &self.switches.output.logfile {
@@ -438,14 +445,11 @@ fn sentence(text: impl Into<String>) -> Failure {
     Failure::sentence(text, None)
 }
 
-/// Writes a file by a rename, so that nobody sees half of it.
+/// Writes a file so that nobody sees half of it.
 fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    let attempt = format!("cannot write {}", path.display());
-    let mut part = path.as_os_str().to_owned();
-    part.push(format!(".part-{}", std::process::id()));
-    let written = std::fs::File::create(&part).and_then(|mut file| file.write_all(bytes));
-    written.and_then(|()| std::fs::rename(&part, path)).map_err(|error| {
-        let _ = std::fs::remove_file(&part);
-        Failure::during(attempt)(error)
-    })
+    let written = Aside::new(path).and_then(|aside| {
+        aside.file().write_all(bytes)?;
+        aside.keep()
+    });
+    written.map_err(Failure::during(format!("cannot write {}", path.display())))
 }
