@@ -21,7 +21,10 @@ fn main() -> ExitCode {
     let arguments = match commands::Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
-            let _ = error.print();
+            match commands::advice(&error) {
+                Some(text) => drop(std::io::stderr().lock().write_all(text.as_bytes())),
+                None => drop(error.print()),
+            }
             return ExitCode::from(if error.use_stderr() { code::USAGE } else { 0 });
         }
     };

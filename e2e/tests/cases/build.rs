@@ -299,6 +299,26 @@ fn places_that_are_none_are_told_before_anything_is_built() {
 }
 
 #[test]
+fn options_of_buildah_are_there_or_say_what_to_write() {
+    let Some(world) = world() else { return };
+    world.ctk(&["build", "-q", "-t", "app", "--arch=arm64", "--variant", "v8", "--timestamp", "86400", "app"]).ok();
+    let config = config(&world, "app");
+    assert_eq!((&config["architecture"], &config["os"]), (&"arm64".into(), &"linux".into()));
+    assert_eq!(config["created"], "1970-01-02T00:00:00Z");
+    let check = |option: &str, part: &str| {
+        let said = world.ctk(&["build", option, "app"]).fails(64);
+        contains(&said, &["error: `ctk build` has no `--", part]);
+    };
+    check("--volume=/a:/b", "RUN --mount");
+    check("--tls-verify=false", "registries.conf");
+    check("--squash-all", "a last stage that copies");
+    contains(
+        &world.ctk(&["build", "--arch=arm64", "--platform=linux/amd64", "app"]).fails(64),
+        &["cannot be used with"],
+    );
+}
+
+#[test]
 fn wrong_switches_say_what_is_right() {
     let Some(world) = world() else { return };
     let check = |arguments: &[&str], code: i32, parts: &[&str]| {

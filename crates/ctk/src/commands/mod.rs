@@ -26,6 +26,8 @@ mod test;
 mod update;
 mod why;
 
+pub use build::advice;
+
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 

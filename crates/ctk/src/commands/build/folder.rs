@@ -185,7 +185,8 @@ impl Folder {
             let (id, source) = values::secret(text, environment).map_err(sentence)?;
             decl.secrets.insert(id, source);
         }
-        decl.target.clone_from(&what.target);
+        // As docker: `--target "$STAGE"` without a stage is none.
+        decl.target = what.target.clone().filter(|target| !target.is_empty());
         let platforms = self.platforms(environment.get("DOCKER_DEFAULT_PLATFORM"))?;
         decl.platforms_asked = !platforms.is_empty();
         if decl.platforms_asked {
@@ -200,7 +201,14 @@ impl Folder {
             }
         }
         let labels = values::map(what.labels.iter().map(|text| values::label(text))).map_err(sentence)?;
-        let epoch_seconds = epoch(&decl.args, &outputs)?;
+        let epoch_seconds = match what.source_date_epoch {
+            // As the variable, but nearer.
+            Some(seconds) => {
+                decl.args.insert("SOURCE_DATE_EPOCH".into(), seconds.to_string());
+                Some(seconds)
+            }
+            None => epoch(&decl.args, &outputs)?,
+        };
         let switch = |name: &str, text: &str, why: String| Failure::sentence(format!("`--{name} {text}`: {why}"), None);
         let from = |text: &String| CacheImport::parse(text).map_err(|why| switch("cache-from", text, why));
         let to = |text: &String| CacheExport::parse(text).map_err(|why| switch("cache-to", text, why));
@@ -309,6 +317,14 @@ impl Folder {
 
     fn platforms(&self, default: Option<String>) -> Result<Vec<Platform>, Failure> {
         let given = &self.switches.what.platforms;
+        let what = &self.switches.what;
+        if what.os.is_some() || what.arch.is_some() {
+            let host = Platform::host();
+            let word = |own: &Option<String>, host: &str| own.clone().unwrap_or_else(|| host.to_owned());
+            let mut text = format!("{}/{}", word(&what.os, &host.os), word(&what.arch, &host.architecture));
+            text.extend(what.variant.iter().map(|variant| format!("/{variant}")));
+            return Ok(vec![text.parse().map_err(|error: ctk_oci::PlatformError| sentence(error.to_string()))?]);
+        }
         let texts: Vec<&str> = match &default {
             Some(default) if given.is_empty() => vec![default],
             _ => given.iter().map(String::as_str).collect(),

@@ -13,6 +13,7 @@ mod call;
 mod debug;
 mod folder;
 mod metadata;
+mod others;
 mod switches;
 mod values;
 
@@ -27,6 +28,7 @@ use super::output;
 use super::project::{PROJECT_FILE, ProjectArgs, WorkArgs, pair};
 use crate::context::Context;
 use crate::failure::Failure;
+pub use others::advice;
 use switches::Switches;
 
 /// What `ctk build` takes

@@ -39,6 +39,18 @@ pub struct What {
     /// What it is built for; several make an index [default: this machine]
     #[arg(long = "platform", value_name = "PLATFORM", value_delimiter = ',')]
     pub platforms: Vec<String>,
+    /// The operating system it is built for, as buildah has it
+    #[arg(long, value_name = "OS", conflicts_with = "platforms")]
+    pub os: Option<String>,
+    /// The architecture it is built for, as buildah has it
+    #[arg(long, value_name = "ARCH", conflicts_with = "platforms")]
+    pub arch: Option<String>,
+    /// The variant of that architecture, as buildah has it
+    #[arg(long, value_name = "VARIANT", conflicts_with = "platforms", requires = "arch")]
+    pub variant: Option<String>,
+    /// No file and no date of the image is younger; seconds since 1970 [default: the base image's date]
+    #[arg(long, visible_alias = "timestamp", value_name = "SECONDS")]
+    pub source_date_epoch: Option<i64>,
     /// Set a label of the image
     #[arg(long = "label", value_name = "NAME[=VALUE]")]
     pub labels: Vec<String>,
@@ -181,6 +193,12 @@ pub struct Habits {
     /// Every instruction's result is kept
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", hide_possible_values = true)]
     pub layers: Option<bool>,
+    /// No file is younger than the image
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", hide_possible_values = true)]
+    pub rewrite_timestamp: Option<bool>,
+    /// Signatures are no part of a build
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", hide_possible_values = true)]
+    pub disable_content_trust: Option<bool>,
     /// There is one kind of isolation
     #[arg(long, value_name = "KIND")]
     pub isolation: Option<String>,
@@ -211,17 +229,30 @@ impl Switches {
             ("--build-context", !what.build_contexts.is_empty()),
             ("--target", what.target.is_some()),
             ("--platform", !what.platforms.is_empty()),
+            ("--os", what.os.is_some()),
+            ("--arch", what.arch.is_some()),
+            ("--source-date-epoch", what.source_date_epoch.is_some()),
             ("--label", !what.labels.is_empty()),
             ("--annotation", !what.annotations.is_empty()),
             ("--pull", what.pull.is_some()),
             ("--tag", !output.tags.is_empty()),
             ("--output", !output.outputs.is_empty()),
             ("--push", output.push.is_some()),
+            ("--format", output.format.is_some()),
+            ("--manifest", output.manifest.is_some()),
+            ("--quiet", output.quiet.is_some()),
+            ("--logfile", output.logfile.is_some()),
             ("--iidfile", output.iidfile.is_some()),
             ("--metadata-file", output.metadata_file.is_some()),
             ("--secret", !run.secrets.is_empty()),
             ("--ssh", !run.ssh.is_empty()),
             ("--network", run.network.is_some()),
+            ("--allow", !run.allow.is_empty()),
+            ("--add-host", !run.add_hosts.is_empty()),
+            ("--memory", run.memory.is_some()),
+            ("--no-cache-filter", !self.cache.no_cache_filter.is_empty()),
+            ("--cache-from", !self.cache.cache_from.is_empty()),
+            ("--cache-to", !self.cache.cache_to.is_empty()),
             ("--call", self.call.call.is_some()),
             ("--check", self.call.check.is_some()),
         ];
