@@ -143,7 +143,9 @@ pub enum BuildError {
         reason: String,
     },
     /// A secret that a mount requires.
-    #[error("secret `{id}` is not given")]
+    #[error(
+        "secret `{id}` is not given; name its source by `--secret id={id},src=FILE` or, in a project file, by `secret {id:?} file=…`"
+    )]
     SecretMissing {
         /// Which.
         id: String,

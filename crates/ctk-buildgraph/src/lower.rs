@@ -328,6 +328,14 @@ impl<'a> Walk<'a> {
         })
     }
 
+    /// The place of `word` in the here-documents that follow the instruction at `origin`.
+    fn place_below(&self, origin: Option<Span>, word: &str) -> Option<Span> {
+        let origin = origin?;
+        let found = self.recipe.source.get(origin.end..).and_then(|text| text.find(word));
+        let at = found.filter(|_| !word.is_empty()).map(|at| origin.end + at);
+        Some(at.map_or(origin, |at| Span::new(origin.source, at, at + word.len())))
+    }
+
     /// A word that cannot be expanded.
     fn bad_word(&mut self, text: &str, error: &ExpandError, origin: Option<Span>) {
         let place = self.place(origin, text).map(|span| match (Some(span) == origin, error.at.is_empty()) {

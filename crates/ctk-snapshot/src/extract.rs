@@ -264,7 +264,7 @@ impl<'a> Extractor<'a> {
             return Err(SnapshotError::Refused { path: display(path), reason });
         }
         let linked = rustix::fs::linkat(&from, target_name, parent, name, AtFlags::empty());
-        linked.context("make a hard link", &[path, b" to /", target].concat())?;
+        linked.context("make a hard link", &[path, b"` to `/", target].concat())?;
         let Some(there) = stat_if_there(parent, name).context("stat", path)? else { return Ok(()) };
         set_attributes(parent, name, path, entry, Some(&there))
     }

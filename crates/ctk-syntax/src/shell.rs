@@ -259,7 +259,11 @@ impl<'t, 'l> Run<'t, 'l> {
         let colon = first == ':';
         let operator = if colon { self.next() } else { Some(first) };
         let Some(operator) = operator else { return self.error(start, ExpandErrorKind::Unclosed) };
-        let bad = ExpandErrorKind::BadOperator(self.text[operator_at..self.at].to_owned());
+        // A blank is no slip of an operator: the brace was forgotten.
+        let bad = match first.is_whitespace() {
+            true => ExpandErrorKind::Unclosed,
+            false => ExpandErrorKind::BadOperator(self.text[operator_at..self.at].to_owned()),
+        };
         match operator {
             '}' if !colon => Ok((self.lookup)(name).unwrap_or_default()),
             '-' | '+' | '?' => {

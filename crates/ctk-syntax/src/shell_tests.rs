@@ -195,7 +195,7 @@ fn mistakes_have_a_place_and_a_sentence() {
     let operators = "there are `:-` `-` `:+` `+` `:?` `?` `#` `##` `%` `%%` `/` `//`";
     let table = [
         ("a ${x:=w} b", "${x:=", format!("`:=` is no operator; {operators}")),
-        ("a ${x b", "${x ", format!("` ` is no operator; {operators}")),
+        ("a ${x b", "${x b", "`${` without `}`".into()),
         ("a ${x:-b", "${x:-b", "`${` without `}`".into()),
         ("a ${x:-${nope}", "${x:-${nope}", "`${` without `}`".into()),
         ("${p/a}", "${p/a}", "`/` and a replacement were expected after the pattern".into()),

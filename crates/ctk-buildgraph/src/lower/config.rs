@@ -1,6 +1,6 @@
 //! What each instruction does, one after the other; those without a file of their own whole.
 
-use ctk_syntax::{Span, short};
+use ctk_syntax::{Span, nearest, short};
 
 use super::{Need, Walk};
 use crate::stage::Stage;
@@ -51,9 +51,12 @@ impl Walk<'_> {
                 let place = self.place(origin, signal);
                 let (signal, unset) = self.word(stage, signal, origin);
                 if !is_signal(&signal) && (stage.known || !unset) {
-                    let message =
-                        format!("`{}` is no signal; expected a name such as `SIGTERM` or a number", short(&signal));
-                    self.error(codes::BAD_SIGNAL, message, place, "");
+                    let message = format!("`{}` is no signal", short(&signal));
+                    let label = match near_signal(&signal) {
+                        Some(near) => format!("did you mean `SIG{near}`?"),
+                        None => "expected a name such as `SIGTERM` or a number".into(),
+                    };
+                    self.error(codes::BAD_SIGNAL, message, place, &label);
                 }
                 stage.stop_signal(&signal);
             }
@@ -162,13 +165,20 @@ fn port_range(word: &str) -> Option<Vec<String>> {
     Some(inside.map(|port| format!("{port}/{protocol}")).collect())
 }
 
+const SIGNALS: [&str; 34] = [
+    "ABRT", "ALRM", "BUS", "CHLD", "CLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "IOT", "KILL", "PIPE", "POLL",
+    "PROF", "PWR", "QUIT", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP", "TSTP", "TTIN", "TTOU", "URG", "USR1",
+    "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ",
+];
+
+/// The signal that `word` is nearly called.
+fn near_signal(word: &str) -> Option<&'static str> {
+    let word = word.to_ascii_uppercase();
+    nearest(word.strip_prefix("SIG").unwrap_or(&word), SIGNALS)
+}
+
 /// Whether Docker takes it: any number but zero, or a signal of Linux with or without `SIG`, in any case.
 fn is_signal(word: &str) -> bool {
-    const NAMES: [&str; 34] = [
-        "ABRT", "ALRM", "BUS", "CHLD", "CLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "IOT", "KILL", "PIPE", "POLL",
-        "PROF", "PWR", "QUIT", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP", "TSTP", "TTIN", "TTOU", "URG", "USR1",
-        "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ",
-    ];
     if let Ok(number) = word.parse::<i64>() {
         return number != 0;
     }
@@ -177,7 +187,7 @@ fn is_signal(word: &str) -> bool {
     let real_time = |prefix: &str, last: u8| {
         word.strip_prefix(prefix).is_some_and(|n| n.parse().is_ok_and(|n: u8| (1..=last).contains(&n)))
     };
-    NAMES.contains(&word) || ["RTMIN", "RTMAX"].contains(&word) || real_time("RTMIN+", 15) || real_time("RTMAX-", 14)
+    SIGNALS.contains(&word) || ["RTMIN", "RTMAX"].contains(&word) || real_time("RTMIN+", 15) || real_time("RTMAX-", 14)
 }
 
 #[cfg(test)]

@@ -55,7 +55,7 @@ impl Walk<'_> {
                                 Ok(content) => content,
                                 Err(error) => {
                                     let message = format!("cannot expand `<<{}`: {error}", short(&document.name));
-                                    let place = self.place(origin, &document.content[error.at.clone()]);
+                                    let place = self.place_below(origin, &document.content[error.at.clone()]);
                                     self.error(codes::BAD_WORD, message, place, "");
                                     continue;
                                 }

@@ -60,7 +60,7 @@ impl Annotation {
         let (left, value) = text.split_once('=').ok_or_else(|| format!("`{text}` is no KEY=VALUE"))?;
         // A key may hold colons too; what stands before the first one is levels only if it begins like one.
         let (targets, key) = match left.split_once(':') {
-            Some((targets, key)) if LEVELS.iter().any(|(word, _)| targets.starts_with(word)) => (targets, key),
+            Some((targets, key)) if is_level(targets) => (targets, key),
             _ => ("manifest", left),
         };
         if key.is_empty() {
@@ -74,6 +74,12 @@ impl Annotation {
             })
             .collect()
     }
+}
+
+/// Whether that means a level: it begins with one, or is nearly one.
+fn is_level(text: &str) -> bool {
+    let word = text.split(['[', ',']).next().unwrap_or_default();
+    LEVELS.iter().any(|(level, _)| text.starts_with(level)) || nearest(word, LEVELS.map(|(level, _)| level)).is_some()
 }
 
 /// `LEVEL` or `LEVEL[PLATFORM]`.
@@ -112,6 +118,8 @@ mod tests {
         assert_eq!(Annotation::parse("x:y=z").unwrap(), [one(Level::Manifest, None, "x:y", "z")]);
         assert!(Annotation::parse("novalue").is_err());
         assert!(Annotation::parse("manifestt:k=v").is_err());
+        let wrong = Annotation::parse("indx:k=v").unwrap_err();
+        assert_eq!(wrong, "`indx` carries no annotations; did you mean `index`?");
         let key = |text: &str| Annotation::of_key(text, "v");
         assert_eq!(key("annotation.a.b").unwrap(), one(Level::Manifest, None, "a.b", "v"));
         assert_eq!(key("annotation[linux/arm64].a").unwrap(), one(Level::Manifest, Some("linux/arm64"), "a", "v"));
