@@ -49,6 +49,7 @@ pub fn build(request: &BuildRequest<'_>) -> Result<Built, BuildError> {
             loaded.at(step, origin, world.sources, source)
         })?;
         let epoch_seconds = plan.epoch(request);
+        imports.for_date(epoch_seconds);
         let job = Job {
             request,
             loaded: &loaded,

@@ -49,9 +49,8 @@ pub(crate) fn find(work: &Work<'_>, inputs: &[Described]) -> Result<Option<Optio
     if !inputs.iter().any(|input| matches!(input, Described::Layers(layers) if !layers.is_empty())) {
         return Ok(None);
     }
-    let snapshots = work.job.request.world.snapshots;
     for run in runs(work)? {
-        if !run.layer.as_ref().map_or(Ok(true), |layer| snapshots.has(layer))? {
+        if !run.layer.as_ref().map_or(Ok(true), |layer| work.job.imports.is_here(layer))? {
             continue;
         }
         if same(work, &run.inputs, inputs)? || stands(work, &run, inputs)? {

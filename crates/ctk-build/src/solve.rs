@@ -374,8 +374,13 @@ impl Solver<'_> {
             Some(layer) => layer,
             None => {
                 let anew = self.job.request.no_cache || self.job.is_forced(vertex);
-                let name = if anew { fresh(&key, world.now_seconds) } else { key.clone() };
-                let layer = LayerKey::op(name.as_str()).expect("keys are hexadecimal");
+                let named = |key: &Key| LayerKey::op(key.as_str()).expect("keys are hexadecimal");
+                // One that is fit for earlier dates alone keeps its name.
+                let taken = || -> Result<bool, BuildError> {
+                    Ok(world.snapshots.has(&named(&key))? && !self.job.imports.is_here(&named(&key))?)
+                };
+                let anew = anew || taken()?;
+                let layer = if anew { named(&fresh(&key, world.now_seconds)) } else { named(&key) };
                 work.run(&layer)?
             }
         };
@@ -407,7 +412,7 @@ impl Solver<'_> {
         let world = &self.job.request.world;
         let imports = self.job.imports;
         let here =
-            |layer: &LayerKey| -> Result<bool, BuildError> { Ok(world.snapshots.has(layer)? || imports.has(layer)?) };
+            |layer: &LayerKey| -> Result<bool, BuildError> { Ok(imports.is_here(layer)? || imports.has(layer)?) };
         match world.store.record::<Content>(CONTENTS, key.as_str())? {
             Some(Content { layer: Some(layer) }) if !here(&layer)? => {}
             Some(content) => return Ok(Some(content)),

@@ -60,6 +60,9 @@ pub struct LayerRecord {
     pub digest: Digest,
     /// How it was compressed, to the level.
     pub compression: String,
+    /// Whether times that a program chose were cut at `epoch`, or are just that: no layer of an image of a later date.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cut: bool,
 }
 
 /// A cache mount.

@@ -29,6 +29,9 @@ pub struct Packed {
     pub diff_id: DiffId,
     /// Size of the plain tar, in bytes.
     pub uncompressed_size: u64,
+    /// Whether times that a program chose were cut, or are just the date: for a later date it is another layer.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cut: bool,
 }
 
 /// The namespace of the records that remember packed layers.
@@ -80,7 +83,9 @@ impl Snapshots {
     ) -> Result<Packed, SnapshotError> {
         let tree = open_directory(&self.tree_path(key)?)?;
         let info = self.info(key)?;
-        self.pack_tree(&key.to_string(), &tree, info.root.is_some(), compression, (epoch, &info.made), cancel)
+        let made = (epoch, &info.made);
+        let packed = self.pack_tree(&key.to_string(), &tree, info.root.is_some(), compression, made, cancel)?;
+        Ok(Packed { cut: packed.cut || info.cut.is_some(), ..packed })
     }
 
     /// A directory of its own, with its owner and mode and all times as they are, as a blob. For cache mounts.
@@ -107,12 +112,13 @@ impl Snapshots {
         let workers = std::thread::available_parallelism().map_or(1, |n| n.get());
         let ingest = self.store().ingest(None)?;
         let mut tar = TarWriter::new(LayerWriter::new(ingest, compression, workers).map_err(failed)?);
-        let mut packer = Packer { name, tar: &mut tar, epoch, made, links: HashMap::new(), cancel };
+        let mut packer = Packer { name, tar: &mut tar, epoch, made, cut: false, links: HashMap::new(), cancel };
         if with_root {
             let stat = rustix::fs::fstat(tree).context("stat", b"/")?;
             packer.directory_entry(b"", tree, &stat)?;
         }
         packer.walk(tree.as_fd(), b"", 0)?;
+        let cut = packer.cut;
         let writer = tar.finish().map_err(|source| SnapshotError::Pack { key: name.into(), source })?;
         let (ingest, summary) = writer.finish().map_err(failed)?;
         let (digest, _) = ingest.commit()?;
@@ -121,6 +127,7 @@ impl Snapshots {
             descriptor: summary.descriptor(),
             diff_id: summary.diff_id,
             uncompressed_size: summary.uncompressed_size,
+            cut,
         })
     }
 
@@ -139,7 +146,8 @@ impl Snapshots {
         // What was opened as a path only cannot be read.
         let root = openat(view.open_root()?, ".", DIRECTORY, Mode::empty()).context("open", b"/")?;
         let made = &self.made(parents)?;
-        let mut packer = Packer { name: "the image's files", tar, epoch, made, links: HashMap::new(), cancel };
+        let mut packer =
+            Packer { name: "the image's files", tar, epoch, made, cut: false, links: HashMap::new(), cancel };
         packer.walk(root.as_fd(), prefix.as_bytes(), 0)
     }
 }
@@ -157,6 +165,8 @@ struct Packer<'a, W> {
     tar: &'a mut TarWriter<W>,
     epoch: Option<i64>,
     made: &'a Made,
+    /// See [`Packed::cut`].
+    cut: bool,
     /// The first path of each file that has several.
     links: HashMap<(u64, u64), Vec<u8>>,
     cancel: &'a Cancel,
@@ -242,10 +252,12 @@ impl<W: Write> Packer<'_, W> {
         self.append(&entry, io::empty())
     }
 
-    fn entry(&self, path: &[u8], kind: EntryKind, stat: &Stat) -> Entry {
+    fn entry(&mut self, path: &[u8], kind: EntryKind, stat: &Stat) -> Entry {
         let mut entry = Entry::new(path, kind, stat.st_mode & 0o7777);
         (entry.uid, entry.gid) = (stat.st_uid, stat.st_gid);
-        entry.mtime = self.made.dated(mtime_of(stat), self.epoch);
+        let time = mtime_of(stat);
+        entry.mtime = self.made.dated(time, self.epoch);
+        self.cut |= self.epoch.is_some_and(|epoch| time.seconds >= epoch) && !self.made.holds(time.seconds);
         entry
     }
 

@@ -52,6 +52,9 @@ pub(crate) struct Info {
     /// When its files and those that it was made from were made; none of a pulled layer.
     #[serde(default, skip_serializing_if = "Made::is_empty")]
     pub made: Made,
+    /// The date at which times that a program chose were cut elsewhere: for later ones it is another layer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut: Option<i64>,
     /// The boot of the machine in which it was made, until it is on the disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot: Option<String>,
@@ -105,6 +108,12 @@ impl Snapshots {
     /// when the machine went down is removed.
     pub fn has(&self, key: &LayerKey) -> Result<bool, SnapshotError> {
         Ok(self.store().hold_layer(&key.directory())? && self.look(key)?.is_some())
+    }
+
+    /// Whether the layer is here and may be in an image of the date `epoch`: times that were cut where it came from cannot
+    /// be told from others for a later one.
+    pub fn serves(&self, key: &LayerKey, epoch: i64) -> Result<bool, SnapshotError> {
+        Ok(self.has(key)? && self.info(key)?.cut.is_none_or(|cut| epoch <= cut))
     }
 
     /// Whether the layer changes nothing, so that an image can do without it.

@@ -95,25 +95,27 @@ impl Snapshots {
         cancel: &Cancel,
     ) -> Result<(), SnapshotError> {
         let key = LayerKey::diff(diff_id);
-        self.unpack_as(&key, layer, diff_id, (Overrides::default(), Made::default()), progress, stopped, cancel)
+        self.unpack_as(&key, layer, diff_id, (Overrides::default(), Made::default(), None), progress, stopped, cancel)
     }
 
     /// Unpacks the built layer `key` from what [`Snapshots::pack`] with the date `epoch` made of it elsewhere. Times
     /// that are `epoch` were cut there: they become `now` (both in seconds since 1970), as if it had been built just
-    /// now, so that it gives the same tar again for this date and the right one for any other.
+    /// now, so that it gives the same tar again for this date and the right one for any other; with `cut` ([`Packed::cut`])
+    /// for no later one.
     pub fn unpack_built(
         &self,
         key: &LayerKey,
         layer: &Descriptor,
         diff_id: &DiffId,
-        (epoch, now): (i64, i64),
+        (epoch, now, cut): (i64, i64, bool),
         cancel: &Cancel,
     ) -> Result<(), SnapshotError> {
         let time = |seconds| ctk_layer::Time { seconds, nanos: 0 };
         let overrides = Overrides { renewed: Some((time(epoch), time(now))), ..Overrides::default() };
         let mut made = Made::default();
         made.add(now, now);
-        self.unpack_as(key, layer, diff_id, (overrides, made), &mut |_| {}, &|| cancel.is_cancelled(), cancel)
+        let cut = cut.then_some(epoch);
+        self.unpack_as(key, layer, diff_id, (overrides, made, cut), &mut |_| {}, &|| cancel.is_cancelled(), cancel)
     }
 
     /// Remembers a packed form of the built layer `key` that came from elsewhere, as if it had been packed here. Its
@@ -136,7 +138,7 @@ impl Snapshots {
         key: &LayerKey,
         layer: &Descriptor,
         diff_id: &DiffId,
-        (overrides, made): (Overrides, Made),
+        (overrides, made, cut): (Overrides, Made, Option<i64>),
         progress: &mut dyn FnMut(u64),
         stopped: &dyn Fn() -> bool,
         cancel: &Cancel,
@@ -156,7 +158,7 @@ impl Snapshots {
             source,
         })?;
         let info = self.extract(layer, diff_id, &open_directory(&tree)?, overrides, progress, stopped)?;
-        self.adopt(&scratch, key, &Info { made, ..info })
+        self.adopt(&scratch, key, &Info { made, cut, ..info })
     }
 
     /// Fills the empty `directory` with what [`Snapshots::pack_directory`] made elsewhere.

@@ -331,6 +331,31 @@ fn another_date_from_a_cache_is_what_a_build_without_one_gives() {
 }
 
 #[test]
+fn times_that_an_export_cut_are_made_again_for_a_later_date() {
+    let Some(world) = world() else { return };
+    let touched = "touch -d @1650000000 /d/chosen; busybox touch -d @1500000000 /d/date; echo";
+    world.write("app/Dockerfile", SAME.replace("touch -d @1450000000 /d/chosen", touched));
+    let dated = |store: &str, seconds: u64, more: &[&str]| {
+        let seconds = format!("SOURCE_DATE_EPOCH={seconds}");
+        built(build(&world, store, &[&["--build-arg", &seconds], more].concat()))
+    };
+    dated("a", 1_500_000_000, &["--cache-to", "type=local,dest=cache,mode=max"]);
+    let from = ["--cache-from", "type=local,src=cache"];
+    // In one store after the other, and in a store that has the layers for the earlier date.
+    for (store, seconds) in
+        [("b", 1_500_000_000), ("b", 1_400_000_000), ("b", 1_600_000_000), ("c", 1_700_000_000), ("b", 1_700_000_000)]
+    {
+        let (cached, story) = dated(store, seconds, &from);
+        let (anew, _) = dated("new", seconds, &["--no-cache"]);
+        assert_eq!(cached, anew, "{store}, {seconds}");
+        assert!(!ran(&story, "COPY busybox /bin/sh"), "{story}");
+        if seconds <= 1_500_000_000 {
+            nothing_ran(&story);
+        }
+    }
+}
+
+#[test]
 fn caches_that_are_damaged_lie_or_are_not_there() {
     let Some(world) = world() else { return };
     let (first, _) = built(build(&world, "a", &["--cache-to", "type=local,dest=cache,mode=max"]));

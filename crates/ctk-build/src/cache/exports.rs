@@ -34,11 +34,11 @@ struct Outgoing {
 
 impl Outgoing {
     fn new(packed: Packed, epoch: i64, compression: Compression) -> Outgoing {
-        let Packed { descriptor, diff_id, uncompressed_size } = packed;
+        let Packed { descriptor, diff_id, uncompressed_size, cut } = packed;
         let digest = descriptor.digest.clone();
         let compression = compression.key();
         Outgoing {
-            record: LayerRecord { diff_id, size: uncompressed_size, epoch, digest, compression },
+            record: LayerRecord { diff_id, size: uncompressed_size, epoch, digest, compression, cut },
             blob: descriptor,
         }
     }
@@ -268,7 +268,8 @@ impl Exports {
         let known = imports.caches().iter().find_map(|cache| {
             let record = cache.records().mounts.get(name)?;
             let blob = cache.blob(&record.diff_id)?.clone();
-            let packed = Packed { descriptor: blob, diff_id: record.diff_id.clone(), uncompressed_size: record.size };
+            let (diff_id, uncompressed_size) = (record.diff_id.clone(), record.size);
+            let packed = Packed { descriptor: blob, diff_id, uncompressed_size, cut: false };
             Some((packed, record.id.clone()))
         });
         Ok(known)

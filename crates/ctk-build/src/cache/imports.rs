@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::io::{self, Read};
 use std::path::Path;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 use ctk_buildgraph::Key;
@@ -25,6 +26,8 @@ const LAYERS: &str = "cached-layer";
 pub(crate) struct Imports<'a> {
     request: &'a BuildRequest<'a>,
     opened: OnceLock<Vec<Cache>>,
+    /// The date of the image that is being built.
+    epoch_seconds: AtomicI64,
     lost: Mutex<Lost>,
 }
 
@@ -54,13 +57,26 @@ impl Offer {
             descriptor: Descriptor::new(media_type, self.blob.digest.clone(), self.blob.size),
             diff_id: self.record.diff_id.clone(),
             uncompressed_size: self.record.size,
+            cut: self.record.cut,
         })
     }
 }
 
 impl<'a> Imports<'a> {
     pub fn new(request: &'a BuildRequest<'a>) -> Imports<'a> {
-        Imports { request, opened: OnceLock::new(), lost: Mutex::default() }
+        // Until a date is known, every layer will do.
+        let epoch_seconds = AtomicI64::new(i64::MIN);
+        Imports { request, opened: OnceLock::new(), epoch_seconds, lost: Mutex::default() }
+    }
+
+    /// From now on, layers are for an image of this date.
+    pub fn for_date(&self, epoch_seconds: i64) {
+        self.epoch_seconds.store(epoch_seconds, Ordering::Relaxed);
+    }
+
+    /// Whether the layer is here, fit for the image.
+    pub fn is_here(&self, layer: &LayerKey) -> Result<bool, BuildError> {
+        Ok(self.request.world.snapshots.serves(layer, self.epoch_seconds.load(Ordering::Relaxed))?)
     }
 
     /// Whether nobody named a cache to import from.
@@ -98,7 +114,10 @@ impl<'a> Imports<'a> {
     /// Everybody who has the layer, the store first.
     pub(super) fn offers(&self, layer: &LayerKey) -> Result<Vec<Offer>, BuildError> {
         let store = self.request.world.store;
+        let epoch = self.epoch_seconds.load(Ordering::Relaxed);
+        let serves = |record: &LayerRecord| !record.cut || epoch <= record.epoch;
         if let Some(own) = store.record::<Offer>(LAYERS, layer.as_str())?
+            && serves(&own.record)
             && store.contains(&own.blob.digest)?
         {
             return Ok(vec![own]);
@@ -106,7 +125,7 @@ impl<'a> Imports<'a> {
         let offers = self.caches().iter().enumerate().filter_map(|(place, cache)| {
             let record = cache.records().layers.get(layer.as_str())?.clone();
             let blob = cache.blob(&record.diff_id)?.clone();
-            (!self.is_lost(place, &blob.digest)).then_some(Offer { record, blob, from: Some(place) })
+            (serves(&record) && !self.is_lost(place, &blob.digest)).then_some(Offer { record, blob, from: Some(place) })
         });
         Ok(offers.collect())
     }
@@ -125,7 +144,7 @@ impl<'a> Imports<'a> {
     /// Whether all that was built of a tree is here or can be had.
     pub fn has_tree(&self, tree: &Tree) -> Result<bool, BuildError> {
         for piece in tree.0.iter().filter(|piece| piece.by.is_some()) {
-            if !self.request.world.snapshots.has(&piece.layer)? && !self.has(&piece.layer)? {
+            if !self.is_here(&piece.layer)? && !self.has(&piece.layer)? {
                 return Ok(false);
             }
         }
@@ -161,7 +180,7 @@ impl<'a> Imports<'a> {
         for cache in self.caches() {
             let layer = cache.records().contents.get(key).and_then(|layer| layer.parse().ok());
             if let Some(layer) = layer
-                && (self.request.world.snapshots.has(&layer)? || self.has(&layer)?)
+                && (self.is_here(&layer)? || self.has(&layer)?)
             {
                 return Ok(Some(layer));
             }
@@ -233,7 +252,7 @@ impl<'a> Imports<'a> {
             if !self.bring(layer, &offer)? {
                 continue;
             }
-            let times = (offer.record.epoch, world.now_seconds);
+            let times = (offer.record.epoch, world.now_seconds, offer.record.cut);
             let unpacked = world.snapshots.unpack_built(layer, &offer.blob, &offer.record.diff_id, times, cancel);
             match unpacked {
                 Ok(()) => {}
