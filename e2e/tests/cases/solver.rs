@@ -29,6 +29,8 @@ const WHOLE: &str = "\
 FROM base AS one
 WORKDIR /work
 COPY input .
+COPY many /many/
+RUN ls -f /many | sort > /listed && cp -a /many /again
 RUN cat input > a && ln a b && ln -s a c && mkfifo d && mkdir -p e/f && chmod 2750 e && date > /dev/null
 FROM base AS two
 RUN --mount=type=tmpfs,target=/t --mount=type=cache,target=/cache cp /bin/busybox /t/x && echo two > /two; touch /cache/x
@@ -37,11 +39,22 @@ ARG WHAT=nothing
 ENV WHAT=$WHAT
 RUN echo root:x:0:0::/:/bin/sh > /passwd && hostname > /host && id > /id && umask > /umask && env | sort > /env
 COPY --link --from=one /work /work
+COPY --from=one /again /again
+RUN echo $HOME $USER $TZ $LANG $PWD > /variables && ls /sys/devices/system/cpu > /dev/null
 COPY --link --from=two --chown=7:8 /two /copied/two
 RUN --mount=type=bind,from=one,source=/work,target=/mnt ls -l /mnt/a | wc -l > /lines
 LABEL x=y
 CMD [\"/bin/sh\"]
 ";
+
+/// Files whose order in the directory is that of the numbers.
+fn many(folder: &Path, numbers: impl Iterator<Item = u32>) {
+    fs::create_dir_all(folder.join("many/deep")).unwrap();
+    for number in numbers {
+        fs::write(folder.join(format!("many/{number}")), number.to_string()).unwrap();
+        fs::write(folder.join(format!("many/deep/{number}")), number.to_string()).unwrap();
+    }
+}
 
 fn digest(output: Output) -> String {
     output.ok().trim().to_owned()
@@ -62,8 +75,9 @@ fn nothing_is_left(world: &World) {
 
 #[test]
 fn the_same_digest_however_it_is_built() {
-    let Some(world) = folder(WHOLE) else { return };
+    let Some(world) = folder(WHOLE).filter(|_| has_programs(&["taskset", "unshare"])) else { return };
     world.write("input", "input\n");
+    many(&world.project(), 0..20);
     let mut digests = BTreeSet::new();
     let mut built = |what: &str, output: Output| {
         digests.insert(digest(output));
@@ -84,6 +98,36 @@ fn the_same_digest_however_it_is_built() {
     other.arg(ctk_e2e::binary()).args(["build", "-q", "."]).current_dir(world.project()).stdin(Stdio::null());
     other.env("CTK_ROOT", &elsewhere).env("LANG", "de_DE.UTF-8").env("TZ", "Asia/Tokyo").env("USER", "somebody");
     built("elsewhere", run(other));
+    // The same files from another place, made in another order, under another name, with one core.
+    let copy = world.path("other name/of the folder");
+    fs::create_dir_all(&copy).unwrap();
+    many(&copy, (0..20).rev());
+    for name in ["input", "busybox", "Dockerfile"] {
+        fs::copy(world.project().join(name), copy.join(name)).unwrap();
+    }
+    let place = copy.to_str().unwrap();
+    let with_root = |root: &str, words: &[&str], current: &Path| {
+        let mut command = Command::new("taskset");
+        command.args(["-c", "0"]).arg(ctk_e2e::binary()).args(["build", "-q"]).args(words).current_dir(current);
+        command.env("CTK_ROOT", world.path(root)).stdin(Stdio::null());
+        run(command)
+    };
+    built("one core, another place", with_root("elsewhere 2", &["."], &copy));
+    built("named from outside", with_root("elsewhere 3", &[place], Path::new("/")));
+    built("by its Dockerfile", with_root("elsewhere 4", &["-f", "Dockerfile", place], &copy));
+    // By way of a cache, and with every stage's result or only the image's from it.
+    for mode in ["min", "max"] {
+        let cache = world.path(&format!("cache-{mode}")).display().to_string();
+        built(
+            "an export",
+            world.ctk(&["build", "-q", "--cache-to", &format!("type=local,dest={cache},mode={mode}"), "."]),
+        );
+        let from = format!("type=local,src={cache}");
+        let elsewhere = format!("import {mode}");
+        built("an import", with_root(&elsewhere, &["--cache-from", &from, "."], &copy));
+        built("no cache after it", with_root(&elsewhere, &["--no-cache", "."], &copy));
+        built("one stage of it", with_root(&elsewhere, &["--no-cache-filter=two", "--cache-from", &from, "."], &copy));
+    }
     // The files' times and the folder's place are nobody's business.
     run({
         let mut touch = Command::new("touch");
@@ -223,6 +267,7 @@ fn killed_at_every_boundary_the_next_build_is_the_same() {
     }
     let Some(world) = folder(WHOLE) else { return };
     world.write("input", "input\n");
+    many(&world.project(), 0..20);
     let expected = digest(world.ctk(&["build", "-q", "."]));
     let (mut kills, mut with_cgroup) = (0, 0);
     // Where something becomes visible, begins or ends.
