@@ -98,6 +98,8 @@ fn a_directory_that_was_never_locked_goes() {
     let state = std::env::temp_dir().join(format!("ctk-never-locked-{}", std::process::id()));
     std::fs::create_dir_all(state.join("0123456789ab")).unwrap();
     std::fs::create_dir_all(state.join("ba9876543210")).unwrap();
+    // Another's, still empty.
+    std::fs::create_dir_all(state.join(".secrets-1-0")).unwrap();
     // Nothing of ours makes a directory with content before its lock.
     std::fs::write(state.join("ba9876543210/note"), "a user's").unwrap();
     assert_eq!(cleanup_stale(&state).unwrap(), 1);
@@ -107,6 +109,7 @@ fn a_directory_that_was_never_locked_goes() {
     std::fs::remove_file(state.join("ba9876543210/note")).unwrap();
     std::fs::write(state.join("ba9876543210/lock"), "").unwrap();
     assert_eq!(cleanup_stale(&state).unwrap(), 1);
+    std::fs::remove_dir(state.join(".secrets-1-0")).unwrap();
     assert_eq!(std::fs::read_dir(&state).unwrap().count(), 0);
     std::fs::remove_dir(&state).unwrap();
 }

@@ -113,7 +113,12 @@ pub fn cleanup_stale(state_dir: &Path) -> Result<usize, Error> {
     };
     let mut cleaned = 0;
     for entry in entries.take(STALE_CONTAINERS) {
-        let directory = entry.map_err(keep)?.path();
+        let entry = entry.map_err(keep)?;
+        // No container's id begins with a dot: what does is somebody else's.
+        if entry.file_name().as_encoded_bytes().starts_with(b".") {
+            continue;
+        }
+        let directory = entry.path();
         let lock = match File::open(directory.join(LOCK)) {
             Ok(lock) => lock,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {

@@ -8,6 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::BuildError;
 
+/// A dot in front: no container's id begins so, and whoever removes directories of dead containers leaves it alone.
+const PREFIX: &str = ".secrets-";
+
 pub(super) struct PrivateDirectory {
     path: PathBuf,
     count: usize,
@@ -19,7 +22,7 @@ impl PrivateDirectory {
         fs::create_dir_all(state).map_err(BuildError::read("create", state))?;
         clear_dead(state);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = state.join(format!("secrets-{}-{number}", std::process::id()));
+        let path = state.join(format!("{PREFIX}{}-{number}", std::process::id()));
         let _ = fs::remove_dir_all(&path);
         fs::create_dir(&path).map_err(BuildError::read("create", &path))?;
         fs::set_permissions(&path, Permissions::from_mode(0o700)).map_err(BuildError::read("chmod", &path))?;
@@ -44,7 +47,7 @@ impl Drop for PrivateDirectory {
 fn clear_dead(state: &Path) {
     for entry in fs::read_dir(state).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let Some(pid) = name.strip_prefix("secrets-").and_then(|rest| rest.split('-').next()) else { continue };
+        let Some(pid) = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next()) else { continue };
         if !Path::new("/proc").join(pid).exists() {
             let _ = fs::remove_dir_all(entry.path());
         }

@@ -55,7 +55,7 @@ impl Agent {
     fn with(keys: &[PathBuf], socket: PathBuf) -> Result<Agent, String> {
         let mut command = program("ssh-agent");
         let held =
-            command.arg("-a").arg(&socket).arg("cat").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+            command.arg("-a").arg(&socket).arg("cat").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut own = held.spawn().map_err(|e| format!("OpenSSH's `ssh-agent` does not start: {e}"))?;
         let started = listens(&mut own, &socket);
         let agent = Agent { socket, own: Some(own) };
@@ -78,7 +78,9 @@ fn listens(agent: &mut Child, socket: &Path) -> Result<(), String> {
     let began = Instant::now();
     while UnixStream::connect(socket).is_err() {
         if let Ok(Some(status)) = agent.try_wait() {
-            return Err(format!("OpenSSH's `ssh-agent` ended at once: {status}"));
+            let mut said = String::new();
+            let _ = agent.stderr.take().map(|stderr| stderr.take(AGENT_MESSAGE_BYTES as u64).read_to_string(&mut said));
+            return Err(format!("OpenSSH's `ssh-agent` ended at once: {status}: {}", said.trim()));
         }
         if began.elapsed() > AGENT_START_LIMIT {
             return Err(format!("OpenSSH's `ssh-agent` did not listen within {} s", AGENT_START_LIMIT.as_secs()));
