@@ -90,7 +90,7 @@ impl Workspace {
 
     /// Whether nothing was changed so far.
     pub fn is_empty(&self) -> Result<bool, SnapshotError> {
-        Ok(self.weigh()?.empty)
+        Ok(self.look()?.empty)
     }
 
     /// Says that files may come from these layers, too, or have the time `now_seconds`.
@@ -103,7 +103,7 @@ impl Workspace {
     /// Makes it the layer `key`, at once. A layer of that key that is already there wins: the key says
     /// how it was made, so it is the same.
     pub fn commit(self, key: &LayerKey) -> Result<(), SnapshotError> {
-        let mut info = self.weigh()?;
+        let mut info = Info { bytes: weigh(&open_directory(&self.upper)?)?, ..self.look()? };
         let end = self.scratch.path().join("end");
         fs::create_dir(&end).context("create directory", end.as_os_str().as_encoded_bytes())?;
         info.made.add(self.begun, changed(&end)?);
@@ -140,7 +140,8 @@ impl Workspace {
         Ok(work)
     }
 
-    fn weigh(&self) -> Result<Info, SnapshotError> {
+    /// What the layer would be, but for its weight.
+    fn look(&self) -> Result<Info, SnapshotError> {
         let root = open_directory(&self.upper)?;
         let stat = rustix::fs::fstat(&root).context("stat", b"/")?;
         let attributes = RootAttributes {
@@ -154,9 +155,8 @@ impl Workspace {
         let names = sorted_names(&root).context("list", b"/")?;
         let mtime = mtime_of(&stat);
         let attributes = RootAttributes { mtime: (mtime.seconds, mtime.nanos), ..attributes };
-        let bytes = weigh(&root)?;
         let empty = names.is_empty() && !changed;
-        Ok(Info { bytes, empty, root: changed.then_some(attributes), made: self.made.clone(), ..Info::default() })
+        Ok(Info { empty, root: changed.then_some(attributes), made: self.made.clone(), ..Info::default() })
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ctk_oci::Digest;
 use ctk_plan::Cancel;
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, IFlags, flock, ioctl_getflags, ioctl_setflags};
 
 use crate::StoreError;
 use crate::error::Context;
@@ -34,6 +34,19 @@ pub fn make_private(directory: &Path) -> Result<(), StoreError> {
         return Ok(());
     }
     fs::set_permissions(directory, fs::Permissions::from_mode(mode & 0o700)).context("close to others", directory)
+}
+
+/// Asks the filesystem to put what is made in `directory` far from each other, as it does in the root of a disk. ext4
+/// puts a new directory and its files beside its parent, and passes one by one over inodes that were freed a moment ago:
+/// right after thousands of files were removed there, making as many takes ten times as long. Where there is no such
+/// attribute, nothing is lost.
+pub fn scatter(directory: &Path) {
+    let Ok(open) = fs::File::open(directory) else { return };
+    if let Ok(flags) = ioctl_getflags(&open)
+        && !flags.contains(IFlags::TOPDIR)
+    {
+        let _ = ioctl_setflags(&open, flags | IFlags::TOPDIR);
+    }
 }
 
 /// Replaces `path` by `bytes`: by a rename, so readers see the old or the new; durably.

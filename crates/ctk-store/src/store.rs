@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 
 use crate::blobs::remove_damaged;
 use crate::error::Context;
-use crate::fsutil::{file_name, make_directory, make_private, read_if_there, replace, take_named};
+use crate::fsutil::{file_name, make_directory, make_private, read_if_there, replace, scatter, take_named};
 use crate::lease::{FORMAT_PART, Held, Session, clear_dead};
 use crate::limits::{CONFIG_MAX_BYTES, MANIFEST_MAX_BYTES};
 use crate::{BlobReader, Lock, Scratch, StoreError};
@@ -64,6 +64,7 @@ impl Store {
         for directory in PRIVATE {
             make_private(&root.join(directory))?;
         }
+        scatter(&root.join("tmp"));
         clear_dead(&root)?;
         Ok(Store { inner: Arc::new(Inner { session: Session::new(&root), root }) })
     }

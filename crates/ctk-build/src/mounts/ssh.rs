@@ -54,8 +54,13 @@ impl Agent {
     /// however we end, it does not stay.
     fn with(keys: &[PathBuf], socket: PathBuf) -> Result<Agent, String> {
         let mut command = program("ssh-agent");
-        let held =
-            command.arg("-a").arg(&socket).arg("cat").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let held = command
+            .arg("-a")
+            .arg(&socket)
+            .arg("cat")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
         let mut own = held.spawn().map_err(|e| format!("OpenSSH's `ssh-agent` does not start: {e}"))?;
         let started = listens(&mut own, &socket);
         let agent = Agent { socket, own: Some(own) };
