@@ -96,8 +96,13 @@ fn an_interrupt_is_heard_in_what_is_skipped() {
     let into = home.directory.path().join("into");
     std::fs::create_dir(&into).unwrap();
     let fd = open(&into);
-    // The archive ends, and what follows never does.
-    let archive = std::io::Read::chain(std::io::Cursor::new(tar(&[file("a", "a")])), std::io::repeat(0));
+    // A link with data, of which there is no end.
+    let mut head = tar(&[symlink("a", "b")])[..512].to_vec();
+    head[124..136].copy_from_slice(b"77777777777\0");
+    head[148..156].fill(b' ');
+    let sum: u32 = head.iter().map(|byte| u32::from(*byte)).sum();
+    head[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    let archive = std::io::Read::chain(std::io::Cursor::new(head), std::io::repeat(0));
     let cancel = Cancel::new();
     std::thread::scope(|scope| {
         let cancel = &cancel;
