@@ -308,7 +308,7 @@ struct Hands<'a> {
     clone: AtomicBool,
     entries: AtomicU64,
     bytes: AtomicU64,
-    /// The first that any of them met.
+    /// What the first of them that failed met.
     failure: Mutex<Option<SnapshotError>>,
     /// Whether anything failed.
     over: AtomicBool,
@@ -327,9 +327,11 @@ impl Hands<'_> {
                 Err(_) => return,
             };
             let Ok(batch) = batch else { return };
-            if let Err(error) = self.batch(batch, buffer) {
-                self.failure.lock().expect("no panic while locked").get_or_insert(error);
-                self.over.store(true, Ordering::Relaxed);
+            // Those that stop because something failed have nothing to tell.
+            if let Err(error) = self.batch(batch, buffer)
+                && !self.over.swap(true, Ordering::Relaxed)
+            {
+                *self.failure.lock().expect("no panic while locked") = Some(error);
             }
         }
     }
