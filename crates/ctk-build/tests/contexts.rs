@@ -6,7 +6,7 @@ mod server;
 
 use std::process::Command;
 
-use common::{Bench, chain};
+use common::{Bench, can_run, chain};
 use ctk_build::{Built, ContextDecl, ImageDecl, RecipeSource};
 use ctk_buildgraph::ContextSource;
 use ctk_plan::Cancel;
@@ -163,4 +163,16 @@ fn every_kind_in_a_project() {
     assert!(shown("").contains("refs/tags/v1"));
     assert!(shown("one").starts_with("Git") && shown("two").starts_with("Http"));
     assert!(shown("three").contains("library/x") && shown("four").contains("out"));
+}
+
+#[test]
+fn a_pipe_of_ignore_patterns_is_refused() {
+    if !can_run() {
+        return;
+    }
+    let bench = Bench::new();
+    let pipe = bench.project().join(".dockerignore");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let error = bench.failure("FROM scratch\nCOPY . /x\n");
+    assert!(error.contains(".dockerignore") && error.contains("it is no regular file"), "{error}");
 }

@@ -82,6 +82,20 @@ fn what_the_lock_file_knows_is_not_asked_for() {
 }
 
 #[test]
+fn only_an_entity_tag_says_that_a_file_is_the_same() {
+    let Some(rig) = rig() else { return };
+    for name in ["f", "f.tagged"] {
+        let text = format!("FROM scratch\nADD {} /f\n", rig.server.url(&format!("files/{name}")));
+        // A date may go back, or stay.
+        for (content, seconds) in [("new", 2000), ("old", 1000), ("odd", 1000), ("odd", 1000)] {
+            rig.serve(name, content, seconds);
+            rig.forget();
+            assert_eq!(rig.bench.text(&rig.bench.built(&text), "/f"), content, "{name}");
+        }
+    }
+}
+
+#[test]
 fn checksums_are_kept_to() {
     let Some(rig) = rig() else { return };
     rig.serve("f", "web", 1000);

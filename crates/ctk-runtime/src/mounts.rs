@@ -192,9 +192,15 @@ fn prepare(mount: &Mount) -> Result<Prepared, Error> {
     }
 }
 
-/// A C string of it.
+/// A C string of it. What cannot be one is told as far as it is no value: that may be a secret.
 pub(crate) fn text(text: &str) -> Result<CString, Error> {
-    CString::new(text).map_err(|_| Error::InvalidLaunch(format!("`{}` has a NUL inside", text.escape_debug())))
+    CString::new(text).map_err(|_| {
+        let shown = match text.split_once('=') {
+            Some((name, _)) => format!("the value of `{}`", name.escape_debug()),
+            None => format!("`{}`", text.escape_debug()),
+        };
+        Error::InvalidLaunch(format!("{shown} has a NUL inside"))
+    })
 }
 
 fn bind(source: &str, recursive: bool, attributes: u64) -> Result<OwnedFd, Errno> {

@@ -256,7 +256,8 @@ impl<'a> Extractor<'a> {
     ) -> Result<(), SnapshotError> {
         let (target_parent, target_name) = split(target);
         let from = open_in_root(self.root, target_parent, OFlags::PATH | OFlags::DIRECTORY);
-        let from = from.context("make a hard link", path)?;
+        let both = [path, b"` to `/", target].concat();
+        let from = from.context("make a hard link", &both)?;
         if self.style == Style::Layer
             && stat_if_there(&from, target_name).is_ok_and(|s| s.as_ref().is_some_and(is_whiteout))
         {
@@ -264,7 +265,7 @@ impl<'a> Extractor<'a> {
             return Err(SnapshotError::Refused { path: display(path), reason });
         }
         let linked = rustix::fs::linkat(&from, target_name, parent, name, AtFlags::empty());
-        linked.context("make a hard link", &[path, b"` to `/", target].concat())?;
+        linked.context("make a hard link", &both)?;
         let Some(there) = stat_if_there(parent, name).context("stat", path)? else { return Ok(()) };
         set_attributes(parent, name, path, entry, Some(&there))
     }

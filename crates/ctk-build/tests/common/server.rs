@@ -1,4 +1,5 @@
-//! A web server on loopback: files below `/files/` with the time of their change, `/to/<port>/<path>` leads to another
+//! A web server on loopback: files below `/files/` with the time of their change, those that end with `.tagged` also with
+//! an entity tag, `/to/<port>/<path>` leads to another
 //! server, repositories below `/git/` by git's own `http-backend`.
 
 #![allow(dead_code)]
@@ -9,6 +10,8 @@ use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
+
+use ctk_oci::Digest;
 
 /// Serves until the process ends.
 pub struct Server {
@@ -102,11 +105,18 @@ fn file(path: &Path, headers: &BTreeMap<String, String>) -> Vec<u8> {
         return b"HTTP/1.1 404 Nothing\r\nContent-Length: 0\r\n\r\n".to_vec();
     };
     let changed = httpdate::fmt_http_date(std::fs::metadata(path).and_then(|m| m.modified()).unwrap());
-    let (status, bytes) = match headers.get("if-modified-since") == Some(&changed) {
+    let tag = path.extension().is_some_and(|end| end == "tagged").then(|| format!("\"{}\"", Digest::of(&bytes)));
+    let same = match (headers.get("if-none-match"), &tag) {
+        (Some(known), Some(tag)) => known == tag,
+        _ => headers.get("if-modified-since") == Some(&changed),
+    };
+    let (status, bytes) = match same {
         true => ("304 As before", Vec::new()),
         false => ("200 OK", bytes),
     };
-    let head = format!("HTTP/1.1 {status}\r\nLast-Modified: {changed}\r\nContent-Length: {}\r\n\r\n", bytes.len());
+    let tag = tag.map(|tag| format!("ETag: {tag}\r\n")).unwrap_or_default();
+    let length = bytes.len();
+    let head = format!("HTTP/1.1 {status}\r\n{tag}Last-Modified: {changed}\r\nContent-Length: {length}\r\n\r\n");
     [head.into_bytes(), bytes].concat()
 }
 

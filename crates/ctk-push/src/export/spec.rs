@@ -262,7 +262,9 @@ fn names(value: &str) -> Vec<String> {
 }
 
 fn epoch(value: &str) -> Result<i64, String> {
-    value.parse().map_err(|_| format!("`source-date-epoch={value}` is no number of seconds since 1970"))
+    let seconds = value.parse().ok().filter(|seconds| (0..=253_402_300_799).contains(seconds));
+    seconds
+        .ok_or_else(|| format!("`source-date-epoch={value}` is no number of seconds since 1970, before the year 10000"))
 }
 
 fn layer_size(value: &str) -> Result<u64, String> {

@@ -1,0 +1,1 @@
+printf 'topsecret\0x' > secret
