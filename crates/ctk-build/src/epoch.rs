@@ -12,7 +12,7 @@
 use std::path::Path;
 use std::time::UNIX_EPOCH;
 
-use ctk_buildgraph::{EPOCH_MAX_SECONDS, LowerRequest, context_epoch_asked};
+use ctk_buildgraph::{LowerRequest, context_epoch_asked};
 use ctk_layer::{LayerError, TarReader, decode};
 use ctk_oci::{Digest, Platform};
 use ctk_snapshot::SnapshotError;
@@ -34,7 +34,8 @@ pub fn epoch(text: &str, decl: &ImageDecl, world: &World<'_>, fetch: bool) -> Re
     match text {
         "" => Ok(None),
         "context" => of_context(decl, &Given::new(decl, world), fetch).map(Some),
-        number => match number.parse::<i64>().ok().filter(|seconds| (0..=EPOCH_MAX_SECONDS).contains(seconds)) {
+        number => match number.parse::<i64>().ok().filter(|seconds| (0..=ctk_oci::EPOCH_MAX_SECONDS).contains(seconds))
+        {
             Some(seconds) => Ok(Some(Ok(seconds))),
             None => {
                 let expected = "expected seconds since 1970, or `context`";

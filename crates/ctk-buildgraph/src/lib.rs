@@ -30,8 +30,8 @@ pub use codes::CODES;
 pub use graph::{Graph, Read, Vertex, VertexId};
 pub use key::{Key, KeyHasher, Sources};
 pub use lower::{
-    BaseImage, Bases, ContextKind, EPOCH_MAX_SECONDS, Image, ImageHistory, LowerRequest, Lowered, Lowering, Need,
-    ParseTrigger, Remote, RemoteFile, context_epoch_asked, is_secret, lower, reads,
+    BaseImage, Bases, ContextKind, Image, ImageHistory, LowerRequest, Lowered, Lowering, Need, ParseTrigger, Remote,
+    RemoteFile, context_epoch_asked, is_secret, lower, reads,
 };
 pub use mode::FileMode;
 pub use mount::{MountFault, ReadMount, mount_of};

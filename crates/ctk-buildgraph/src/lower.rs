@@ -15,7 +15,6 @@ mod run;
 
 pub use lint::{check, is_secret};
 
-pub use arguments::EPOCH_MAX_SECONDS;
 use arguments::{CONTEXT_EPOCH, EPOCH};
 
 use std::collections::BTreeMap;

@@ -22,3 +22,6 @@ pub use manifest::{Index, Manifest};
 pub use mount::Mount;
 pub use platform::{Platform, PlatformError};
 pub use reference::{Reference, ReferenceError};
+
+/// The last second that a date of an image can be, since 1970: dates in a config have four digits for the year (RFC 3339).
+pub const EPOCH_MAX_SECONDS: i64 = 253_402_300_799;

@@ -17,8 +17,6 @@ const PROXIES: [&str; 5] = ["http_proxy", "https_proxy", "ftp_proxy", "no_proxy"
 const NOT_IN_ENVIRONMENT: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
 
 /// The argument that dates the image.
-/// The last second of the year 9999: dates in a config have four digits for the year (RFC 3339).
-pub const EPOCH_MAX_SECONDS: i64 = 253_402_300_799;
 pub(super) const EPOCH: &str = "SOURCE_DATE_EPOCH";
 
 /// What that argument says to be dated as the main context is.
@@ -103,7 +101,7 @@ impl Walk<'_> {
         if text.is_empty() || text == CONTEXT_EPOCH {
             return None;
         }
-        let seconds = text.parse().ok().filter(|seconds| (0..=EPOCH_MAX_SECONDS).contains(seconds));
+        let seconds = text.parse().ok().filter(|seconds| (0..=ctk_oci::EPOCH_MAX_SECONDS).contains(seconds));
         if seconds.is_none() {
             let message = format!("`{EPOCH}` cannot be `{text}`; expected seconds since 1970, or `context`");
             let origin = self.recipe.globals.iter().rfind(|arg| arg.name == EPOCH).and_then(|arg| arg.origin);

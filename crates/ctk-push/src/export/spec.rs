@@ -262,7 +262,7 @@ fn names(value: &str) -> Vec<String> {
 }
 
 fn epoch(value: &str) -> Result<i64, String> {
-    let seconds = value.parse().ok().filter(|seconds| (0..=253_402_300_799).contains(seconds));
+    let seconds = value.parse().ok().filter(|seconds| (0..=ctk_oci::EPOCH_MAX_SECONDS).contains(seconds));
     seconds
         .ok_or_else(|| format!("`source-date-epoch={value}` is no number of seconds since 1970, before the year 10000"))
 }
