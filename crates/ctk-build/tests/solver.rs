@@ -275,6 +275,34 @@ fn another_date_gives_what_a_build_without_a_cache_gives() {
 }
 
 #[test]
+fn a_file_that_changed_while_it_was_built_keeps_its_time() {
+    if !can_run() {
+        return;
+    }
+    let mut bench = Bench::new();
+    let now = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() as i64;
+    // The base is made by a program, whose second is over.
+    std::thread::sleep(Duration::from_millis(1100));
+    bench.epoch_seconds = Some(now() + 86_400);
+    bench.write("in/file", "1").write("plain", "2");
+    // Its times are those of this second: whole in one archive, exact in the other.
+    for format in ["ustar", "pax"] {
+        let mut tar = std::process::Command::new("tar");
+        tar.arg("-C").arg(bench.project()).args(["--format", format, "-cf"]).arg(bench.project().join(format));
+        assert!(tar.arg("in").status().unwrap().success());
+    }
+    let text = "FROM busybox AS one\nCOPY plain /d/\nADD ustar /d/\n\
+        FROM busybox\nWORKDIR /work\nADD pax /work\nADD ustar /made/by/it/\nCOPY --from=one /d /d\nCOPY plain /work/in/\n";
+    let mut digests = std::collections::BTreeSet::new();
+    for _ in 0..4 {
+        (bench.no_cache, bench.now_seconds) = (true, now());
+        digests.insert(bench.built(text).descriptor.digest);
+        std::thread::sleep(Duration::from_millis(700));
+    }
+    assert_eq!(digests.len(), 1, "{digests:?}");
+}
+
+#[test]
 fn times_that_a_date_cuts_stay_apart_for_a_later_one() {
     if !can_run() {
         return;

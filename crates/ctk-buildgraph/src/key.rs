@@ -10,7 +10,7 @@ use std::fmt;
 use crate::{Graph, Op, Selection, VertexId};
 
 /// Raised when an operation's behaviour changes; else caches lie.
-const SEMANTICS: u32 = 6;
+const SEMANTICS: u32 = 7;
 
 /// 32 bytes as hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

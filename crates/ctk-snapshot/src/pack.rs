@@ -257,7 +257,7 @@ impl<W: Write> Packer<'_, W> {
         (entry.uid, entry.gid) = (stat.st_uid, stat.st_gid);
         let time = mtime_of(stat);
         entry.mtime = self.made.dated(time, self.epoch);
-        self.cut |= self.epoch.is_some_and(|epoch| time.seconds >= epoch) && !self.made.holds(time.seconds);
+        self.cut |= self.epoch.is_some_and(|epoch| time.seconds >= epoch) && !self.made.holds(time);
         entry
     }
 

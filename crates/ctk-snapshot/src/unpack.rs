@@ -99,7 +99,7 @@ impl Snapshots {
     }
 
     /// Unpacks the built layer `key` from what [`Snapshots::pack`] with the date `epoch` made of it elsewhere. Times
-    /// that are `epoch` were cut there: they become `now` (both in seconds since 1970), as if it had been built just
+    /// that are `epoch` were cut there: they become the [stamp](Made::stamp) of `now` (both in seconds since 1970), as if it had been built just
     /// now, so that it gives the same tar again for this date and the right one for any other; with `cut` ([`Packed::cut`])
     /// for no later one.
     pub fn unpack_built(
@@ -110,10 +110,10 @@ impl Snapshots {
         (epoch, now, cut): (i64, i64, bool),
         cancel: &Cancel,
     ) -> Result<(), SnapshotError> {
-        let time = |seconds| ctk_layer::Time { seconds, nanos: 0 };
-        let overrides = Overrides { renewed: Some((time(epoch), time(now))), ..Overrides::default() };
+        let renewed = Some((ctk_layer::Time::seconds(epoch), Made::stamp(now)));
+        let overrides = Overrides { renewed, ..Overrides::default() };
         let mut made = Made::default();
-        made.add(now, now);
+        made.add_stamp(now);
         let cut = cut.then_some(epoch);
         self.unpack_as(key, layer, diff_id, (overrides, made, cut), &mut |_| {}, &|| cancel.is_cancelled(), cancel)
     }

@@ -5,11 +5,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use ctk_layer::Time;
 use ctk_oci::Mount;
 use ctk_store::Scratch;
 use rustix::fs::FileType;
 
-use crate::dir::{DIRECTORY, Place, kind_of, mtime_of, sorted_names, stat_if_there, xattrs};
+use crate::dir::{DIRECTORY, Place, kind_of, mtime_of, sorted_names, stat_if_there, timestamps, xattrs};
 use crate::error::Context;
 use crate::extract::open_directory;
 use crate::overlay::Overlay;
@@ -28,8 +29,10 @@ pub struct Workspace {
     mounts: AtomicU32,
     scratch: Scratch,
     made: Made,
+    /// Whether programs may have run in it.
+    programs: bool,
     /// When it was begun, by the file system's clock.
-    begun: i64,
+    begun: Time,
 }
 
 impl Workspace {
@@ -42,7 +45,8 @@ impl Workspace {
         attributes.apply(&open_directory(&upper)?).context("set attributes of", b"/")?;
         let root = attributes;
         let (mounts, made, begun) = (AtomicU32::new(0), snapshots.made(parents)?, changed(&upper)?);
-        Ok(Workspace { snapshots: snapshots.clone(), lower, root, upper, mounts, scratch, made, begun })
+        let snapshots = snapshots.clone();
+        Ok(Workspace { snapshots, lower, root, upper, mounts, scratch, made, programs: true, begun })
     }
 
     /// A writable tree over a directory of the host, which itself stays as it is.
@@ -63,7 +67,8 @@ impl Workspace {
         root.apply(&open_directory(&upper)?).context("set attributes of", b"/")?;
         let lower = vec![directory.to_owned()];
         let (mounts, made, begun) = (AtomicU32::new(0), Made::default(), changed(&upper)?);
-        Ok(Workspace { snapshots: snapshots.clone(), lower, root, upper, mounts, scratch, made, begun })
+        let snapshots = snapshots.clone();
+        Ok(Workspace { snapshots, lower, root, upper, mounts, scratch, made, programs: true, begun })
     }
 
     /// The root of a container over this workspace, for the runtime. Each call makes a mount of its own.
@@ -93,21 +98,33 @@ impl Workspace {
         Ok(self.look()?.empty)
     }
 
-    /// Says that files may come from these layers, too, or have the time `now_seconds`.
+    /// Says that files may come from these layers, too, or have the [stamp](Made::stamp) of `now_seconds`.
     pub fn made_from(&mut self, layers: &[LayerKey], now_seconds: i64) -> Result<(), SnapshotError> {
         self.made.merge(&self.snapshots.made(layers)?);
-        self.made.add(now_seconds, now_seconds);
+        self.made.add_stamp(now_seconds);
         Ok(())
+    }
+
+    /// Says that no program runs in it: all times are those that it is told to set, but for directories that change.
+    /// Then a time is only taken for the step's own if it is that exactly ([`Made`]).
+    pub fn without_programs(&mut self) {
+        self.programs = false;
     }
 
     /// Makes it the layer `key`, at once. A layer of that key that is already there wins: the key says
     /// how it was made, so it is the same.
     pub fn commit(self, key: &LayerKey) -> Result<(), SnapshotError> {
-        let mut info = Info { bytes: weigh(&open_directory(&self.upper)?)?, ..self.look()? };
         let end = self.scratch.path().join("end");
         fs::create_dir(&end).context("create directory", end.as_os_str().as_encoded_bytes())?;
-        info.made.add(self.begun, changed(&end)?);
+        let ended = changed(&end)?;
         fs::remove_dir(&end).context("remove", end.as_os_str().as_encoded_bytes())?;
+        let mut look = Look { bytes: 0, stamped: (!self.programs).then_some((self.begun, ended)) };
+        look.below(&open_directory(&self.upper)?)?;
+        let mut info = Info { bytes: look.bytes, ..self.look()? };
+        match self.programs {
+            true => info.made.add_program(self.begun.seconds, ended.seconds),
+            false => info.made.add_stamp(self.begun.seconds),
+        }
         for number in 0..self.mounts.load(Ordering::Relaxed) {
             let work = self.scratch.path().join(format!("work-{number}"));
             fs::remove_dir_all(&work).context("remove", work.as_os_str().as_encoded_bytes())?;
@@ -160,28 +177,44 @@ impl Workspace {
     }
 }
 
-/// When a directory was changed last: seconds since 1970, by the file system's clock.
-fn changed(directory: &Path) -> Result<i64, SnapshotError> {
+/// When a directory was changed last, by the file system's clock.
+fn changed(directory: &Path) -> Result<Time, SnapshotError> {
     let stat = rustix::fs::stat(directory).context("stat", directory.as_os_str().as_encoded_bytes())?;
-    Ok(stat.st_ctime)
+    Ok(Time { seconds: stat.st_ctime, nanos: stat.st_ctime_nsec as u32 })
 }
 
-/// Bytes of the files below `directory`, for the collector's accounts.
-fn weigh(directory: &OwnedFd) -> Result<u64, SnapshotError> {
-    let mut bytes = 0;
-    for name in sorted_names(directory).context("list", b"")? {
-        let Some(stat) = stat_if_there(directory, &name).context("stat", &name)? else { continue };
-        match kind_of(&stat) {
-            FileType::Directory => {
-                let flags = DIRECTORY | rustix::fs::OFlags::NOFOLLOW;
-                let child = rustix::fs::openat(directory, &name[..], flags, rustix::fs::Mode::empty());
-                bytes += weigh(&child.context("open", &name)?)?;
+/// A last look at the files of a layer.
+struct Look {
+    /// Of its files, for the collector's accounts.
+    bytes: u64,
+    /// Directories whose time lies between these got it from the file system, when something was put into them. They get
+    /// the first one's stamp.
+    stamped: Option<(Time, Time)>,
+}
+
+impl Look {
+    fn below(&mut self, directory: &OwnedFd) -> Result<(), SnapshotError> {
+        for name in sorted_names(directory).context("list", b"")? {
+            let Some(stat) = stat_if_there(directory, &name).context("stat", &name)? else { continue };
+            match kind_of(&stat) {
+                FileType::Directory => {
+                    let flags = DIRECTORY | rustix::fs::OFlags::NOFOLLOW;
+                    let child = rustix::fs::openat(directory, &name[..], flags, rustix::fs::Mode::empty());
+                    self.below(&child.context("open", &name)?)?;
+                }
+                FileType::RegularFile => self.bytes += stat.st_size as u64,
+                _ => {}
             }
-            FileType::RegularFile => bytes += stat.st_size as u64,
-            _ => {}
         }
+        let stat = rustix::fs::fstat(directory).context("stat", b"")?;
+        if let Some((begun, ended)) = self.stamped
+            && (begun..=ended).contains(&mtime_of(&stat))
+        {
+            let stamp = timestamps(Made::stamp(begun.seconds));
+            rustix::fs::futimens(directory, &stamp).context("set the time of", b"")?;
+        }
+        Ok(())
     }
-    Ok(bytes)
 }
 
 /// A container's root: writable, deleted on drop, never a layer.

@@ -11,6 +11,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, OnceLock};
 
 use ctk_buildgraph::pattern::DeepPattern;
 use ctk_dockerfile::{Above, Ignore};
+use ctk_layer::Time;
 use rustix::fs::{FileType, Mode, OFlags, RawDir, Stat, openat, readlinkat};
 use rustix::io::Errno;
 
@@ -239,7 +240,11 @@ impl Walk<'_> {
         };
         member.unread = kind == FileType::RegularFile && known.is_none();
         if let Some(made) = &self.context.details {
-            let mut detail = owner(stat, if made.holds(stat.st_mtime) { i64::MAX } else { stat.st_mtime });
+            let mut detail = owner(stat);
+            let time = Time { seconds: stat.st_mtime, nanos: stat.st_mtime_nsec as u32 };
+            if let Some(Time { seconds, nanos }) = made.content(time) {
+                detail += &format!(" {seconds}.{nanos:09}");
+            }
             if kind == FileType::RegularFile {
                 let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
                 let read = |e: Errno| BuildError::read("read attributes of", at())(e.into());
@@ -252,8 +257,8 @@ impl Walk<'_> {
     }
 }
 
-fn owner(stat: &Stat, time: i64) -> String {
-    format!(" {}:{} {time}", stat.st_uid, stat.st_gid)
+fn owner(stat: &Stat) -> String {
+    format!(" {}:{}", stat.st_uid, stat.st_gid)
 }
 
 impl Member {
@@ -328,7 +333,7 @@ impl<'a> Shared<'a> {
         let mut detail = String::new();
         if context.details.is_some() {
             // A directory's own time changes with what is made in it; only files' times are content.
-            detail += &owner(&own, i64::MAX);
+            detail += &owner(&own);
         }
         if depth > 0 {
             let all = context.details.is_some();

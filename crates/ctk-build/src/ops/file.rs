@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use ctk_buildgraph::{FileAction, FileMode, Owner, Selection};
 use ctk_layer::Time;
 use ctk_snapshot::copy::{self, Attributes, CopiedXattrs, CopyOptions, Mtime, Verdict};
-use ctk_snapshot::{LayerKey, SnapshotError, users};
+use ctk_snapshot::{LayerKey, Made, SnapshotError, users};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, openat2, statat};
 
 use super::Work;
@@ -35,19 +35,20 @@ pub(super) fn run(
 
 impl Work<'_> {
     fn file(&self, actions: &[FileAction], link: bool, key: &LayerKey) -> Result<Option<LayerKey>, BuildError> {
-        let workspace = if link { self.job.request.world.snapshots.begin(&[])? } else { self.workspace()? };
+        let mut workspace = if link { self.job.request.world.snapshots.begin(&[])? } else { self.workspace()? };
         {
             let root = workspace.open_root()?;
             for action in actions {
                 self.action(root.as_fd(), action)?;
             }
         }
+        workspace.without_programs();
         self.commit(workspace, key)
     }
 
     /// Now: packing brings it down to the epoch, and commands see files that are not from the future.
     fn time(&self) -> Time {
-        Time::seconds(self.job.request.world.now_seconds)
+        Made::stamp(self.job.request.world.now_seconds)
     }
 
     fn action(&self, root: BorrowedFd<'_>, action: &FileAction) -> Result<(), BuildError> {

@@ -21,7 +21,8 @@ pub(super) fn run(
 ) -> Result<Option<LayerKey>, BuildError> {
     let request = work.job.request;
     let (blob, modified) = Given::new(request.decl, &request.world).bring(url, digest, work.step)?;
-    let workspace = request.world.snapshots.begin(&[])?;
+    let mut workspace = request.world.snapshots.begin(&[])?;
+    workspace.without_programs();
     let path = workspace.upper().join(file_name);
     let write = || -> io::Result<()> {
         let mut from = request.world.store.open_raw(&blob).map_err(io::Error::other)?;

@@ -4,11 +4,10 @@ use std::io::Read;
 use std::os::fd::AsFd;
 
 use ctk_buildgraph::KeyHasher;
-use ctk_layer::Time;
 use ctk_oci::Digest;
 use ctk_plan::Cancel;
-use ctk_snapshot::LayerKey;
 use ctk_snapshot::copy::{Attributes, Mtime, extract, mkfile};
+use ctk_snapshot::{LayerKey, Made};
 use ctk_store::Links;
 
 use crate::limits::SMALL_FILE_BYTES;
@@ -17,7 +16,7 @@ use crate::{BuildError, World};
 /// Records of trees made of files.
 const TREES: &str = "blob-tree";
 /// Raised when the same file gives another tree.
-const SEMANTICS: &str = "1";
+const SEMANTICS: &str = "2";
 /// Bytes of a context that may be one file: it is held in memory while its tree is written.
 const SINGLE_FILE_BYTES: u64 = 256 << 20;
 
@@ -52,6 +51,7 @@ pub(crate) fn tree_of(
         return Ok(known);
     }
     let mut workspace = world.snapshots.begin(&[])?;
+    workspace.without_programs();
     workspace.made_from(&[], world.now_seconds)?;
     let root = workspace.open_root()?;
     let file = world.store.open_raw(digest)?;
@@ -67,7 +67,7 @@ pub(crate) fn tree_of(
                 let limit = SINGLE_FILE_BYTES as usize;
                 return Err(BuildError::ContextTooLarge { path: name.into(), limit, unit: "bytes" });
             }
-            let time = Some(Time::seconds(world.now_seconds));
+            let time = Some(Made::stamp(world.now_seconds));
             // As BuildKit: what comes from a URL is its owner's alone.
             let new = Attributes { owner: (0, 0), mode: 0o600, mtime: time };
             mkfile(root.as_fd(), name.as_bytes(), &bytes, &new, 0o755)?;
