@@ -60,9 +60,15 @@ pub fn build(request: &BuildRequest<'_>) -> Result<Built, BuildError> {
             made: &made,
             imports: &imports,
         };
-        if let Some(explain) = request.explain.filter(|_| !request.apart) {
-            explain.add(explain::of_job(&job, platform)?);
-        }
+        let explain = request.explain.filter(|_| !request.apart);
+        let mut explained = explain.map(|_| explain::of_job(&job, platform)).transpose()?;
+        let mut tell = |ran: Option<&BTreeMap<_, _>>| {
+            let (Some(explain), Some(mut explained)) = (explain, explained.take()) else { return };
+            if let Some(ran) = ran {
+                explain::correct(&job, &mut explained, ran);
+            }
+            explain.add(explained);
+        };
         let (solved, descriptor) = loop {
             let attempt = solve(&job).and_then(|solved| {
                 let descriptor = finish::manifest(&job, &solved.tree, &mut base_layers)?;
@@ -72,6 +78,7 @@ pub fn build(request: &BuildRequest<'_>) -> Result<Built, BuildError> {
                 // A layer that a cache promised is not to be had: nobody offers it any more, so this comes to an end.
                 Err(error) if error.is_cache_lost() => made.lock().expect("no panic while locked").clear(),
                 Err(error) => {
+                    tell(None);
                     // What failed is the story; that it was not noted is none.
                     let _ = explain::note_build(&job, &BTreeMap::new(), false);
                     return Err(error);
@@ -79,6 +86,7 @@ pub fn build(request: &BuildRequest<'_>) -> Result<Built, BuildError> {
                 Ok(built) => break built,
             }
         };
+        tell(Some(&solved.ran));
         explain::note_build(&job, &solved.ran, true)?;
         executed += solved.executed;
         cached += solved.cached;

@@ -7,12 +7,12 @@
 //! same files.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use ctk_buildgraph::{FileAction, Graph, Key, Op, Sources, Vertex, VertexId};
-use ctk_plan::{Cancel, Outcome};
+use ctk_plan::{Cancel, Outcome, Reporter, Silent};
 use ctk_snapshot::LayerKey;
 use ctk_store::Links;
 use serde::{Deserialize, Serialize};
@@ -245,7 +245,7 @@ fn uses_files(op: &Op, input: usize) -> bool {
 }
 
 /// Whether an operation makes its layer without looking at what it is put onto.
-fn is_linked(op: &Op) -> bool {
+pub(crate) fn is_linked(op: &Op) -> bool {
     let Op::File { actions, link: true } = op else { return false };
     let reads_it = |action: &FileAction| matches!(action, FileAction::Copy { input: 0, selection: None, .. });
     !actions.iter().any(reads_it)
@@ -352,9 +352,7 @@ impl Solver<'_> {
         let world = &self.job.request.world;
         let work = ops::Work { job: self.job, vertex, inputs, step, cancel: &self.stop };
         let described = work.describe_inputs()?;
-        let words: Vec<Vec<u8>> = described.iter().map(Described::word).collect();
-        let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
-        let key = vertex.op.key("content", &words, self.job.digests as &dyn Sources);
+        let key = content_key(&work, &described);
         // One process does it, the others find it done.
         let _lock = world.store.lock(&format!("build {key}"), &self.stop).map_err(|error| match error {
             ctk_store::StoreError::Cancelled => BuildError::Cancelled,
@@ -364,7 +362,7 @@ impl Solver<'_> {
         let found = match made {
             Some(layer) => Some(layer),
             None if self.job.request.no_cache || self.job.is_forced(vertex) => None,
-            None => match self.recorded(&key)? {
+            None => match recorded(self.job, &key)? {
                 Some(content) => Some(content.layer),
                 None => earlier::find(&work, &described)?,
             },
@@ -407,19 +405,42 @@ impl Solver<'_> {
         }
         Ok(tree)
     }
+}
 
-    fn recorded(&self, key: &Key) -> Result<Option<Content>, BuildError> {
-        let world = &self.job.request.world;
-        let imports = self.job.imports;
-        let here =
-            |layer: &LayerKey| -> Result<bool, BuildError> { Ok(imports.is_here(layer)? || imports.has(layer)?) };
-        match world.store.record::<Content>(CONTENTS, key.as_str())? {
-            Some(Content { layer: Some(layer) }) if !here(&layer)? => {}
-            Some(content) => return Ok(Some(content)),
-            None => {}
-        }
-        Ok(imports.content(key.as_str())?.map(|layer| Content { layer: Some(layer) }))
+/// What a vertex makes is found again by: the operation, and what its inputs are to it.
+fn content_key(work: &ops::Work<'_>, described: &[Described]) -> Key {
+    let words: Vec<Vec<u8>> = described.iter().map(Described::word).collect();
+    let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+    work.vertex.op.key("content", &words, work.job.digests as &dyn Sources)
+}
+
+/// What was made for a content key, if it is to be had.
+fn recorded(job: &Job<'_>, key: &Key) -> Result<Option<Content>, BuildError> {
+    let imports = job.imports;
+    let here = |layer: &LayerKey| -> Result<bool, BuildError> { Ok(imports.is_here(layer)? || imports.has(layer)?) };
+    match job.request.world.store.record::<Content>(CONTENTS, key.as_str())? {
+        Some(Content { layer: Some(layer) }) if !here(&layer)? => {}
+        Some(content) => return Ok(Some(content)),
+        None => {}
     }
+    Ok(imports.content(key.as_str())?.map(|layer| Content { layer: Some(layer) }))
+}
+
+/// Whether the layer of a linked copy is there, whatever it is put onto. Its other inputs are these trees.
+pub(crate) fn links_alike(job: &Job<'_>, vertex: &Vertex, inputs: &[Tree]) -> Result<bool, BuildError> {
+    if !is_linked(&vertex.op) || job.request.no_cache || job.is_forced(vertex) {
+        return Ok(false);
+    }
+    // Nothing is unpacked for an outlook.
+    for tree in inputs {
+        if !is_unpacked(job, tree)? {
+            return Ok(false);
+        }
+    }
+    let step = Reporter::new(job.request.decl.address.clone(), Arc::new(Silent)).step("");
+    let work = ops::Work { job, vertex, inputs, step: &step, cancel: job.request.world.cancel };
+    let key = content_key(&work, &work.describe_inputs()?);
+    Ok(recorded(job, &key)?.is_some())
 }
 
 /// A name that no earlier layer has: without the cache, an old result must not win over the new one.

@@ -534,3 +534,53 @@ fn what_comes_from_elsewhere() {
     let seen = causes(&site.build().0, &site.folder);
     assert!(seen.iter().any(|line| line.starts_with(&format!("ADD {git} /checkout: {git}"))), "{seen:#?}");
 }
+
+#[test]
+fn what_is_linked_waits_for_nothing_and_the_same_content_is_cached() {
+    if !can_run() {
+        return;
+    }
+    let mut bench = Bench::new();
+    bench.explained.take();
+    let mut site = site(&mut bench, "linked");
+    site.dockerfile(
+        "FROM busybox\nRUN echo one > /case\nCOPY --link README /linked\nCOPY --link src /src\nRUN echo > /after\n",
+    );
+    site.build();
+    let outlook = |told: &Explained| -> Vec<(bool, bool, Vec<String>)> {
+        let steps = told.steps.iter().skip_while(|step| !step.name.contains("RUN"));
+        steps.map(|s| (s.cached, s.same_content, s.causes.iter().map(ToString::to_string).collect())).collect()
+    };
+    // Other files below: the copies are the same.
+    site.edit("RUN echo one", "RUN echo other");
+    let (told, ran) = site.build();
+    let steps = outlook(&told);
+    assert_eq!((steps.len(), ran), (4, 2), "{told}");
+    assert!(!steps[0].0 && steps[0].2[0].starts_with("instruction changed"), "{told}");
+    assert_eq!(steps[1..3], [(true, false, vec![]), (true, false, vec![])], "{told}");
+    assert_eq!(steps[3], (false, false, vec!["[stage-0 2/5] RUN echo other > /case runs before it".into()]), "{told}");
+    // The same files below, by another command; and one of the copies is another.
+    site.edit("RUN echo other", "RUN true; echo other");
+    site.write("README", "changed");
+    let (told, ran) = site.build();
+    let steps = outlook(&told);
+    assert_eq!(ran, 3, "{told}");
+    assert_eq!((steps[1].0, &steps[1].2), (false, &vec!["README: content changed".to_owned()]), "{told}");
+    assert_eq!(steps[2], (true, false, vec![]), "{told}");
+    assert_eq!(steps[3].2, ["[stage-0 3/5] COPY --link README /linked runs before it"], "{told}");
+    // The command's layer has the same files: nothing on top of it runs.
+    site.edit("RUN true; echo other", "RUN echo other");
+    site.edit("RUN echo other", "RUN true; true; echo other");
+    let (told, ran) = site.build();
+    assert_eq!(ran, 1, "{told}");
+    let before = vec!["[stage-0 2/5] RUN true; true; echo other > /case runs before it".into()];
+    assert_eq!(outlook(&told)[3], (true, true, before), "{told}");
+    assert!(told.to_string().contains("cached after all: what it is made of has content"), "{told}");
+    // A copy that is gone from the store is not said to wait for what it is put onto.
+    for key in site.bench.store.record_keys("build-content").unwrap() {
+        site.bench.store.remove_record("build-content", &key).unwrap();
+    }
+    site.edit("RUN true; true; echo other", "RUN echo another");
+    let (told, _) = site.build();
+    assert_eq!(outlook(&told)[2].2, ["its earlier result is no longer in the store"], "{told}");
+}

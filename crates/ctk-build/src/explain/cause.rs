@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-/// What `ctk` says of one build before its operations run.
+/// What `ctk` says of one build before its operations run, or after it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Explained {
     /// The image.
@@ -37,7 +37,10 @@ pub struct StepOutlook {
     pub place: Option<String>,
     /// Whether its earlier result is used.
     pub cached: bool,
-    /// Why not; empty if it is.
+    /// Whether that was seen only when its inputs were there: by their content.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub same_content: bool,
+    /// Why not, or not at once; empty if it is.
     pub causes: Vec<Cause>,
 }
 
@@ -265,7 +268,7 @@ impl fmt::Display for Explained {
         if !self.waits.is_empty() {
             return Ok(());
         }
-        for step in self.steps.iter().filter(|step| !step.cached) {
+        for step in self.steps.iter().filter(|step| !step.cached || step.same_content) {
             let place = step.place.as_ref().map(|place| format!("  {place}")).unwrap_or_default();
             writeln!(f, "  {}{place}", cut(&step.name))?;
             let mut files = 0;
@@ -277,6 +280,9 @@ impl fmt::Display for Explained {
             }
             if files > SHOWN_FILES {
                 writeln!(f, "    and {} more files", files - SHOWN_FILES)?;
+            }
+            if step.same_content {
+                writeln!(f, "    cached after all: what it is made of has content that was built before")?;
             }
         }
         match (self.missing(), self.steps.iter().filter(|step| step.cached).count()) {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::cause::{Cause, Change, FileChange};
 use super::files::{ATTRIBUTES, Words};
-use super::record::{HIDDEN, Noted, NotedStep};
+use super::record::{HIDDEN, LINKED, Noted, NotedStep};
 
 /// Begins the part that is a mount.
 const MOUNT: &str = "set:mount ";
@@ -77,7 +77,9 @@ pub(crate) fn causes(
     let mut causes = Vec::new();
     said(new, old, arguments, &mut causes);
     given(new, old, arguments, &mut causes);
-    for (place, (input, before)) in new.inputs.iter().zip(&old.inputs).enumerate() {
+    // What is linked into a tree is the same, whatever the tree is.
+    let linked = is_linked(new);
+    for (place, (input, before)) in new.inputs.iter().zip(&old.inputs).enumerate().skip(usize::from(linked)) {
         input_changed(now, past, alignment, (*input, *before), place, &mut causes);
     }
     for (read, before) in new.reads.iter().zip(&old.reads).filter(|(read, before)| read.1 != before.1) {
@@ -92,9 +94,18 @@ pub(crate) fn causes(
         }
     }
     if causes.is_empty() {
-        causes.push(Cause::Version);
+        causes.push(match linked {
+            true if old.built => Cause::ResultGone,
+            true => Cause::Unfinished,
+            false => Cause::Version,
+        });
     }
     Some(causes)
+}
+
+/// Whether it takes nothing from what it stands on.
+fn is_linked(step: &NotedStep) -> bool {
+    step.parts.get(LINKED).is_some_and(|linked| linked == "true")
 }
 
 /// How far apart two steps are: for choosing the nearest.
@@ -216,6 +227,13 @@ fn input_changed(
     let (new, old) = (&now.steps[input], &past.steps[before]);
     if new.key == old.key {
         return;
+    }
+    let others = |all: &Noted, step: &NotedStep| -> Vec<String> {
+        step.inputs.iter().skip(1).map(|input| all.steps[*input].key.clone()).collect()
+    };
+    if is_linked(new) && new.parts == old.parts && new.reads == old.reads && others(now, new) == others(past, old) {
+        // It is the same; what it is put onto is not.
+        return input_changed(now, past, alignment, (new.inputs[0], old.inputs[0]), place, causes);
     }
     let part = |step: &NotedStep, name: &str| step.parts.get(name).cloned().unwrap_or_default();
     if new.kind == "image" && old.kind == "image" {

@@ -19,7 +19,7 @@ pub(crate) use see::see;
 
 use crate::recipe::Loaded;
 use crate::remote::Given;
-use crate::solve::{Job, known};
+use crate::solve::{Job, Tree, known, links_alike};
 use crate::{BuildError, BuildRequest};
 
 /// Collects what builds say of themselves, from any thread. Clones share it.
@@ -83,16 +83,13 @@ pub(crate) fn of_job(job: &Job<'_>, platform: &Platform) -> Result<Explained, Bu
         .collect();
     let files = |before: &str, now: &str| files::differing(job, &selections, before, now).ok().flatten();
     let needed = job.plan.lowered.graph.reachable(job.plan.lowered.image.vertex);
+    let alike = alike(job, &needed, &states, &keys)?;
     let mut steps = Vec::new();
     for (at, (id, step)) in needed.iter().zip(&now.steps).enumerate() {
-        let cached = match states[at] {
-            State::Unasked => continue,
-            State::Known => true,
-            State::Missing => false,
-        };
-        if !step.runs() {
+        if matches!(states[at], State::Unasked) || !step.runs() {
             continue;
         }
+        let cached = matches!(states[at], State::Known) || alike.contains(id);
         let causes = if cached { Vec::new() } else { why(job, *id, (&now, at), &past, &aligned, &arguments, &files) };
         steps.push(StepOutlook {
             name: step.name.clone(),
@@ -100,6 +97,7 @@ pub(crate) fn of_job(job: &Job<'_>, platform: &Platform) -> Result<Explained, Bu
             number: step.number(),
             place: step.place.clone(),
             cached,
+            same_content: false,
             causes,
         });
     }
@@ -134,6 +132,38 @@ fn why(
         (Some(causes), _) => forced_before(job, id, causes),
         (None, []) => vec![Cause::FirstBuild],
         (None, _) => vec![Cause::NewStep],
+    }
+}
+
+/// Linked copies whose layers are there, whatever happens to what they are put onto.
+fn alike(job: &Job<'_>, needed: &[VertexId], states: &[State], keys: &[Key]) -> Result<BTreeSet<VertexId>, BuildError> {
+    let graph = &job.plan.lowered.graph;
+    let missing: BTreeSet<VertexId> =
+        needed.iter().zip(states).filter(|(_, state)| matches!(state, State::Missing)).map(|(id, _)| *id).collect();
+    let mut alike = BTreeSet::new();
+    for id in &missing {
+        let vertex = graph.get(*id);
+        let [_, sources @ ..] = vertex.inputs.as_slice() else { continue };
+        if sources.iter().any(|input| missing.contains(input)) {
+            continue;
+        }
+        let mut inputs = vec![Tree::default()];
+        for input in sources {
+            inputs.extend(known(job, &graph.get(*input).op, &keys[input.index()])?);
+        }
+        if inputs.len() == vertex.inputs.len() && links_alike(job, vertex, &inputs)? {
+            alike.insert(*id);
+        }
+    }
+    Ok(alike)
+}
+
+/// Corrects what was said of a build before it, by what ran.
+pub(crate) fn correct(job: &Job<'_>, explained: &mut Explained, ran: &BTreeMap<VertexId, f64>) {
+    let graph = &job.plan.lowered.graph;
+    let ran: BTreeSet<&str> = ran.keys().map(|id| graph.get(*id).name.as_str()).collect();
+    for step in explained.steps.iter_mut().filter(|step| !step.cached && !ran.contains(step.name.as_str())) {
+        (step.cached, step.same_content) = (true, true);
     }
 }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::files;
 use crate::limits::{NOTED_BUILDS, NOTED_TEXT_BYTES};
-use crate::solve::Job;
+use crate::solve::{Job, is_linked};
 use crate::{BuildError, RecipeSource};
 
 /// Which builds there were of an image, the last first: keys of their targets.
@@ -130,6 +130,8 @@ fn hidden(value: &str) -> String {
     format!("{HIDDEN}{}", blake3::hash(value.as_bytes()).to_hex())
 }
 
+/// The part that says whether it is linked into what it stands on, and takes nothing from there.
+pub(crate) const LINKED: &str = "text:link";
 /// Begins what stands for a value that is not kept.
 pub(crate) const HIDDEN: &str = "\u{0}hidden ";
 
@@ -173,8 +175,8 @@ fn parts(vertex: &Vertex) -> BTreeMap<String, String> {
             put("set:content".into(), locked.clone());
             put("text:scripts".into(), scripts.to_string());
         }
-        Op::File { actions, link } => {
-            put("text:link".into(), link.to_string());
+        Op::File { actions, .. } => {
+            put(LINKED.into(), is_linked(&vertex.op).to_string());
             for (number, action) in actions.iter().enumerate() {
                 put(format!("text:action {number}"), json(action));
                 if let FileAction::Copy { dest, .. } | FileAction::Mkfile { dest, .. } = action {
