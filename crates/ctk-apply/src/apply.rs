@@ -406,7 +406,7 @@ fn innermost(error: &BuildError) -> &BuildError {
     }
 }
 
-fn locked(address: &Address, reason: &str) -> UnitFailure {
+pub(crate) fn locked(address: &Address, reason: &str) -> UnitFailure {
     let text = format!("error[{}]: `{address}`: {reason}\n", codes::LOCKED);
     UnitFailure { address: address.clone(), code: codes::LOCKED, text }
 }

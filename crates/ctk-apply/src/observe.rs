@@ -16,7 +16,7 @@ use ctk_push::{Found, Reach};
 
 use crate::ground::Ground;
 use crate::records::Records;
-use crate::{ApplyError, Besides, Session};
+use crate::{ApplyError, Besides, Session, apply};
 
 /// What is asked of a plan or an apply.
 #[derive(Clone, Debug, Default)]
@@ -44,7 +44,16 @@ impl Session {
         let ground = Ground::open(&self.options, self.registries.values())?;
         let outlook = self.look(&ground, request, &Cancel::new())?;
         ground.index.save();
+        self.all_locked(&outlook)?;
         Ok((outlook.plan, outlook.units))
+    }
+
+    /// An error for each entry that the lock file lacks, if none may be added.
+    fn all_locked(&self, outlook: &Outlook) -> Result<(), ApplyError> {
+        let Err(reason) = self.lock.may_add() else { return Ok(()) };
+        let failure = |(address, what): &(Address, String)| apply::locked(address, &format!("{what}: {reason}"));
+        let failures: Vec<_> = outlook.unlocked.iter().map(failure).collect();
+        if failures.is_empty() { Ok(()) } else { Err(ApplyError::Failed { failures, reports: Vec::new() }) }
     }
 
     /// What the builds of these images would run, and why, as far as `plan` and the store know it. Changes nothing.
@@ -118,15 +127,18 @@ impl Session {
         let shown: BTreeMap<&Address, _> =
             pushes.map(|(address, decl)| (address, ctk_push::observe(decl, &reach))).collect();
         let mut seen = Observed::default();
-        let mut units = Vec::new();
+        let (mut units, mut unlocked) = (Vec::new(), Vec::new());
         let mut broken = BTreeMap::new();
         for address in &wanted {
             match self.unit(ground, address, cancel) {
                 Ok(mut observed) => {
                     let names = shown.get(address).into_iter().flatten().map(|one| one.name.clone());
                     observed.unit.targets.extend(names);
-                    if !observed.unresolved.is_empty() {
-                        seen.unresolved.insert(address.clone(), observed.unresolved);
+                    let lacking = observed.unresolved.iter().map(|what| (address.clone(), what.clone()));
+                    unlocked.extend(lacking);
+                    let unknown = [observed.unresolved, observed.undated].concat();
+                    if !unknown.is_empty() {
+                        seen.unresolved.insert(address.clone(), unknown);
                     }
                     units.push(observed.unit);
                 }
@@ -172,7 +184,7 @@ impl Session {
         }
         let options = PlanOptions { only: request.only.clone(), force: request.force.clone() };
         let plan = ctk_plan::plan(&units, &seen, &options);
-        Ok(Outlook { plan, units, unresolved: seen.unresolved })
+        Ok(Outlook { plan, units, unresolved: seen.unresolved, unlocked })
     }
 
     /// `only` and what it needs, needs first; registries are no units.
@@ -194,7 +206,7 @@ impl Session {
         let resource = self.project.get(address).expect("the order holds the project's addresses");
         let needs = resource.needs.iter().filter(|need| need.kind != Kind::Registry).cloned().collect();
         let mut inputs = BTreeMap::from([(Input::Declaration, hash_text(&resource.node.canonical()))]);
-        let mut unresolved = Vec::new();
+        let (mut unresolved, mut undated) = (Vec::new(), Vec::new());
         let (mut repositories, mut urls) = (BTreeSet::new(), BTreeSet::new());
         if let Some(decl) = self.images.get(address) {
             let silent = Reporter::new(address.clone(), std::sync::Arc::new(Silent));
@@ -203,12 +215,12 @@ impl Session {
             let observation = ctk_build::observe(decl, &world, &BTreeMap::new())
                 .map_err(|error| self.build_failure(address, &error))?;
             inputs.extend(observation.inputs);
-            unresolved = observation.unresolved;
+            (unresolved, undated) = (observation.unresolved, observation.undated);
             (repositories, urls) = (observation.repositories, observation.urls);
             let epoch = self.epoch(decl, &world, false).map_err(|error| self.build_failure(address, &error))?;
             if let Some(epoch) = epoch {
                 let word = epoch.map(|seconds| seconds.to_string()).unwrap_or_else(|what| {
-                    unresolved.push(format!("the date of {what}"));
+                    undated.push(format!("the date of {what}"));
                     "unresolved".into()
                 });
                 inputs.insert(Input::Named("SOURCE_DATE_EPOCH".into()), word);
@@ -228,7 +240,7 @@ impl Session {
             inputs.insert(Input::Semantics, format!("{:?}", decl.semantics()));
         }
         let unit = Unit { address: address.clone(), needs, inputs, targets: Vec::new() };
-        Ok(ObservedUnit { unit, unresolved, repositories, urls })
+        Ok(ObservedUnit { unit, unresolved, undated, repositories, urls })
     }
 
     /// What `SOURCE_DATE_EPOCH` says of `decl`, if the environment sets it. With `fetch` what is not here is fetched.
@@ -257,6 +269,8 @@ pub(crate) fn test_references(decl: &ctk_check::TestDecl) -> Vec<Reference> {
 pub(crate) struct ObservedUnit {
     pub unit: Unit,
     pub unresolved: Vec<String>,
+    /// What is to be fetched before its date is known.
+    pub undated: Vec<String>,
     /// Repositories, and refs in them, of its lock entries.
     pub repositories: BTreeSet<(String, String)>,
     /// URLs, likewise.
@@ -268,4 +282,6 @@ pub(crate) struct Outlook {
     pub plan: Plan,
     pub units: Vec<Unit>,
     pub unresolved: BTreeMap<Address, Vec<String>>,
+    /// The entries among these that the lock file lacks.
+    pub unlocked: Vec<(Address, String)>,
 }

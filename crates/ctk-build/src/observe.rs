@@ -29,6 +29,8 @@ pub struct Observed {
     pub inputs: BTreeMap<Input, String>,
     /// What moving names mean nothing yet: [`resolve`] pins them.
     pub unresolved: Vec<String>,
+    /// What is to be fetched before its date is known.
+    pub undated: Vec<String>,
     /// Images of the project, and stages of them, that it is built on.
     pub images: Vec<BaseName>,
     /// Repositories and refs in them that the lock file has, or will have, entries for.
@@ -197,7 +199,7 @@ impl Observed {
     /// The context's date, where that is the image's.
     fn epoch(&mut self, known: epoch::KnownEpoch) {
         let word = known.map(|seconds| seconds.to_string()).unwrap_or_else(|what| {
-            self.unresolved.push(format!("the date of {what}"));
+            self.undated.push(format!("the date of {what}"));
             "unresolved".into()
         });
         self.inputs.insert(Input::Named("SOURCE_DATE_EPOCH of the context".into()), word);

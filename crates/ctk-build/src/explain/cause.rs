@@ -15,7 +15,8 @@ pub struct Explained {
     /// What has to be there before anything can be said; nothing is said then.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub waits: Vec<String>,
-    /// The stages that the target needs, and the numbers of their steps.
+    /// The stages that the target needs, and the numbers of their steps; all that are written, without numbers, if it waits
+    /// for a base.
     #[serde(skip)]
     pub stages: BTreeMap<String, BTreeSet<usize>>,
     /// The operations that the target needs and whose result was looked for, inputs first.

@@ -41,25 +41,29 @@ impl Explanations {
 /// what is not on this machine yet is in [`Explained::waits`].
 pub fn explain(request: &BuildRequest<'_>) -> Result<Vec<Explained>, BuildError> {
     let given = Given::new(request.decl, &request.world);
-    let waiting = |platform: &Platform, waits: Vec<String>| Explained {
+    let waiting = |platform: &Platform, waits: Vec<String>, stages: BTreeSet<String>| Explained {
         image: request.decl.address.to_string(),
         platform: platform.to_string(),
         waits,
-        stages: BTreeMap::new(),
+        stages: stages.into_iter().map(|stage| (stage, BTreeSet::new())).collect(),
         steps: Vec::new(),
     };
     let loaded = match Loaded::look(request.decl, &given)? {
         Ok(loaded) => loaded,
         Err(what) => {
             let what = format!("{what} is fetched");
-            return Ok(request.platforms.iter().map(|platform| waiting(platform, vec![what.clone()])).collect());
+            return Ok(request
+                .platforms
+                .iter()
+                .map(|platform| waiting(platform, vec![what.clone()], BTreeSet::new()))
+                .collect());
         }
     };
     let mut all = Vec::new();
     for platform in request.platforms {
         all.push(match see(request, &loaded, platform, |job| of_job(job, platform))? {
             Ok(explained) => explained,
-            Err(waits) => waiting(platform, waits),
+            Err(waits) => waiting(platform, waits, written(loaded.recipe(platform))),
         });
     }
     Ok(all)
@@ -182,6 +186,14 @@ fn forced_before(job: &Job<'_>, id: VertexId, causes: Vec<Cause>) -> Vec<Cause> 
         Some(input) => vec![Cause::Step { step: graph.get(*input).name.clone() }],
         None => causes,
     }
+}
+
+/// Names of the stages that a recipe has.
+fn written(recipe: &ctk_buildgraph::Recipe) -> BTreeSet<String> {
+    let name = |(number, stage): (usize, &ctk_buildgraph::RecipeStage)| {
+        stage.name.clone().unwrap_or_else(|| format!("stage-{number}"))
+    };
+    recipe.stages.iter().enumerate().map(name).collect()
 }
 
 /// Names of build arguments that the recipe declares.

@@ -107,7 +107,9 @@ fn split(session: &ctk_apply::Session, word: &str) -> (String, Option<(String, O
 
 /// An error if no image that is explained has the stage, or the stage the step.
 fn is_there(explained: &[Explained], stage: &str, number: Option<usize>) -> Result<(), Failure> {
-    if explained.iter().any(|one| !one.waits.is_empty()) {
+    let waits = explained.iter().any(|one| !one.waits.is_empty());
+    // Of a Dockerfile that is to be fetched nothing is known.
+    if waits && explained.iter().all(|one| one.stages.is_empty()) {
         return Ok(());
     }
     let image = explained.first().map_or("", |one| one.image.as_str());
@@ -115,11 +117,12 @@ fn is_there(explained: &[Explained], stage: &str, number: Option<usize>) -> Resu
     let Some((stage, _)) = stages.iter().find(|(name, _)| name.eq_ignore_ascii_case(stage)) else {
         let near = nearest(stage, stages.iter().map(|(name, _)| name.as_str()));
         let hint = near.map(|near| format!("did you mean `{near}`?"));
-        return Err(Failure::sentence(format!("`{stage}` is no stage that `{image}` needs"), hint.as_deref()));
+        let what = if waits { "has" } else { "needs" };
+        return Err(Failure::sentence(format!("`{stage}` is no stage that `{image}` {what}"), hint.as_deref()));
     };
     let numbers: BTreeSet<_> = stages.iter().filter(|(name, _)| name == stage).flat_map(|(_, all)| *all).collect();
     match number {
-        Some(number) if !numbers.contains(&number) => {
+        Some(number) if !waits && !numbers.contains(&number) => {
             let numbers: Vec<_> = numbers.iter().map(ToString::to_string).collect();
             let hint = format!("its steps are {}", numbers.join(", "));
             Err(Failure::sentence(format!("stage `{stage}` of `{image}` has no step {number}"), Some(&hint)))
