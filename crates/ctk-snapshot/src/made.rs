@@ -113,7 +113,8 @@ mod tests {
     #[test]
     fn stamps_are_exact_until_a_program_saw_them() {
         let mut made = Made::default();
-        (made.add_stamp(7), made.add_stamp(-3));
+        made.add_stamp(7);
+        made.add_stamp(-3);
         for second in [7, -3] {
             assert!(made.holds(Made::stamp(second)) && made.holds(Time { seconds: second, nanos: 1999 }));
             assert!(!made.holds(Time::seconds(second)) && !made.holds(Time { seconds: second, nanos: 2000 }));
