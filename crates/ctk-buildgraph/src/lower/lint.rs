@@ -5,6 +5,7 @@ use ctk_syntax::{Diagnostic, Diagnostics, Span, nearest};
 
 use super::{LowerRequest, Walk};
 use crate::lint::codes;
+use crate::pattern::PathPattern;
 use crate::stage::{Stage, clean};
 use crate::{Command, From, Instruction, Recipe, RecipeStage, Statement};
 
@@ -172,7 +173,7 @@ impl Walk<'_> {
         for path in paths {
             let clean = clean("/", path);
             let relative = clean.trim_start_matches('/');
-            let pattern = relative.contains(['*', '?', '[', '\\']);
+            let pattern = PathPattern::has_wildcard(relative);
             if !pattern && !relative.is_empty() && ignored(relative) {
                 let message = format!("`{path}` is not in the context: `.dockerignore` keeps it out");
                 self.warn(codes::COPY_IGNORED_FILE, message, origin, String::new());

@@ -30,11 +30,24 @@ pub fn check_pattern(pattern: &str) -> Result<(), PatternError> {
     tokens(pattern).map(|_| ())
 }
 
-/// The pattern that matches `path` and nothing else.
+/// The pattern that matches `path` and nothing else: as it is up to the first component in which a character has a
+/// meaning, and there in sets, because a backslash alone makes no pattern ([`PathPattern::has_wildcard`]).
 pub fn literal(path: &str) -> String {
-    let meaning = |char: char| matches!(char, '*' | '?' | '[' | '\\');
-    path.chars().flat_map(|char| meaning(char).then_some('\\').into_iter().chain([char])).collect()
+    let Some(first) = path.find(WILDCARDS) else { return path.to_owned() };
+    let (plain, rest) = path.split_at(path[..first].rfind('/').map_or(0, |slash| slash + 1));
+    let mut pattern = plain.to_owned();
+    for char in rest.chars() {
+        match char {
+            '\\' => pattern.push_str(r"\\"),
+            char if WILDCARDS.contains(&char) => pattern.extend(['[', char, ']']),
+            char => pattern.push(char),
+        }
+    }
+    pattern
 }
+
+/// What begins a wildcard.
+const WILDCARDS: [char; 3] = ['*', '?', '['];
 
 /// The pattern of an `--exclude` without blanks around it and cleaned, and whether it takes back. None if it says
 /// nothing.
@@ -159,12 +172,15 @@ enum Component {
 }
 
 impl PathPattern {
-    /// The pattern `text`.
+    /// The pattern `text`. As with BuildKit, components before the first with a wildcard are names as they are written,
+    /// backslashes and all; in those after it a backslash takes the meaning from what follows.
     pub fn new(text: &str) -> Result<PathPattern, PatternError> {
         check_pattern(text)?;
         let mut parts = Vec::new();
+        let mut found = false;
         for part in clean(&format!("/{text}")).split('/').filter(|part| !part.is_empty()) {
-            parts.push(match PathPattern::has_wildcard(part) {
+            found |= PathPattern::has_wildcard(part);
+            parts.push(match found {
                 true => Component::Glob(tokens(part)?),
                 false => Component::Plain(part.as_bytes().to_vec()),
             });
@@ -172,9 +188,18 @@ impl PathPattern {
         Ok(PathPattern { parts })
     }
 
-    /// Whether `text` holds anything but a plain path.
+    /// Whether `text` is more than a path: whether a `*`, `?` or `[` is in it that no backslash stands before. What is
+    /// none is a path as it is written: its backslashes are part of a name.
     pub fn has_wildcard(text: &str) -> bool {
-        text.contains(['*', '?', '[', '\\'])
+        let mut chars = text.chars();
+        while let Some(char) = chars.next() {
+            match char {
+                '\\' => _ = chars.next(),
+                char if WILDCARDS.contains(&char) => return true,
+                _ => {}
+            }
+        }
+        false
     }
 
     /// The components before the first with wildcards, joined.
@@ -262,12 +287,34 @@ mod tests {
         check(r"[\]a]", b"]", true);
         check(r"[\-a]", b"-", true);
         check(r"[a\-z]", b"m", false);
-        check(r"\*", b"*", true);
-        check(r"\*", b"a", false);
-        check(r"a\\b", br"a\b", true);
+        check(r"\*?", b"*a", true);
+        check(r"\*?", b"aa", false);
+        check(r"a\\b*", br"a\b", true);
+        check(r"a\b", br"a\b", true);
+        check(r"a\b", b"ab", false);
+        check(r"a\*", br"a\*", true);
+        check(r"a\*", b"a*", false);
         check("[a^]", b"^", true);
         check("[ä-ü]", "ö".as_bytes(), true);
         check("a]", b"a]", true);
+    }
+
+    #[test]
+    fn a_backslash_is_part_of_a_name_before_the_first_wildcard_only() {
+        let check = |pattern: &str, path: &str, expected: bool| {
+            let parsed = PathPattern::new(pattern).unwrap();
+            let matched = path.split('/').enumerate().all(|(depth, name)| parsed.takes(depth, name.as_bytes()));
+            assert_eq!(matched, expected, "{pattern} {path}");
+        };
+        check(r"a\b/*", r"a\b/x", true);
+        check(r"a\b/*", "ab/x", false);
+        check(r"*/a\b", "x/ab", true);
+        check(r"*/a\b", r"x/a\b", false);
+        for path in ["a", r"a\b", "a*b", r"a\*b", r"a\b/c[d\e]/f\g", "?", "a/b c", r"\[/\?/\"] {
+            check(&literal(path), path, true);
+            let wild = path.contains(WILDCARDS);
+            assert_eq!(PathPattern::has_wildcard(&literal(path)), wild, "{path}");
+        }
     }
 
     #[test]

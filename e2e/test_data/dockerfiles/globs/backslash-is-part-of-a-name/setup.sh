@@ -1,0 +1,3 @@
+mkdir -p context
+printf star > "context/a*b"
+printf both > "context/a\\*b"
