@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ctk_buildgraph::{BaseName, Lowered, Lowering, Need, Op, lower};
+use ctk_buildgraph::{BaseName, Lowered, Lowering, Need, Op, Recipe, lower, multi_platform};
 use ctk_oci::{Descriptor, Document, Index, Platform, media_type};
 use ctk_packages::Locked;
+use ctk_syntax::nearest;
 
 use crate::base::{self, Base};
 use crate::cache::{Exports, Imports};
@@ -27,6 +28,11 @@ pub fn build(request: &BuildRequest<'_>) -> Result<Built, BuildError> {
     let contexts = Contexts::new(request.decl, world.project_directory, world.index, world.now_seconds);
     let (mut manifests, mut base_layers, mut told) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
     let (mut executed, mut cached, made) = (0, 0, Made::default());
+    if request.platforms.len() > 1 && always_index(request) == Some(false) {
+        let message = "`BUILDKIT_MULTI_PLATFORM` is false, and several platforms make an index; leave it out";
+        return Err(BuildError::BadOption(message.into()));
+    }
+    check_stages(request, &loaded);
     let imports = Imports::new(request);
     let mut exports = Exports::default();
     for platform in request.platforms {
@@ -98,17 +104,33 @@ pub fn build(request: &BuildRequest<'_>) -> Result<Built, BuildError> {
     world.index.save();
     exports.send(request, &imports)?;
     let descriptor = match manifests.as_slice() {
-        [(_, only)] if !always_index(request) => only.clone(),
+        [(_, only)] if always_index(request) != Some(true) => only.clone(),
         several => index(request, several)?,
     };
     Ok(Built { descriptor, manifests, base_layers, executed, cached })
 }
 
-/// Whether even one platform is written as an index.
-fn always_index(request: &BuildRequest<'_>) -> bool {
-    let given = |args: &BTreeMap<String, String>| args.get("BUILDKIT_MULTI_PLATFORM").cloned();
-    let value = given(request.args).or_else(|| given(&request.decl.args));
-    matches!(value.as_deref(), Some("1" | "t" | "T" | "true" | "TRUE" | "True"))
+/// Whether even one platform is written as an index; nothing if nobody said so.
+fn always_index(request: &BuildRequest<'_>) -> Option<bool> {
+    multi_platform(request.args).or_else(|| multi_platform(&request.decl.args))
+}
+
+/// Warns of stages to be built anew that no platform's recipe has.
+fn check_stages(request: &BuildRequest<'_>, loaded: &Loaded) {
+    let has = |wanted: &String, recipe: &Recipe| {
+        let number = wanted.parse::<usize>().is_ok_and(|number| number < recipe.stages.len());
+        number || recipe.stages.iter().filter_map(|s| s.name.as_deref()).any(|name| name.eq_ignore_ascii_case(wanted))
+    };
+    let recipes: Vec<&Recipe> = request.platforms.iter().map(|platform| loaded.recipe(platform)).collect();
+    for wanted in request.no_cache_stages.iter().filter(|wanted| !recipes.iter().any(|recipe| has(wanted, recipe))) {
+        let names = recipes.iter().flat_map(|recipe| recipe.stages.iter().filter_map(|stage| stage.name.as_deref()));
+        let hint = match nearest(wanted, names.clone()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None if names.clone().next().is_none() => "no stage has a name".into(),
+            None => format!("there are {}", names.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(", ")),
+        };
+        request.world.reporter.warn(format!("`--no-cache-filter` names no stage: `{wanted}` does not exist; {hint}"));
+    }
 }
 
 /// A lowered recipe and what it is built on.

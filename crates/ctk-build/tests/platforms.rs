@@ -116,6 +116,30 @@ fn arguments_may_say_how_to_build() {
     assert_eq!(bench.built(text).executed, 0);
     bench.args = [("SOURCE_DATE_EPOCH".to_owned(), "soon".to_owned())].into();
     assert!(bench.failure(text).contains("`SOURCE_DATE_EPOCH` cannot be `soon`"));
+    let name = "x".repeat(65);
+    for (argument, value, expected) in [
+        ("BUILDKIT_MULTI_PLATFORM", "maybe", "`BUILDKIT_MULTI_PLATFORM` cannot be `maybe`; expected `true` or `false`"),
+        ("BUILDKIT_SANDBOX_HOSTNAME", &name, "`BUILDKIT_SANDBOX_HOSTNAME` has 65 bytes; a host's name has at most 64"),
+    ] {
+        bench.args = [(argument.to_owned(), value.to_owned())].into();
+        let error = bench.failure(text);
+        assert!(error.contains(expected), "{error}");
+    }
+    bench.args = [("BUILDKIT_SANDBOX_HOSTNAME".to_owned(), "bad host!".to_owned())].into();
+    bench.no_cache_stages = vec!["nope".into(), "0".into()];
+    bench.story.0.lock().unwrap().clear();
+    bench.built(text);
+    let expected = [
+        "`--no-cache-filter` names no stage: `nope` does not exist; no stage has a name",
+        "`bad host!` in `BUILDKIT_SANDBOX_HOSTNAME` is no name of a host; expected letters, digits, `-` and `.` \
+         [build::bad-argument]",
+    ];
+    assert_eq!(warnings(&bench), expected);
+    bench.args = [("BUILDKIT_MULTI_PLATFORM".to_owned(), "false".to_owned())].into();
+    bench.write("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
+    let several = ctk_build::ImageDecl { platforms: platforms(&["linux/amd64", "linux/arm64"]), ..bench.decl() };
+    let error = chain(&bench.run(&several).unwrap_err());
+    assert!(error.contains("several platforms make an index"), "{error}");
     bench.args.clear();
     let error = bench.failure("FROM busybox AS build\nFROM scratch\nCOPY --from=biuld /a /\n");
     assert!(error.contains("did you mean stage `build`?"), "{error}");

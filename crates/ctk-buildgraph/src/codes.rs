@@ -13,6 +13,7 @@ codes! {
     BAD_REFERENCE = "build::bad-reference", "A base or source image whose name is malformed.";
     BAD_PLATFORM = "build::bad-platform", "A platform that is not `os/architecture[/variant]`.";
     BAD_EPOCH = "build::bad-epoch", "A `SOURCE_DATE_EPOCH` that is no number of seconds.";
+    BAD_ARGUMENT = "build::bad-argument", "A build argument for the builder itself, with a value that it cannot have.";
     BAD_PORT = "build::bad-port", "A port that EXPOSE cannot take.";
     BAD_SIGNAL = "build::bad-signal", "A signal that STOPSIGNAL cannot take.";
     BAD_VOLUME = "build::bad-volume", "A volume whose path is empty.";

@@ -31,7 +31,7 @@ pub use graph::{Graph, Read, Vertex, VertexId};
 pub use key::{Key, KeyHasher, Sources};
 pub use lower::{
     BaseImage, Bases, ContextKind, Image, ImageHistory, LowerRequest, Lowered, Lowering, Need, ParseTrigger, Remote,
-    RemoteFile, context_epoch_asked, is_secret, lower, reads,
+    RemoteFile, context_epoch_asked, is_secret, lower, multi_platform, reads,
 };
 pub use mode::FileMode;
 pub use mount::{MountFault, ReadMount, mount_of};

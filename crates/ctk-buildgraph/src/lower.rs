@@ -13,6 +13,7 @@ mod from;
 mod lint;
 mod run;
 
+pub use arguments::multi_platform;
 pub use lint::{check, is_secret};
 
 use arguments::{CONTEXT_EPOCH, EPOCH};
@@ -206,6 +207,7 @@ pub fn lower(recipe: &Recipe, request: &LowerRequest<'_>) -> Result<Lowering, Di
     let target = walk.target();
     let stage = target.map(|index| walk.stage(index, None));
     walk.check_unneeded();
+    walk.switches();
     walk.unused_args();
     let epoch_seconds = walk.epoch();
     let needs = walk.needs;

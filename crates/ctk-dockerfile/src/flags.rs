@@ -8,6 +8,8 @@ pub(crate) struct Flag {
     pub name: String,
     pub value: Option<String>,
     pub range: Range<usize>,
+    /// The quote in it that nothing closes; then all of the line is the flag's.
+    pub open: Option<char>,
 }
 
 /// Flags that may be given several times.
@@ -25,7 +27,7 @@ pub(crate) fn take_flags(text: &str, start: usize) -> (Vec<Flag>, usize) {
         if !word.starts_with("--") {
             return (flags, at);
         }
-        let (plain, length) = unquoted_word(word);
+        let (plain, length, open) = unquoted_word(word);
         at += blanks + length;
         if plain == "--" {
             return (flags, at);
@@ -35,13 +37,13 @@ pub(crate) fn take_flags(text: &str, start: usize) -> (Vec<Flag>, usize) {
             Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
             None => (body.to_owned(), None),
         };
-        flags.push(Flag { name, value, range: start + at - length..start + at });
+        flags.push(Flag { name, value, range: start + at - length..start + at, open });
     }
 }
 
-/// The first word without quotes and escapes, and its length as written. Here `\` escapes whatever `# escape=` says,
+/// The first word without quotes and escapes, its length as written, and a quote that is never closed. Here `\` escapes whatever `# escape=` says,
 /// in single quotes, too: so does BuildKit.
-fn unquoted_word(text: &str) -> (String, usize) {
+fn unquoted_word(text: &str) -> (String, usize, Option<char>) {
     let mut plain = String::new();
     let mut quote: Option<char> = None;
     let mut chars = text.char_indices();
@@ -53,12 +55,12 @@ fn unquoted_word(text: &str) -> (String, usize) {
         } else if quote.is_none() && matches!(char, '"' | '\'') {
             quote = Some(char);
         } else if quote.is_none() && char.is_whitespace() {
-            return (plain, at);
+            return (plain, at, None);
         } else {
             plain.push(char);
         }
     }
-    (plain, text.len())
+    (plain, text.len(), quote)
 }
 
 #[cfg(test)]
@@ -73,5 +75,7 @@ mod tests {
         assert_eq!(names("--a= ---b -- --c"), [pair("a", Some("")), pair("-b", None)]);
         assert_eq!(take_flags("--a -- --c", 0).1, "--a --".len());
         assert_eq!(names(r"--a=\$x\ y"), [pair("a", Some("$x y"))]);
+        let open = |text| take_flags(text, 0).0[0].open;
+        assert_eq!((open("--a='b c"), open("--a=\"b' c"), open("--a='b' \"c")), (Some('\''), Some('"'), None));
     }
 }

@@ -54,6 +54,10 @@ impl<'a> Line<'a> {
         let (flags, length) = take_flags(&self.logical.text[self.start..], self.start);
         self.start += length;
         self.skip_blanks();
+        for (flag, open) in flags.iter().filter_map(|flag| Some((flag, flag.open?))) {
+            let message = format!("a quote in `--{}` is never closed, so all of the line is its value", flag.name);
+            self.warning(codes::BAD_FLAG, message, flag.range.clone(), format!("expected another `{open}`"));
+        }
         self.flags = flags;
     }
 

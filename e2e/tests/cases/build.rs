@@ -336,6 +336,20 @@ fn wrong_switches_say_what_is_right() {
     check(&["-o", "type=image,compression=estargz"], 1, &["estargz"]);
     check(&["--annotation", "index:a=b"], 1, &["no index"]);
     check(&["-o", "type=tar", "-o", "type=oci"], 1, &["only one output"]);
+    check(&["--secret", "src=app/hello"], 1, &["has no id", "`id=hello,src=app/hello`"]);
+    check(&["--build-arg", "BUILDKIT_MULTI_PLATFORM=maybe"], 1, &["bad-argument", "expected `true` or `false`"]);
+    let several = ["--platform", "linux/amd64,linux/arm64", "--annotation", "manifest[linux/riscv64]:k=v"];
+    check(&several, 1, &["for linux/riscv64, and the image is for linux/amd64, linux/arm64"]);
+    // What BuildKit takes in silence is a warning.
+    let warned = |arguments: &[&str], parts: &[&str]| {
+        let output = world.ctk(&[&["build", "--progress=plain"], arguments, &["app"]].concat());
+        contains(&output.err, &[&["warning: "], parts].concat());
+        output.ok();
+    };
+    warned(&["--no-cache-filter", "bse"], &["`bse` does not exist; did you mean `base`?"]);
+    warned(&["--annotation", "manifest[linux/riscv64]:k=v"], &["an annotation is for linux/riscv64"]);
+    world.write("app/quote", format!("{DOCKERFILE}RUN --mount=type=tmpfs,target=\"/m echo\n"));
+    warned(&["-f", "app/quote"], &["`--mount` is never closed"]);
     contains(&world.ctk(&["build", "nope"]).fails(1), &["no folder `nope`", "ctk build ."]);
     contains(&world.ctk(&["build", "-t", "x", "nope"]).fails(1), &["nope"]);
 }

@@ -117,7 +117,7 @@ impl Checks {
 }
 
 /// Truth as Go's `strconv.ParseBool` reads it.
-fn truth(text: &str) -> Option<bool> {
+pub(crate) fn truth(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),

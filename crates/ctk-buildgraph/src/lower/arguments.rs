@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ctk_oci::Platform;
-use ctk_syntax::{Diagnostic, nearest};
+use ctk_syntax::{Diagnostic, nearest, short};
 
 use super::Walk;
+use crate::lint::truth;
 use crate::stage::Stage;
 use crate::{Arg, Instruction, codes};
 
@@ -21,6 +22,15 @@ pub(super) const EPOCH: &str = "SOURCE_DATE_EPOCH";
 
 /// What that argument says to be dated as the main context is.
 pub(super) const CONTEXT_EPOCH: &str = "context";
+
+/// The argument that makes an index of an image for one platform.
+const MULTI_PLATFORM: &str = "BUILDKIT_MULTI_PLATFORM";
+
+/// The argument that names the host of every RUN.
+pub(super) const HOSTNAME: &str = "BUILDKIT_SANDBOX_HOSTNAME";
+
+/// What the kernel takes as a host's name (`__NEW_UTS_LEN`).
+const HOSTNAME_BYTES: usize = 64;
 
 /// What BuildKit's own build arguments begin with.
 const SWITCH: &str = "BUILDKIT_";
@@ -110,6 +120,27 @@ impl Walk<'_> {
         seconds
     }
 
+    /// What is said to the builder itself, by arguments that no ARG declares.
+    pub(super) fn switches(&mut self) {
+        let given = |name: &str| self.request.args.get(name).filter(|value| !value.is_empty());
+        if let Some(value) = given(MULTI_PLATFORM).filter(|value| truth(value).is_none()) {
+            let message = format!("`{MULTI_PLATFORM}` cannot be `{value}`; expected `true` or `false`");
+            self.error(codes::BAD_ARGUMENT, message, None, "");
+        }
+        if let Some(name) = given(HOSTNAME) {
+            let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+            if name.len() > HOSTNAME_BYTES {
+                let message =
+                    format!("`{HOSTNAME}` has {} bytes; a host's name has at most {HOSTNAME_BYTES}", name.len());
+                self.error(codes::BAD_ARGUMENT, message, None, "");
+            } else if !name.bytes().all(plain) {
+                let message = format!("`{}` in `{HOSTNAME}` is no name of a host", short(name));
+                let warning = Diagnostic::warning(codes::BAD_ARGUMENT, message);
+                self.warnings.push(warning.hint("expected letters, digits, `-` and `.`"));
+            }
+        }
+    }
+
     /// Warns of given arguments that nothing in the recipe declares.
     pub(super) fn unused_args(&mut self) {
         let mut known: BTreeSet<&str> = self.recipe.globals.iter().map(|arg| arg.name.as_str()).collect();
@@ -150,4 +181,9 @@ fn automatic(target: &Platform, build: &Platform, stage: String) -> Vec<(String,
 
 pub(super) fn find(list: &[(String, Option<String>)], name: &str) -> Option<String> {
     list.iter().rev().find(|(n, _)| n == name).and_then(|(_, value)| value.clone())
+}
+
+/// Whether `BUILDKIT_MULTI_PLATFORM` asks for an index, or for none; nothing if it is not given.
+pub fn multi_platform(args: &BTreeMap<String, String>) -> Option<bool> {
+    args.get(MULTI_PLATFORM).and_then(|value| truth(value))
 }

@@ -181,5 +181,5 @@ fn name_sockets(mounts: &mut [ExecMount]) -> Option<String> {
 }
 
 fn hostname(args: &std::collections::BTreeMap<String, String>) -> Option<String> {
-    args.get("BUILDKIT_SANDBOX_HOSTNAME").filter(|name| !name.is_empty()).cloned()
+    args.get(super::arguments::HOSTNAME).filter(|name| !name.is_empty()).cloned()
 }

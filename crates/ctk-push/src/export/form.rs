@@ -60,6 +60,19 @@ impl Form {
             let text = "docker's media types know no zstd; add `oci-mediatypes=true`";
             return Err(ExportError::Refused(text.into()));
         }
+        let built = || image.manifests.iter().map(|(platform, _)| platform);
+        let asked = annotations.iter().filter_map(|a| a.platform.as_ref());
+        if let Some(other) = asked.into_iter().find(|asked| !built().any(|platform| platform == *asked)) {
+            let text = format!(
+                "an annotation is for {other}, and the image is for {}",
+                built().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+            );
+            // As BuildKit: what is built for one platform alone may be annotated for others.
+            match several {
+                true => return Err(ExportError::Refused(text)),
+                false => ground.reporter.warn(text),
+            }
+        }
         let of = |level: Level, platform: Option<&Platform>| -> BTreeMap<String, String> {
             let wanted = annotations.iter().filter(|a| a.level == level);
             let here = wanted.filter(|a| a.platform.is_none() || a.platform.as_ref() == platform);

@@ -81,8 +81,11 @@ pub fn secret(text: &str, environment: &Environment) -> Result<(String, SecretSo
     if kind.as_deref() == Some("env") && variable.is_none() {
         variable = file.take();
     }
-    let id = id.or_else(|| file.as_deref().and_then(|f| f.rsplit('/').next()).map(str::to_owned));
-    let id = id.filter(|id| !id.is_empty()).ok_or_else(|| format!("`--secret {text}` has no `id=`"))?;
+    let id = id.filter(|id| !id.is_empty()).ok_or_else(|| {
+        let name = variable.as_deref().or(file.as_deref()).unwrap_or_default();
+        let name = name.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or("NAME");
+        format!("`--secret {text}` has no id; expected e.g. `id={name},{text}`")
+    })?;
     let source = match (variable, file) {
         (Some(variable), _) => SecretSource::Env(variable),
         (None, Some(file)) => SecretSource::File(file.into()),
@@ -364,7 +367,9 @@ mod tests {
         assert!(secret("id=a,src=/no/such", &environment).unwrap_err().contains("no file /no/such"));
         assert!(secret("id=a,env=NOPE", &environment).unwrap_err().contains("has no `NOPE`"));
         assert!(secret("idd=a", &environment).unwrap_err().contains("did you mean `id`?"));
-        assert!(secret("env=TOKEN", &environment).is_err());
+        let missing = |text: &str| secret(text, &environment).unwrap_err();
+        assert_eq!(missing("env=TOKEN"), "`--secret env=TOKEN` has no id; expected e.g. `id=TOKEN,env=TOKEN`");
+        assert!(missing("src=/etc/passwd").ends_with("expected e.g. `id=passwd,src=/etc/passwd`"));
     }
 
     #[test]
