@@ -128,7 +128,8 @@ fn images_of_a_layout() {
     let bench = Bench::bare();
     let built = bench.built("FROM scratch\nCOPY Dockerfile /d\nENV FROM=layout\n");
     let directory = bench.project().join("layout");
-    let export = ctk_store::Export { name: Some("v1".into()), descriptor: built.descriptor.clone() };
+    let export =
+        ctk_store::Export { name: Some(ctk_store::Name::Plain("v1".into())), descriptor: built.descriptor.clone() };
     ctk_store::export_layout(&bench.store, &directory, &[export], &Cancel::new()).unwrap();
     let other = Bench::bare();
     other.write("Dockerfile", "FROM base\nLABEL from=$FROM\n");

@@ -12,6 +12,7 @@ use ctk_plan::Cancel;
 use serde::Deserialize;
 
 use crate::error::Context;
+use crate::export::name_of;
 use crate::limits::{ARCHIVE_INDEX_MAX_BYTES, INDEX_DEPTH_MAX};
 use crate::{Store, StoreError};
 
@@ -26,7 +27,7 @@ pub struct Imported {
 
 pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// Docker 25 and containerd write the whole name here, and only the tag into [`REF_NAME`].
-const CONTAINERD_NAME: &str = "io.containerd.image.name";
+pub(crate) const CONTAINERD_NAME: &str = "io.containerd.image.name";
 
 /// Loads an OCI layout directory; only what its index reaches is read.
 pub fn import_layout(store: &Store, directory: &Path, cancel: &Cancel) -> Result<Vec<Imported>, StoreError> {
@@ -128,7 +129,7 @@ fn named(
             let reason = format!("{} is named by the index but missing", member.digest);
             return Err(StoreError::Archive { what: what.to_owned(), reason });
         }
-        let name = member.annotations.get(CONTAINERD_NAME).or_else(|| member.annotations.get(REF_NAME)).cloned();
+        let name = name_of(member).cloned();
         let mut descriptor = member.clone();
         descriptor.annotations.clear();
         match images.iter_mut().find(|image| image.descriptor.digest == descriptor.digest) {

@@ -1,6 +1,7 @@
 //! Saves images: OCI layouts (directory, tar) and docker archives.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::fmt;
 use std::fs;
 use std::io::{Read, Write};
 use std::path::Path;
@@ -10,7 +11,7 @@ use ctk_oci::{Descriptor, Digest, Document, ImageConfig, Index, Manifest, Platfo
 use ctk_plan::Cancel;
 use serde_json::json;
 
-use crate::archive::REF_NAME;
+use crate::archive::{CONTAINERD_NAME, REF_NAME};
 use crate::error::Context;
 use crate::fsutil::{make_directory, read_if_there, replace};
 use crate::limits::INDEX_DEPTH_MAX;
@@ -20,9 +21,38 @@ use crate::{Store, StoreError};
 #[derive(Clone, Debug)]
 pub struct Export {
     /// What the archive calls it; several entries may name the same image.
-    pub name: Option<String>,
+    pub name: Option<Name>,
     /// A manifest or an index.
     pub descriptor: Descriptor,
+}
+
+/// What an archive calls an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Name {
+    /// So, in every format.
+    Plain(String),
+    /// As a registry would: in a layout its tag is what others find it by, and the whole name stands beside it, as
+    /// docker and containerd write it.
+    Reference(Reference),
+}
+
+impl Name {
+    /// Of the full name of an image; what is none is plain.
+    pub fn of(text: &str) -> Name {
+        match text.parse::<Reference>().map(Reference::or_latest) {
+            Ok(reference) if reference.tag().is_some() => Name::Reference(reference),
+            _ => Name::Plain(text.to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Name::Plain(text) => f.write_str(text),
+            Name::Reference(reference) => reference.fmt(f),
+        }
+    }
 }
 
 const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
@@ -59,9 +89,9 @@ pub fn export_layout(store: &Store, directory: &Path, exports: &[Export], cancel
         }
     };
     for member in members(exports) {
-        let name = member.annotations.get(REF_NAME).cloned();
+        let name = name_of(&member).cloned();
         index.manifests.retain(|old| match &name {
-            Some(_) => old.annotations.get(REF_NAME) != name.as_ref(),
+            Some(_) => name_of(old) != name.as_ref(),
             None => old.digest != member.digest,
         });
         index.manifests.push(member);
@@ -148,7 +178,7 @@ pub fn export_docker_archive<W: Write>(
             layers.push(path);
             parent = Some(id);
         }
-        let name = export.name.as_ref().map(|name| familiar(name));
+        let name = export.name.as_ref().map(|name| familiar(&name.to_string()));
         if let (Some(name), Some(top)) = (&name, parent)
             && let Some((repository, tag)) = name.rsplit_once(':')
         {
@@ -186,11 +216,22 @@ fn familiar(name: &str) -> String {
 fn members(exports: &[Export]) -> impl Iterator<Item = Descriptor> + '_ {
     exports.iter().map(|export| {
         let mut member = export.descriptor.clone();
-        if let Some(name) = &export.name {
-            member.annotations.insert(REF_NAME.into(), name.clone());
+        match &export.name {
+            None => {}
+            Some(Name::Plain(name)) => _ = member.annotations.insert(REF_NAME.into(), name.clone()),
+            Some(Name::Reference(name)) => {
+                let tag = name.tag().unwrap_or("latest");
+                member.annotations.insert(REF_NAME.into(), tag.to_owned());
+                member.annotations.insert(CONTAINERD_NAME.into(), name.to_string());
+            }
         }
         member
     })
+}
+
+/// The whole name that a layout gives an image, or what it has of one.
+pub(crate) fn name_of(member: &Descriptor) -> Option<&String> {
+    member.annotations.get(CONTAINERD_NAME).or_else(|| member.annotations.get(REF_NAME))
 }
 
 fn manifest_of(

@@ -43,7 +43,7 @@ pub use blobs::{BlobReader, BlobWriter, Blobs, Sink};
 pub use caches::CacheUse;
 pub use disk::Ingest;
 pub use error::StoreError;
-pub use export::{Export, export_docker_archive, export_layout, export_layout_archive};
+pub use export::{Export, Name, export_docker_archive, export_layout, export_layout_archive};
 pub use fetch::{Depth, Fetch, FetchError};
 pub use gc::{GcOptions, GcReport, Usage};
 pub use lease::{Lock, Scratch};

@@ -8,7 +8,8 @@ use ctk_layer::{Compression, Entry, EntryKind, LayerWriter, TarReader, TarWriter
 use ctk_oci::{Descriptor, Document, ImageConfig, Index, Manifest, Platform, media_type};
 use ctk_plan::Cancel;
 use ctk_store::{
-    Export, Imported, Store, export_docker_archive, export_layout, export_layout_archive, import_archive, import_layout,
+    Export, Imported, Name, Store, export_docker_archive, export_layout, export_layout_archive, import_archive,
+    import_layout,
 };
 
 fn image(store: &Store, architecture: &str) -> Descriptor {
@@ -49,7 +50,7 @@ fn fresh(parent: &Path, name: &str) -> Store {
 }
 
 fn named(name: &str, descriptor: &Descriptor) -> Export {
-    Export { name: Some(name.into()), descriptor: descriptor.clone() }
+    Export { name: Some(Name::Plain(name.into())), descriptor: descriptor.clone() }
 }
 
 /// Whether a peer is installed; without it the rest of the test is skipped.
@@ -216,4 +217,29 @@ fn bad_archives_are_refused_with_reasons() {
     check(&tar[..tar.len() / 2], "cut short");
     check(b"no archive at all", "cut short");
     check(&rewrite(&|path, data| Some(if path == "index.json" { b"{".to_vec() } else { data })), "malformed");
+}
+
+#[test]
+fn a_layout_has_the_tag_and_the_whole_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, cancel) = (fresh(folder.path(), "store"), Cancel::new());
+    let (one, two) = (image(&store, "amd64"), image(&store, "arm64"));
+    let layout = folder.path().join("layout");
+    let write = |name: &str, descriptor: &Descriptor| {
+        let export = Export { name: Some(Name::of(name)), descriptor: descriptor.clone() };
+        export_layout(&store, &layout, &[export], &cancel).unwrap();
+    };
+    // As they were written once, and by others still: the whole name where the tag belongs.
+    export_layout(&store, &layout, &[named("ghcr.io/acme/a:1", &one)], &cancel).unwrap();
+    write("ghcr.io/acme/a:1", &two);
+    write("b", &one);
+    write("ghcr.io/acme/c:1", &one);
+    let index: Index = serde_json::from_slice(&std::fs::read(layout.join("index.json")).unwrap()).unwrap();
+    let names = |key: &str| index.manifests.iter().map(|m| m.annotations[key].clone()).collect::<Vec<_>>();
+    assert_eq!(names("org.opencontainers.image.ref.name"), ["1", "latest", "1"]);
+    let whole = ["ghcr.io/acme/a:1", "docker.io/library/b:latest", "ghcr.io/acme/c:1"];
+    assert_eq!(names("io.containerd.image.name"), whole);
+    let loaded = import_layout(&fresh(folder.path(), "other"), &layout, &cancel).unwrap();
+    let loaded: Vec<&str> = loaded.iter().flat_map(|image| &image.names).map(String::as_str).collect();
+    assert_eq!(loaded, ["ghcr.io/acme/a:1", "docker.io/library/b:latest", "ghcr.io/acme/c:1"]);
 }

@@ -194,7 +194,7 @@ fn archives_are_read_by_others() {
     let mounted = world.podman(&["image", "mount", "localhost/app:2"]).ok();
     assert_eq!(fs::read_to_string(format!("{}/data/hello", mounted.trim())).unwrap(), "hello\n");
     world.podman(&["image", "umount", "--all"]).ok();
-    world.peer("umoci", &["unpack", "--image", "layout:docker.io/library/app:2", "bundle"]).ok();
+    world.peer("umoci", &["unpack", "--image", "layout:2", "bundle"]).ok();
     assert_eq!(world.read("bundle/rootfs/data/hello"), "hello\n");
     // The config is the same whatever the compression.
     let config = |place: &str| world.peer("skopeo", &["inspect", "--config", "--raw", place]).ok();
@@ -214,6 +214,9 @@ fn registries_get_it_under_tags_or_by_digest() {
     assert_eq!(meta["image.name"], format!("{},{}", name("1"), name("2")));
     assert_eq!(meta["containerimage.digest"], meta["containerimage.descriptor"]["digest"]);
     assert_eq!(meta["containerimage.descriptor"]["platform"]["os"], "linux");
+    world.peer("skopeo", &["inspect", "--raw", "oci-archive:oci.tar:2"]).ok();
+    // The whole name is there, too, for those who know where.
+    contains(&world.ctk(&["load", "oci.tar"]).ok(), &["docker.io/library/app:2 sha256:"]);
     let inspect = |reference: &str, more: &[&str]| {
         let place = format!("docker://{reference}");
         world.peer("skopeo", &[&["inspect", "--tls-verify=false"], more, &[place.as_str()]].concat())

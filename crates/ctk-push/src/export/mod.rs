@@ -18,7 +18,9 @@ use ctk_layer::LayerError;
 use ctk_oci::{Descriptor, Digest, Document, Manifest, Platform, Reference, media_type};
 use ctk_plan::{Cancel, Reporter, Step};
 use ctk_snapshot::{SnapshotError, Snapshots};
-use ctk_store::{Aside, Export, Ref, Store, StoreError, export_docker_archive, export_layout, export_layout_archive};
+use ctk_store::{
+    Aside, Export, Name, Ref, Store, StoreError, export_docker_archive, export_layout, export_layout_archive,
+};
 
 use crate::layout::reachable;
 use crate::packing::{Ground, PackingError};
@@ -501,11 +503,11 @@ fn reference(name: &str) -> Result<Reference, ExportError> {
 }
 
 fn exports(names: &[String], image: &Descriptor) -> Result<Vec<Export>, ExportError> {
-    let one = |name: Option<String>| Export { name, descriptor: image.clone() };
+    let one = |name: Option<Name>| Export { name, descriptor: image.clone() };
     if names.is_empty() {
         return Ok(vec![one(None)]);
     }
-    names.iter().map(|name| Ok(one(Some(reference(name)?.to_string())))).collect()
+    names.iter().map(|name| Ok(one(Some(Name::Reference(reference(name)?))))).collect()
 }
 
 fn write_archive(

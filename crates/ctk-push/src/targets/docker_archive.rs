@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use ctk_oci::{Descriptor, Digest, Document, Index, Manifest, Reference, media_type};
 use ctk_plan::Step;
-use ctk_store::{Export, export_docker_archive};
+use ctk_store::{Export, Name, export_docker_archive};
 use serde::Deserialize;
 
 use super::{BadLocation, Context, Found, Naming, Place, Reach, Ready, oci_archive, path_of};
@@ -110,7 +110,7 @@ impl Place for Archive {
     ) -> Result<Box<dyn Ready>, PushError> {
         // Says early, and in words about this target, that there is nothing for the platform.
         self.identity(context, image)?;
-        let export = |tag: &String| Export { name: Some(tag.clone()), descriptor: image.clone() };
+        let export = |tag: &String| Export { name: Some(Name::Plain(tag.clone())), descriptor: image.clone() };
         let exports: Vec<Export> = tags.iter().map(export).collect();
         let place = self.location();
         oci_archive::write_aside(context, &place, &context.reach.project.join(&self.path), |out| {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use ctk_oci::{Descriptor, Index};
 use ctk_plan::Step;
-use ctk_store::{Export, export_layout};
+use ctk_store::{Export, Name, export_layout};
 
 use super::{BadLocation, Context, Found, Naming, Place, Reach, Ready, path_of};
 use crate::error::PushError;
@@ -104,7 +104,7 @@ impl Ready for Uploaded {
         // Several pushes may share one layout, and the index is read before it is replaced.
         rustix::fs::flock(&directory, rustix::fs::FlockOperation::LockExclusive)
             .map_err(|error| context.file_error(&place, "lock", &root)(error.into()))?;
-        let export = |tag: &String| Export { name: Some(tag.clone()), descriptor: self.image.clone() };
+        let export = |tag: &String| Export { name: Some(Name::Plain(tag.clone())), descriptor: self.image.clone() };
         let exports: Vec<Export> = self.tags.iter().map(export).collect();
         export_layout(context.store, &root, &exports, context.reach.cancel)
             .map_err(context.store_error(&place, "publish"))

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use ctk_oci::{Descriptor, Index};
 use ctk_plan::Step;
-use ctk_store::{Export, StoreError, export_layout_archive};
+use ctk_store::{Export, Name, StoreError, export_layout_archive};
 
 use super::{BadLocation, Context, Found, Naming, Place, Reach, Ready, oci, path_of};
 use crate::error::PushError;
@@ -58,7 +58,7 @@ impl Place for Archive {
         tags: &[String],
         _step: &Step,
     ) -> Result<Box<dyn Ready>, PushError> {
-        let export = |tag: &String| Export { name: Some(tag.clone()), descriptor: image.clone() };
+        let export = |tag: &String| Export { name: Some(Name::Plain(tag.clone())), descriptor: image.clone() };
         let exports: Vec<Export> = tags.iter().map(export).collect();
         let place = self.location();
         write_aside(context, &place, &context.reach.project.join(&self.path), |out| {

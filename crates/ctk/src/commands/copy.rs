@@ -7,8 +7,8 @@ use clap::Args;
 use ctk_oci::{Descriptor, Platform, Reference};
 use ctk_plan::{Address, Cancel, Kind, Reporter};
 use ctk_store::{
-    Aside, Depth, Export, Ref, Store, export_docker_archive, export_layout, export_layout_archive, import_archive,
-    import_layout,
+    Aside, Depth, Export, Name, Ref, Store, export_docker_archive, export_layout, export_layout_archive,
+    import_archive, import_layout,
 };
 
 use super::output;
@@ -143,7 +143,8 @@ fn write(
     step: &ctk_plan::Step,
     cancel: &Cancel,
 ) -> Result<(), Failure> {
-    let export = |name: &Option<String>| [Export { name: name.clone(), descriptor: descriptor.clone() }];
+    let export =
+        |name: &Option<String>| [Export { name: name.clone().map(Name::Plain), descriptor: descriptor.clone() }];
     let whole = |path: &Path, write: &mut dyn FnMut(&mut &File) -> Result<(), Failure>| {
         let failed = |e: std::io::Error| Failure::sentence(format!("cannot write {}: {e}", path.display()), None);
         let aside = Aside::new(path).map_err(failed)?;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use ctk_oci::Platform;
-use ctk_store::{Aside, Export, export_docker_archive, export_layout, export_layout_archive};
+use ctk_store::{Aside, Export, Name, export_docker_archive, export_layout, export_layout_archive};
 
 use crate::context::Context;
 use crate::failure::Failure;
@@ -44,7 +44,7 @@ impl Save {
         let mut exports = Vec::new();
         for image in &self.images {
             let (name, descriptor) = context.require(&store, image)?;
-            exports.push(Export { name: Some(name), descriptor });
+            exports.push(Export { name: Some(Name::of(&name)), descriptor });
         }
         let platform = self.platform.unwrap_or_else(Platform::host);
         if self.format == Format::OciDir {
