@@ -89,6 +89,12 @@ pub enum SnapshotError {
         /// Why.
         reason: &'static str,
     },
+    /// Images that are merged both have the file.
+    #[error("`{path}` is there already")]
+    Taken {
+        /// Its path.
+        path: String,
+    },
     /// A layer or archive has more entries than a tree is made of.
     #[error("layer {layer} has more than {limit} entries")]
     TooManyEntries {

@@ -112,7 +112,8 @@ impl Snapshots {
         let workers = std::thread::available_parallelism().map_or(1, |n| n.get());
         let ingest = self.store().ingest(None)?;
         let mut tar = TarWriter::new(LayerWriter::new(ingest, compression, workers).map_err(failed)?);
-        let mut packer = Packer { name, tar: &mut tar, epoch, made, cut: false, links: HashMap::new(), cancel };
+        let links = HashMap::new();
+        let mut packer = Packer { name, tar: &mut tar, merged: None, epoch, made, cut: false, links, cancel };
         if with_root {
             let stat = rustix::fs::fstat(tree).context("stat", b"/")?;
             packer.directory_entry(b"", tree, &stat)?;
@@ -133,13 +134,14 @@ impl Snapshots {
 
     /// Appends the files of the image with these layers (base first) to `tar`, below the directory `prefix`: what is
     /// seen through all layers, without an entry for the root. Times are those that [`Snapshots::pack`] gives. Hard links
-    /// are kept.
+    /// are kept. With `merged`, directories that an earlier call wrote are not written again, and what else is there
+    /// already is [`SnapshotError::Taken`].
     pub fn flatten<W: Write>(
         &self,
         parents: &[LayerKey],
         prefix: &str,
         epoch: Option<i64>,
-        tar: &mut TarWriter<W>,
+        (tar, merged): (&mut TarWriter<W>, Option<&mut Merged>),
         cancel: &Cancel,
     ) -> Result<(), SnapshotError> {
         let view = self.view(parents)?;
@@ -147,7 +149,7 @@ impl Snapshots {
         let root = openat(view.open_root()?, ".", DIRECTORY, Mode::empty()).context("open", b"/")?;
         let made = &self.made(parents)?;
         let mut packer =
-            Packer { name: "the image's files", tar, epoch, made, cut: false, links: HashMap::new(), cancel };
+            Packer { name: "the image's files", tar, merged, epoch, made, cut: false, links: HashMap::new(), cancel };
         packer.walk(root.as_fd(), prefix.as_bytes(), 0)
     }
 }
@@ -159,10 +161,27 @@ pub(crate) fn cancelled(error: StoreError) -> SnapshotError {
     }
 }
 
+/// Paths that images which are merged in one tar have so far, and which of them are directories.
+#[derive(Debug, Default)]
+pub struct Merged(HashMap<Vec<u8>, bool>);
+
+impl Merged {
+    /// Whether the entry has to be written.
+    fn add(&mut self, entry: &Entry) -> Result<bool, SnapshotError> {
+        let directory = entry.kind == EntryKind::Directory;
+        match self.0.insert(entry.path.clone(), directory) {
+            None => Ok(true),
+            Some(true) if directory => Ok(false),
+            Some(_) => Err(SnapshotError::Taken { path: display(&entry.path) }),
+        }
+    }
+}
+
 struct Packer<'a, W> {
     /// For messages.
     name: &'a str,
     tar: &'a mut TarWriter<W>,
+    merged: Option<&'a mut Merged>,
     epoch: Option<i64>,
     made: &'a Made,
     /// See [`Packed::cut`].
@@ -262,6 +281,11 @@ impl<W: Write> Packer<'_, W> {
     }
 
     fn append(&mut self, entry: &Entry, data: impl io::Read) -> Result<(), SnapshotError> {
+        if let Some(merged) = &mut self.merged
+            && !merged.add(entry)?
+        {
+            return Ok(());
+        }
         let appended = self.tar.append(entry, data);
         appended.map_err(|source| match source {
             LayerError::Write(error) if error.kind() == io::ErrorKind::StorageFull => {

@@ -161,6 +161,24 @@ fn files_go_to_a_folder_or_a_tar_stream() {
     contains(&ctk_e2e::run(command).ok(), &["bin/busybox", "data/hello"]);
     world.ctk(&["build", "-o", "many", "--platform", "linux/amd64,linux/arm64", "--target", "base", "app"]).ok();
     assert!(world.path("project/many/linux_arm64/bin/sh").exists());
+    // In one folder, as long as nothing would replace anything.
+    let text = "FROM scratch\nARG TARGETARCH\nCOPY hello /bin/tool-$TARGETARCH\n";
+    world.write("app/apart", text).write("app/same", format!("{text}COPY hello /bin/same\n"));
+    let split = |file: &str, output: &str| {
+        let output = format!("{output},platform-split=false");
+        world.ctk(&["build", "-f", file, "-o", &output, "--platform", "linux/amd64,linux/arm64", "app"])
+    };
+    split("app/apart", "type=local,dest=one").ok();
+    assert_eq!(
+        (world.read("one/bin/tool-amd64"), world.read("one/bin/tool-arm64")),
+        ("hello\n".into(), "hello\n".into())
+    );
+    split("app/apart", "type=tar,dest=one.tar").ok();
+    assert_eq!(world.peer("tar", &["-tf", "one.tar"]).ok(), "bin/\nbin/tool-amd64\nbin/tool-arm64\n");
+    let refused = "`/bin/same` of linux/arm64 would replace that of another platform";
+    contains(&split("app/same", "type=local,dest=two").fails(1), &[refused]);
+    contains(&split("app/same", "type=tar,dest=two.tar").fails(1), &[refused]);
+    assert!(!world.path("project/two").exists() && !world.path("project/two.tar").exists());
 }
 
 fn rustix_uid() -> u32 {

@@ -7,17 +7,16 @@ use std::path::{Path, PathBuf};
 use ctk_layer::{Entry, EntryKind, TarWriter};
 use ctk_oci::{ImageConfig, Manifest};
 use ctk_snapshot::copy::{Mtime, extract};
+use ctk_snapshot::{Merged, SnapshotError};
 
 use super::{ExportError, ExportRequest, Files, file_error};
 
-/// Writes the files as a tar stream. Several platforms have a folder each: `linux_amd64/`.
+/// Writes the files as a tar stream. Several platforms have a folder each, `linux_amd64/`, or share one as far as none has
+/// a file of another's name.
 pub(super) fn tar<W: Write>(request: &ExportRequest<'_>, files: &Files, out: W) -> Result<W, ExportError> {
     let platforms = request.image.manifests;
     let split = files.split.unwrap_or(platforms.len() > 1);
-    if !split && platforms.len() > 1 {
-        let text = "files of several platforms in one folder would replace each other; leave `platform-split` out";
-        return Err(ExportError::Refused(text.into()));
-    }
+    let mut merged = (!split && platforms.len() > 1).then(Merged::default);
     let mut tar = TarWriter::new(out);
     for (platform, descriptor) in platforms {
         let manifest = request.store.document::<Manifest>("image manifest", descriptor)?.into_value();
@@ -30,7 +29,13 @@ pub(super) fn tar<W: Write>(request: &ExportRequest<'_>, files: &Files, out: W) 
             tar.append(&entry, io::empty()).map_err(ExportError::Tar)?;
         }
         let epoch = created.map(|time| time.as_second());
-        request.snapshots.flatten(&layers, &prefix, epoch, &mut tar, request.cancel)?;
+        let written = request.snapshots.flatten(&layers, &prefix, epoch, (&mut tar, merged.as_mut()), request.cancel);
+        written.map_err(|error| match error {
+            SnapshotError::Taken { path } => ExportError::Refused(format!(
+                "`{path}` of {platform} would replace that of another platform; leave `platform-split=false` out"
+            )),
+            error => error.into(),
+        })?;
     }
     tar.finish().map_err(ExportError::Tar)
 }
