@@ -214,6 +214,9 @@ fn archives_are_read_by_others() {
     world.podman(&["image", "umount", "--all"]).ok();
     world.peer("umoci", &["unpack", "--image", "layout:2", "bundle"]).ok();
     assert_eq!(world.read("bundle/rootfs/data/hello"), "hello\n");
+    world.peer("skopeo", &["inspect", "--raw", "oci-archive:oci.tar:2"]).ok();
+    // The whole name is there, too, for those who know where.
+    contains(&world.ctk(&["load", "oci.tar"]).ok(), &["docker.io/library/app:2 sha256:"]);
     // The config is the same whatever the compression.
     let config = |place: &str| world.peer("skopeo", &["inspect", "--config", "--raw", place]).ok();
     assert_eq!(config("oci-archive:oci.tar"), config("oci:layout"));
@@ -232,9 +235,6 @@ fn registries_get_it_under_tags_or_by_digest() {
     assert_eq!(meta["image.name"], format!("{},{}", name("1"), name("2")));
     assert_eq!(meta["containerimage.digest"], meta["containerimage.descriptor"]["digest"]);
     assert_eq!(meta["containerimage.descriptor"]["platform"]["os"], "linux");
-    world.peer("skopeo", &["inspect", "--raw", "oci-archive:oci.tar:2"]).ok();
-    // The whole name is there, too, for those who know where.
-    contains(&world.ctk(&["load", "oci.tar"]).ok(), &["docker.io/library/app:2 sha256:"]);
     let inspect = |reference: &str, more: &[&str]| {
         let place = format!("docker://{reference}");
         world.peer("skopeo", &[&["inspect", "--tls-verify=false"], more, &[place.as_str()]].concat())
@@ -316,6 +316,8 @@ fn places_that_are_none_are_told_before_anything_is_built() {
     check(&["-o", "type=oci,dest=nope/x.tar"], "there is no folder `nope`");
     check(&["-o", "type=tar,dest=app"], "it is a folder");
     check(&["-o", ""], "goes nowhere");
+    check(&["-o", "a", "-o", "./a/"], "two outputs go to ./a/; give each a place of its own");
+    check(&["-o", "type=tar,dest=x/y", "-o", "x"], "one output goes to x/y, inside x");
     assert!(!world.ctk(&["images"]).ok().contains("app"));
 }
 

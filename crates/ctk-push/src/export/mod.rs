@@ -11,7 +11,7 @@ mod spec;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use ctk_client::{Client, ClientError, ClientOptions, PushOptions};
 use ctk_layer::LayerError;
@@ -128,6 +128,15 @@ impl Output {
         }
     }
 
+    /// The file or folder that it writes, if it writes one.
+    fn path(&self) -> Option<&Path> {
+        match self {
+            Output::Archive(Archive { dest: Some(Dest::Path(path)), .. })
+            | Output::Files(Files { dest: Dest::Path(path), .. }) => Some(path),
+            _ => None,
+        }
+    }
+
     /// Whether the image's names mean it afterwards, here or in a registry.
     pub fn is_named(&self) -> bool {
         match self {
@@ -143,6 +152,56 @@ impl Output {
             Output::Image(image) => image.form.epoch_seconds,
             Output::Archive(archive) => archive.form.epoch_seconds,
             Output::Files(files) => files.epoch_seconds,
+        }
+    }
+}
+
+/// Refuses outputs that would write over one another: at one place, or one inside the folder of another. `directory` is
+/// what relative destinations are relative to. The error is one sentence and what to do.
+pub fn check_places(outputs: &[Output], directory: &Path) -> Result<(), String> {
+    let place = |output: &Output| -> Option<PathBuf> {
+        let path = directory.join(output.path()?);
+        // A device or a pipe is no place where something stays.
+        let stays = fs::metadata(&path).map_or(true, |found| found.is_file() || found.is_dir());
+        stays.then(|| resolved(&path))
+    };
+    let places: Vec<(&Output, PathBuf)> = outputs.iter().filter_map(|o| Some((o, place(o)?))).collect();
+    for (number, (output, path)) in places.iter().enumerate() {
+        let written = |output: &Output| output.path().unwrap_or(Path::new("")).display().to_string();
+        for (earlier, other) in &places[..number] {
+            if path == other {
+                return Err(format!("two outputs go to {}; give each a place of its own", written(output)));
+            }
+            let (inner, outer) = if path.starts_with(other) { (output, earlier) } else { (earlier, output) };
+            if path.starts_with(other) || other.starts_with(path) {
+                let (inner, outer) = (written(inner), written(outer));
+                return Err(format!(
+                    "one output goes to {inner}, inside {outer}, where another goes; give each a place of its own"
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The path with its links followed, as far as it is there, and without `..` in what is not.
+fn resolved(path: &Path) -> PathBuf {
+    let mut there = path;
+    loop {
+        if let Ok(real) = there.canonicalize() {
+            let mut real = real;
+            for part in path.strip_prefix(there).unwrap_or(Path::new("")).components() {
+                match part {
+                    Component::ParentDir => _ = real.pop(),
+                    Component::Normal(name) => real.push(name),
+                    _ => {}
+                }
+            }
+            return real;
+        }
+        match there.parent() {
+            Some(parent) => there = parent,
+            None => return path.to_path_buf(),
         }
     }
 }
@@ -597,5 +656,32 @@ fn unwritten(dest: &Path) -> impl Fn(ExportError) -> ExportError + use<> {
         | ExportError::File { action: "write", source, .. } => file_error("write", &dest)(source),
         ExportError::Store(StoreError::Io { action, path, source }) => ExportError::File { action, path, source },
         error => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_output_writes_over_another() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("a")).unwrap();
+        std::os::unix::fs::symlink("a", folder.path().join("link")).unwrap();
+        let check = |texts: &[&str], expected: Option<&str>| {
+            let outputs: Vec<Output> = texts.iter().map(|text| Output::parse(text).unwrap()).collect();
+            let refused = check_places(&outputs, folder.path()).err();
+            let as_expected = refused.as_deref().map(|text| text.split("; ").next().unwrap_or_default()) == expected;
+            assert!(as_expected, "{texts:?}: {refused:?}");
+        };
+        check(&["a", "b", "type=tar,dest=c", "type=oci,dest=d/e", "type=registry"], None);
+        check(&["a", "a"], Some("two outputs go to a"));
+        check(&["n", "./x/../n/"], Some("two outputs go to ./x/../n/"));
+        check(&["a", "link"], Some("two outputs go to link"));
+        check(&["type=oci,dest=f", "b", "type=docker,dest=f"], Some("two outputs go to f"));
+        check(&["link", "type=tar,dest=a/y"], Some("one output goes to a/y, inside link, where another goes"));
+        check(&["type=tar,dest=n/y", "n"], Some("one output goes to n/y, inside n, where another goes"));
+        check(&["type=tar,dest=/dev/null", "type=oci,dest=/dev/null"], None);
+        check(&["n", "nn", "type=tar,dest=n.tar"], None);
     }
 }

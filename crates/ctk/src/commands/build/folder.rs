@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use ctk_apply::Besides;
 use ctk_apply::adhoc::{
     AdHoc, AdHocBuilt, Annotation, CacheExport, CacheImport, ContextDecl, ContextSource, ImageDecl, Output,
-    RecipeSource,
+    RecipeSource, check_places,
 };
 use ctk_apply::{Explained, Explanations};
 use ctk_oci::Platform;
@@ -65,6 +65,7 @@ impl Folder {
             let hint = "add `dest=PATH`, or redirect";
             return Err(Failure::sentence("an archive is no text for a terminal", Some(hint)));
         }
+        check_places(&build.outputs, &build.directory).map_err(sentence)?;
         // Before anything is built: what came out could be told to nobody.
         let own = &self.switches.output;
         let files = build.outputs.iter().filter_map(Output::file).chain(own.iidfile.as_deref());
