@@ -26,8 +26,8 @@ pub(crate) struct Stage {
     pub(crate) base_platform: Option<Platform>,
     /// What a process of the stage sees: the base's environment, and ENV and ARG as they came.
     pub(crate) env: Vec<(String, String)>,
-    /// Declared build arguments, each once, in order of declaration.
-    pub(crate) args: Vec<String>,
+    /// Declared build arguments, each once, in order of declaration, with the value of its last declaration.
+    pub(crate) args: Vec<(String, String)>,
     /// Whether the base's config is known.
     pub(crate) known: bool,
     pub(crate) step: usize,
@@ -135,8 +135,11 @@ impl Stage {
         text: &str,
         origin: Option<Span>,
     ) {
-        let args: Vec<String> =
-            self.args.iter().map(|name| format!("{name}={}", self.lookup(name).unwrap_or_default())).collect();
+        // What ENV says counts more than the declaration, and of what no process sees only the declaration is there.
+        let shown_arg = |(name, declared): &(String, String)| {
+            format!("{name}={}", self.lookup(name).unwrap_or_else(|| declared.clone()))
+        };
+        let args: Vec<String> = self.args.iter().map(shown_arg).collect();
         let created_by = match args.len() {
             0 => format!("RUN {shown}"),
             n => format!("RUN |{n} {} {shown}", args.join(" ")),
@@ -205,13 +208,17 @@ impl Stage {
         self.note(format!("ENV {}", shown.join(" ")));
     }
 
-    /// Declares a build argument; gives its line for [`Stage::arg_history`].
-    pub(crate) fn arg(&mut self, name: &str, value: Option<&str>) -> String {
-        if !self.args.iter().any(|n| n == name) {
-            self.args.push(name.to_owned());
+    /// Declares a build argument, which processes see unless it is `hidden`; gives its line for [`Stage::arg_history`].
+    pub(crate) fn arg(&mut self, name: &str, value: Option<&str>, hidden: bool) -> String {
+        let declared = value.unwrap_or_default().to_owned();
+        match self.args.iter_mut().find(|(known, _)| known == name) {
+            Some((_, old)) => *old = declared,
+            None => self.args.push((name.to_owned(), declared)),
         }
         let Some(value) = value else { return name.to_owned() };
-        self.set(name, value);
+        if !hidden {
+            self.set(name, value);
+        }
         format!("{name}={value}")
     }
 

@@ -65,7 +65,7 @@ impl Walk<'_> {
         for arg in args {
             let value = self.arg_value(stage, arg);
             let hidden = NOT_IN_ENVIRONMENT.contains(&arg.name.as_str());
-            shown.push(stage.arg(&arg.name, value.as_deref().filter(|_| !hidden)));
+            shown.push(stage.arg(&arg.name, value.as_deref(), hidden));
         }
         stage.arg_history(&shown);
     }

@@ -112,7 +112,8 @@ impl Walk<'_> {
         /// Arguments that are no variables of a stage and may be named all the same.
         const NEVER_SET: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
         for (name, value) in std::mem::take(&mut self.asked) {
-            let declared = stage.args.contains(&name) || NEVER_SET.contains(&name.as_str());
+            let declared =
+                stage.args.iter().any(|(declared, _)| *declared == name) || NEVER_SET.contains(&name.as_str());
             // An unknown base may set any.
             if value.is_some() || declared || !stage.known {
                 continue;
