@@ -387,7 +387,7 @@ pub(crate) fn build_failure(address: &Address, error: &BuildError, sources: &Sou
         let lines: String = last_lines.iter().map(|line| format!("  │ {line}\n")).collect();
         failed.text += &format!("  its last lines:\n{lines}");
     }
-    if let BuildError::Command { .. } | BuildError::Start { .. } = innermost(error) {
+    if error.has_shell() {
         failed.text += &format!("  hint: {again} opens a shell in the state before it\n");
     }
     if let Some(place) = error.place()

@@ -184,6 +184,7 @@ fn plan(request: &BuildRequest<'_>, loaded: &Loaded, platform: &Platform) -> Res
                     let base = base::find(&wanted, request).map_err(|source| BuildError::Step {
                         step: from_step(&wanted.name, near.as_deref()),
                         place,
+                        shell: false,
                         source: Box::new(source),
                     })?;
                     ask.bases.insert(wanted.clone(), base.image());

@@ -5,10 +5,11 @@ use std::os::fd::BorrowedFd;
 use ctk_buildgraph::{Exec, ExecSettings, NetworkMode, Op, SecurityMode};
 use ctk_container::{Stdio, relay_terminal};
 use ctk_oci::{ContainerConfig, Platform};
+use ctk_plan::Cancel;
 
 use crate::mounts::Mounts;
-use crate::ops::Work;
-use crate::solve::Tree;
+use crate::ops::{Work, unpacked};
+use crate::solve::{Job, Tree};
 use crate::{BuildError, Place};
 
 /// Somebody at a terminal.
@@ -39,6 +40,13 @@ pub(crate) fn told(error: &BuildError) -> String {
         text += &last_lines.iter().map(|line| format!("  │ {line}\n")).collect::<String>();
     }
     text
+}
+
+/// Whether the files have a shell that can be opened.
+pub(crate) fn has_shell(job: &Job<'_>, files: &Tree, cancel: &Cancel) -> bool {
+    let keys = unpacked(job, files, cancel);
+    let tree = keys.ok().and_then(|keys| job.request.world.snapshots.tree(&keys).ok());
+    tree.is_some_and(|tree| SHELLS.iter().any(|shell| tree.stat(shell).is_ok_and(|found| found.is_some())))
 }
 
 impl Work<'_> {

@@ -54,6 +54,8 @@ pub enum BuildError {
         step: String,
         /// Where it stands.
         place: Option<Place>,
+        /// Whether a shell can be opened in the state before it.
+        shell: bool,
         /// Why.
         #[source]
         source: Box<BuildError>,
@@ -373,6 +375,15 @@ impl BuildError {
             BuildError::Step { source, place, .. } => source.place().or(place.as_ref()),
             BuildError::Command { place, .. } | BuildError::Start { place, .. } => place.as_ref(),
             _ => None,
+        }
+    }
+
+    /// Whether a [`Debugger`](crate::Debugger) would have had a shell in the state before what failed.
+    pub fn has_shell(&self) -> bool {
+        match self {
+            BuildError::Command { .. } | BuildError::Start { .. } => true,
+            BuildError::Step { shell, source, .. } => *shell || source.has_shell(),
+            _ => false,
         }
     }
 

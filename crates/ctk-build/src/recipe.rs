@@ -255,7 +255,7 @@ impl Loaded {
 
     /// `source` with the step and the place where it happened.
     pub fn at(&self, step: String, origin: Option<Span>, project: &Sources, source: BuildError) -> BuildError {
-        BuildError::Step { step, place: self.place(origin, project), source: Box::new(source) }
+        BuildError::Step { step, place: self.place(origin, project), shell: false, source: Box::new(source) }
     }
 
     pub fn invalid(&self, diagnostics: Diagnostics) -> BuildError {

@@ -337,7 +337,9 @@ impl Solver<'_> {
             | BuildError::Invalid { .. }) => error,
             source => {
                 let place = self.job.loaded.place(vertex.origin, self.job.request.world.sources);
-                BuildError::Step { step: vertex.name.clone(), place, source: Box::new(source) }
+                let shell = matches!(vertex.op, Op::File { .. })
+                    && self.inputs(vertex).first().is_some_and(|base| debug::has_shell(self.job, base, &self.stop));
+                BuildError::Step { step: vertex.name.clone(), place, shell, source: Box::new(source) }
             }
         }
     }
