@@ -18,7 +18,7 @@ use ctk_push::export::{ExportError, ExportRequest, Image, export};
 use ctk_store::{Links, Store};
 use ctk_syntax::Sources;
 
-use crate::apply::{build_failure, failure};
+use crate::apply::{build_failure, failure, innermost};
 use crate::besides::{Besides, verified};
 use crate::ground::{Ground, host_packages};
 use crate::secrets::DeclaredSecrets;
@@ -35,6 +35,8 @@ pub use ctk_push::export::{Annotation, Archive, Exported, Form, Output, Pictured
 
 /// What moving names meant to earlier builds without a project file.
 const BASES: &str = "adhoc-base";
+/// What a main context that is none is called in errors.
+const NOTHING: &str = "the result of `scratch`";
 /// What opens a shell where a build failed.
 const AGAIN: &str = "`ctk build --debug` with the same words";
 
@@ -101,9 +103,7 @@ impl AdHoc {
         let outcome = match &result {
             Ok(_) => Outcome::Done,
             Err(ApplyError::Cancelled) => Outcome::Cancelled,
-            Err(ApplyError::Failed { failures, .. }) => {
-                Outcome::Failed(failures[0].text.lines().next().unwrap_or_default().to_owned())
-            }
+            Err(ApplyError::Failed { failures, .. }) => Outcome::Failed(failures[0].summary().to_owned()),
             Err(error) => Outcome::Failed(error.to_string()),
         };
         sink.emit(Event::UnitFinished { address, outcome, seconds: started.elapsed().as_secs_f64() });
@@ -280,7 +280,18 @@ impl AdHoc {
     fn failed(&self, error: &BuildError, sources: &Sources, cancel: &Cancel) -> ApplyError {
         match error.is_cancelled() || cancel.is_cancelled() {
             true => ApplyError::Cancelled,
-            false => one(build_failure(&self.decl.address, error, sources, AGAIN)),
+            false => {
+                let mut failure = build_failure(&self.decl.address, error, sources, AGAIN);
+                let alone = matches!(self.decl.source, RecipeSource::Text { .. })
+                    && matches!(self.decl.contexts.get(""), Some(ContextDecl::Scratch));
+                if alone
+                    && matches!(innermost(error), BuildError::SourceMissing { container, .. } if container == NOTHING)
+                {
+                    failure.text +=
+                        "  hint: a Dockerfile alone has no context; name a folder: `ctk build -f - FOLDER`\n";
+                }
+                one(failure)
+            }
         }
     }
 }

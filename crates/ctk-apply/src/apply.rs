@@ -399,7 +399,7 @@ pub(crate) fn build_failure(address: &Address, error: &BuildError, sources: &Sou
 }
 
 /// The error that the steps around it wrap.
-fn innermost(error: &BuildError) -> &BuildError {
+pub(crate) fn innermost(error: &BuildError) -> &BuildError {
     match error {
         BuildError::Step { source, .. } => innermost(source),
         other => other,
@@ -497,10 +497,7 @@ impl Work<'_> {
         let outcome = match failed {
             None => Outcome::Done,
             Some(Failed::Cancelled) => Outcome::Cancelled,
-            Some(Failed::Unit(failure, _)) => {
-                let line = failure.text.lines().next().unwrap_or_default();
-                Outcome::Failed(line.to_owned())
-            }
+            Some(Failed::Unit(failure, _)) => Outcome::Failed(failure.summary().to_owned()),
         };
         let seconds = started.elapsed().as_secs_f64();
         self.sink.emit(Event::UnitFinished { address: address.clone(), outcome, seconds });

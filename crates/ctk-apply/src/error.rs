@@ -93,6 +93,14 @@ pub struct UnitFailure {
     pub text: String,
 }
 
+impl UnitFailure {
+    /// What failed, in one line: the first error, whatever warnings stand before it.
+    pub fn summary(&self) -> &str {
+        let first = || self.text.lines().next().unwrap_or_default();
+        self.text.lines().find(|line| line.starts_with("error")).unwrap_or_else(first)
+    }
+}
+
 fn list(failures: &[UnitFailure]) -> String {
     failures.iter().map(|failure| failure.address.to_string()).collect::<Vec<_>>().join(", ")
 }

@@ -5,6 +5,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 use ctk_sys::{Child, Filter, MountKind, Pointer, Start, Step};
+use rustix::io::Errno;
 
 use crate::mounts::{Prepared, PreparedKind, text};
 use crate::{Capabilities, Error, Process, Rlimit};
@@ -148,7 +149,10 @@ impl Plan {
         let source = std::io::Error::from_raw_os_error(failure.errno);
         self.with_steps(|steps| match steps.get(failure.step) {
             Some(step @ Step::Execute { .. }) => Error::Execute { step: self.describe(step), source },
-            Some(step) => Error::Step { step: self.describe(step), source },
+            Some(step) => {
+                let why = self.misfit(step, &source).unwrap_or_default();
+                Error::Step { step: self.describe(step) + why, source }
+            }
             None => Error::Step { step: "start the container".into(), source },
         })
     }
@@ -218,6 +222,24 @@ impl Plan {
             PreparedKind::Tree(_) => Vec::new(),
         });
         options.collect()
+    }
+
+    /// What the kernel's error means where a file and a directory meet.
+    fn misfit(&self, step: &Step<'_>, source: &std::io::Error) -> Option<&'static str> {
+        let errno = Errno::from_io_error(source)?;
+        let Place::New(place) = &self.place else { return None };
+        let mounted = |at: &CStr, directory| {
+            place.mounts.iter().any(|mount| mount.at.as_c_str() == at && mount.directory == directory)
+        };
+        match step {
+            Step::Attach { at, .. } if errno == Errno::INVAL && mounted(at, false) => {
+                Some(", a directory on which a file is to be mounted")
+            }
+            Step::Make { path, .. } if matches!(errno, Errno::NOTDIR | Errno::EXIST) && mounted(path, true) => {
+                Some(", on which a directory is to be mounted: a file is there, or on the way")
+            }
+            _ => None,
+        }
     }
 
     fn describe(&self, step: &Step<'_>) -> String {

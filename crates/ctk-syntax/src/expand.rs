@@ -71,6 +71,11 @@ pub enum ExpandErrorKind {
     /// Something after the name that is no operator.
     #[error("`{0}` is no operator; there are `:-` `-` `:+` `+` `:?` `?` `#` `##` `%` `%%` `/` `//`")]
     BadOperator(String),
+    /// `${#x}`.
+    #[error(
+        "`${{#name}}`, the length of a value, does not exist here; after the name may stand `:-` `-` `:+` `+` `:?` `?` `#` `##` `%` `%%` `/` `//`"
+    )]
+    Length,
     /// A name nobody knows.
     #[error("`{0}` is not defined")]
     Undefined(String),

@@ -262,6 +262,7 @@ impl<'t, 'l> Run<'t, 'l> {
         // A blank is no slip of an operator: the brace was forgotten.
         let bad = match first.is_whitespace() {
             true => ExpandErrorKind::Unclosed,
+            false if name == "#" => ExpandErrorKind::Length,
             false => ExpandErrorKind::BadOperator(self.text[operator_at..self.at].to_owned()),
         };
         match operator {

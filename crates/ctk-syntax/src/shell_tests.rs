@@ -195,6 +195,14 @@ fn mistakes_have_a_place_and_a_sentence() {
     let operators = "there are `:-` `-` `:+` `+` `:?` `?` `#` `##` `%` `%%` `/` `//`";
     let table = [
         ("a ${x:=w} b", "${x:=", format!("`:=` is no operator; {operators}")),
+        (
+            "a ${#x}",
+            "${#x",
+            format!(
+                "`${{#name}}`, the length of a value, does not exist here; {}",
+                operators.replace("there are", "after the name may stand")
+            ),
+        ),
         ("a ${x b", "${x b", "`${` without `}`".into()),
         ("a ${x:-b", "${x:-b", "`${` without `}`".into()),
         ("a ${x:-${nope}", "${x:-${nope}", "`${` without `}`".into()),

@@ -500,6 +500,9 @@ fn standard_input_is_a_dockerfile_or_a_context() {
     pipe("tar -czf - -C app . | $0 build -t three -").ok();
     assert_eq!(world.ctk(&["run", "three"]).ok(), "hello\n");
     contains(&pipe(r"printf 'FROM scratch\n' | $0 build -f - -").fails(1), &["cannot be context and Dockerfile"]);
-    contains(&pipe(r"printf 'FROM scratch\nCOPY x /\n' | $0 build -").fails(1), &["`x`", "stdin:2"]);
+    let alone = pipe(r"printf 'FROM scratch\nCOPY x /\n' | $0 build -").fails(1);
+    contains(&alone, &["`x`", "stdin:2", "hint: a Dockerfile alone has no context", "`ctk build -f - FOLDER`"]);
+    let with_folder = pipe(r"printf 'FROM scratch\nCOPY x /\n' | $0 build -f - app").fails(1);
+    assert!(!with_folder.contains("no context"), "{with_folder}");
     contains(&pipe("$0 build - < /dev/null").fails(1), &["standard input is empty"]);
 }

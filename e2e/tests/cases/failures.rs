@@ -166,3 +166,11 @@ fn mistakes_of_a_dockerfile_are_shown_in_it() {
         assert!(!world.ctk(&["images"]).ok().contains("case/x"), "{text}");
     }
 }
+
+#[test]
+fn what_failed_is_named_by_its_error_and_not_by_a_warning() {
+    let world = World::new();
+    world.write("app/Dockerfile", "FROM scratch\nMAINTAINER me\nENV A=b c\n");
+    let said = world.ctk(&["build", "--progress=plain", "app"]).fails(1);
+    contains(&said, &["warning[dockerfile::maintainer-deprecated]", ": error[dockerfile::bad-argument]: `c` is no"]);
+}

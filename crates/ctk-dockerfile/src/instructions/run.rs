@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use ctk_buildgraph::{Device, Instruction, NetworkMode, Run, SecurityMode};
+use ctk_buildgraph::{Command, Device, Instruction, NetworkMode, Run, SecurityMode};
 use ctk_syntax::nearest;
 
 use super::{Parsed, done};
@@ -25,7 +25,13 @@ pub(super) fn parse(line: &mut Line<'_>) -> Option<Parsed> {
     for (value, range) in line.flag_all("device") {
         devices.extend(device(line, &value, range));
     }
+    let written = line.rest_range();
     let command = line.command()?;
+    if command == Command::Exec(Vec::new()) {
+        let message = "the array of this RUN names no program";
+        line.error(codes::MISSING_ARGUMENT, message, written, "expected `[\"program\", \"argument\"]`");
+        return None;
+    }
     done(Instruction::Run(Run {
         command,
         heredocs: line.logical.heredocs.clone(),

@@ -242,7 +242,10 @@ fn wanted(
                 (false, false, None) => Ok(Wanted::Images),
             }
         }
-        words => match (switch, words.iter().find(|word| unmistakable(word))) {
+        words => match (
+            switch,
+            words.iter().find(|word| unmistakable(word) || ((facts.is_folder)(word) && !(facts.is_image)(word))),
+        ) {
             (Some(switch), _) => Err((
                 format!("`{switch}` is for a build of one folder, and {} words are given", words.len()),
                 "name one folder; quote what holds spaces".into(),
@@ -276,7 +279,7 @@ mod tests {
         for word in [".", "..", "-", "./api", "/x", "https://x/y.git", "git@host:x", "app", "a/b"] {
             assert_eq!(ask(&[word], None, None), folder(word));
         }
-        for words in [&[][..], &["api"], &["image:api"], &["api", "web"], &["image:*"], &["wep"]] {
+        for words in [&[][..], &["api"], &["image:api"], &["api", "web"], &["api", "both"], &["image:*"], &["wep"]] {
             assert_eq!(ask(words, None, None), Ok(Wanted::Images), "{words:?}");
         }
         assert_eq!(ask(&[], Some("--tag"), None), folder("."));
@@ -296,6 +299,7 @@ mod tests {
         wrong(&["."], None, Some("--locked"), "`.` is a folder");
         wrong(&["a", "b"], Some("--tag"), None, "2 words");
         wrong(&[".", "api"], None, None, "one after the other");
+        wrong(&["app", "app"], None, None, "`app` is a folder, and only one thing is built from a folder");
         wrong(&["."], Some("--tag"), Some("--var"), "leave one of them out");
     }
 
