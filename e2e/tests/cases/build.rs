@@ -348,6 +348,9 @@ fn wrong_switches_say_what_is_right() {
         contains(&world.ctk(&[&["build"], arguments, &["app"]].concat()).fails(code), parts);
     };
     check(&["--platfrom", "x"], 64, &["--platform"]);
+    check(&["--source-date-epoch", "-1"], 64, &["'-1'", "expected seconds since 1970, before the year 10000"]);
+    check(&["--timestamp", "soon"], 64, &["expected seconds since 1970"]);
+    check(&["-j", "-1"], 64, &["'-1'", "1..=65535"]);
     check(&["-o", "type=lcal,dest=x"], 1, &["did you mean `local`?"]);
     check(&["-o", "type=oci,dst=x"], 1, &["did you mean `dest`?"]);
     check(&["-t", "App"], 1, &["`App`", "small letters"]);

@@ -32,7 +32,7 @@ pub struct WorkArgs {
     #[arg(long)]
     pub locked: bool,
     /// Things done at once [default: the number of CPUs]
-    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(short, long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(1..))]
     pub jobs: Option<u16>,
 }
 

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::values;
+
 /// What a build of a folder takes, besides what a build of the project's images takes too.
 #[derive(Args, Clone, Debug, Default, PartialEq)]
 pub struct Switches {
@@ -49,7 +51,7 @@ pub struct What {
     #[arg(long, value_name = "VARIANT", conflicts_with = "platforms", requires = "arch")]
     pub variant: Option<String>,
     /// No file and no date of the image is younger; seconds since 1970 [default: the base image's date]
-    #[arg(long, visible_alias = "timestamp", value_name = "SECONDS")]
+    #[arg(long, visible_alias = "timestamp", value_name = "SECONDS", allow_negative_numbers = true, value_parser = values::epoch)]
     pub source_date_epoch: Option<i64>,
     /// Set a label of the image
     #[arg(long = "label", value_name = "NAME[=VALUE]")]

@@ -104,6 +104,12 @@ pub fn secret(text: &str, environment: &Environment) -> Result<(String, SecretSo
     }
 }
 
+/// `--source-date-epoch`: seconds since 1970 that a date of an image can be.
+pub fn epoch(text: &str) -> Result<i64, String> {
+    let seconds = text.parse().ok().filter(|seconds| (0..=ctk_oci::EPOCH_MAX_SECONDS).contains(seconds));
+    seconds.ok_or_else(|| "expected seconds since 1970, before the year 10000".to_owned())
+}
+
 /// What all switches about RUN say together.
 pub fn run_settings(switches: &RunSwitches, environment: &Environment) -> Result<RunSettings, String> {
     let mut settings = RunSettings::default();
