@@ -195,6 +195,9 @@ fn what_takes_long_stands_before_what_changes() {
     assert_eq!(seen[0].place.as_deref(), Some("order/Dockerfile:4:1"));
     assert!(seen[0].seconds.unwrap() >= 0.3, "{seen:#?}");
     assert!(seen[0].message.contains("it ran in 2 of the last 2 builds"), "{seen:#?}");
+    // Only what is there is named.
+    assert!(seen[0].hint.contains("copy `package.json` first"), "{seen:#?}");
+    let seen = advice(&bench, "order", &[("app/package-lock.json", 40)], late);
     assert!(seen[0].hint.contains("`package.json` and `package-lock.json` first"), "{seen:#?}");
     let early =
         late.replace("COPY app /app\n", "COPY app/package.json /app/\n").replace("npm ci", "npm ci\nCOPY app /app");

@@ -55,14 +55,18 @@ pub(super) fn look(scene: &Scene<'_>, advice: &mut Vec<Advice>) {
             }
             before = earlier.inputs.first().copied();
         }
-        let Some((_, copy)) = copy else { continue };
+        let Some((at, copy)) = copy else { continue };
         let Some(seconds) = seconds(scene, step) else { continue };
         let (again, builds) = times(scene, step);
         let often =
             if builds > 1 { format!(" (it ran in {again} of the last {builds} builds)") } else { String::new() };
         let hint = match files {
             [] => format!("move it before `{}`, which it does not need", first_line(&copy.written)),
-            files => format!("copy {} first, run it, and copy the rest after it", listed(files)),
+            files => {
+                let there = copied(scene, &graph.get(needed[at]).op, files);
+                let what = if there.is_empty() { "what it reads".to_owned() } else { listed(&there) };
+                format!("copy {what} first, run it, and copy the rest after it")
+            }
         };
         advice.push(Advice {
             rule: Flaw::Order,
@@ -98,6 +102,23 @@ fn reads_directory(scene: &Scene<'_>, actions: &[FileAction]) -> bool {
         let found = scene.job.contexts.find(selection);
         found.is_ok_and(|found| found.iter().any(|found| found.count > 1))
     })
+}
+
+/// Those of `names` that an operation copies from the main context.
+fn copied(scene: &Scene<'_>, op: &Op, names: &[&'static str]) -> Vec<&'static str> {
+    let Op::File { actions, .. } = op else { return Vec::new() };
+    let selections = actions.iter().filter_map(|action| match action {
+        FileAction::Copy { selection, .. } => selection.as_ref(),
+        _ => None,
+    });
+    let found: Vec<_> = selections.filter_map(|selection| scene.job.contexts.find_all(selection).ok()).collect();
+    let is = |path: &[u8], name: &str| match name.strip_prefix('*') {
+        Some(end) => path.ends_with(end.as_bytes()),
+        None => path.rsplit(|byte| *byte == b'/').next() == Some(name.as_bytes()),
+    };
+    let there =
+        |name: &&&str| found.iter().flat_map(|all| all.iter()).any(|one| one.all().iter().any(|e| is(&e.path, name)));
+    names.iter().filter(there).copied().collect()
 }
 
 /// Seconds that the step took when it ran last.
