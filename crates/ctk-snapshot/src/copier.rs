@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -15,8 +15,8 @@ use std::thread::Scope;
 use ctk_layer::Time;
 use ctk_plan::Cancel;
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid, chownat, copy_file_range, ioctl_ficlone, linkat, mkdirat, mknodat,
-    openat, readlinkat, symlinkat, utimensat,
+    AtFlags, FileType, Gid, Mode, OFlags, SeekFrom, Stat, Uid, chownat, copy_file_range, ftruncate, ioctl_ficlone,
+    linkat, mkdirat, mknodat, openat, readlinkat, seek, symlinkat, utimensat,
 };
 use rustix::io::Errno;
 
@@ -29,6 +29,9 @@ use crate::dir::{
 use crate::error::{Context, display};
 use crate::limits::{COPIED_AT_ONCE, COPY_ALONE, DEPTH_MAX, READ_WHOLE_BYTES, WRITERS_MAX};
 use crate::tree::kind_word;
+
+/// What `st_blocks` counts, whatever the filesystem's blocks are (inode(7)).
+const STAT_BLOCK_BYTES: u64 = 512;
 
 /// What a file, link or device is copied from.
 pub enum Source {
@@ -379,7 +382,7 @@ impl Hands<'_> {
             result => result,
         };
         let to = to.context("create", path)?;
-        let copied = self.content(from, &to, stat.st_size as u64, buffer);
+        let copied = self.content(from, &to, stat, buffer);
         if self.cancel.is_cancelled() {
             return Err(SnapshotError::Cancelled);
         }
@@ -390,15 +393,50 @@ impl Hands<'_> {
         rustix::fs::futimens(&to, &timestamps(self.time(stat))).context("set the time of", path)
     }
 
-    /// By reflink where the filesystem can; else small files by one read and one write, others inside the kernel, or by
-    /// reading and writing where it cannot.
-    fn content(&self, from: &OwnedFd, to: &OwnedFd, size: u64, buffer: &mut Vec<u8>) -> io::Result<u64> {
+    /// By reflink where the filesystem can, else its data, and its holes as holes.
+    fn content(&self, from: &OwnedFd, to: &OwnedFd, stat: &Stat, buffer: &mut Vec<u8>) -> io::Result<u64> {
+        let size = stat.st_size as u64;
         if size > 0 && self.clone.load(Ordering::Relaxed) {
             match ioctl_ficlone(to, from) {
                 Ok(()) => return Ok(size),
                 Err(_) => self.clone.store(false, Ordering::Relaxed),
             }
         }
+        let stored = stat.st_blocks as u64 * STAT_BLOCK_BYTES;
+        match if stored < size { self.sparse(from, to, size, buffer)? } else { None } {
+            Some(copied) => Ok(copied),
+            None => self.data(from, to, size, buffer),
+        }
+    }
+
+    /// A file of which not all is stored. None, and nothing is done, where the filesystem does not tell data from holes.
+    fn sparse(&self, from: &OwnedFd, to: &OwnedFd, size: u64, buffer: &mut Vec<u8>) -> io::Result<Option<u64>> {
+        let mut end = 0;
+        while end < size {
+            let start = match seek(from, SeekFrom::Data(end)) {
+                Ok(start) if start < size => start,
+                // Only a hole follows.
+                Ok(_) | Err(Errno::NXIO) => break,
+                Err(Errno::INVAL | Errno::OPNOTSUPP) if end == 0 => return Ok(None),
+                Err(e) => return Err(e.into()),
+            };
+            end = seek(from, SeekFrom::Hole(start))?.min(size);
+            for file in [from, to] {
+                seek(file, SeekFrom::Start(start))?;
+            }
+            let copied = self.data(from, to, end - start, buffer)?;
+            if start + copied < end {
+                // It became shorter meanwhile.
+                return Ok(Some(start + copied));
+            }
+        }
+        ftruncate(to, size)?;
+        Ok(Some(size))
+    }
+
+    /// The next `size` bytes: few by one read and one write, others inside the kernel, or by reading and writing where it
+    /// cannot.
+    fn data(&self, from: &OwnedFd, to: &OwnedFd, size: u64, buffer: &mut Vec<u8>) -> io::Result<u64> {
         let mut copied = 0;
         if size <= READ_WHOLE_BYTES as u64 {
             buffer.resize(READ_WHOLE_BYTES, 0);
@@ -428,7 +466,7 @@ impl Hands<'_> {
                 Err(Errno::INTR) => {}
                 Err(Errno::XDEV | Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS) if copied == 0 => {
                     let (from, to) = (from.try_clone()?, to.try_clone()?);
-                    return io::copy(&mut File::from(from), &mut File::from(to));
+                    return io::copy(&mut File::from(from).take(size), &mut File::from(to));
                 }
                 Err(e) => return Err(e.into()),
             }

@@ -132,6 +132,40 @@ fn many_files_are_complete_whoever_makes_them() {
 }
 
 #[test]
+fn holes_stay_holes() {
+    use std::os::unix::fs::FileExt;
+    let t = trees();
+    std::fs::create_dir_all(t.from.join("src")).unwrap();
+    const MIB: u64 = 1 << 20;
+    let files: [(&str, u64, &[u64]); 5] = [
+        ("only-a-hole", 8 * MIB, &[]),
+        ("begins-with-data", 8 * MIB, &[0]),
+        ("ends-with-data", 8 * MIB, &[8 * MIB - 5]),
+        ("between", 8 * MIB + 3, &[MIB, 3 * MIB + 17, 6 * MIB]),
+        ("small", 40_000, &[20_000]),
+    ];
+    for (name, size, places) in files {
+        let file = std::fs::File::create(t.from.join("src").join(name)).unwrap();
+        file.set_len(size).unwrap();
+        for place in places {
+            file.write_all_at(b"data!", *place).unwrap();
+        }
+        // Large enough for the kernel to copy it.
+        if places.len() == 3 {
+            file.write_all_at(&vec![7; 200_000], places[0]).unwrap();
+        }
+    }
+    copy(&t, "src", "dest", &PLAIN).unwrap();
+    for (name, size, _) in files {
+        let (from, to) = (t.from.join("src").join(name), t.to.join("dest").join(name));
+        assert!(std::fs::read(&from).unwrap() == std::fs::read(&to).unwrap(), "{name}");
+        let (before, after) = (from.metadata().unwrap(), to.metadata().unwrap());
+        assert_eq!(after.len(), size, "{name}");
+        assert!(after.blocks() <= before.blocks(), "{name}: {} blocks of {}", after.blocks(), before.blocks());
+    }
+}
+
+#[test]
 fn filters_leave_out_and_take_back() {
     let t = trees();
     for path in ["keep", "node_modules/x/y", "docs/a.md", "docs/b.txt", "docs/deep/c.md", "empty-after/z"] {
