@@ -750,7 +750,7 @@ fn advice_names_what_it_costs_and_what_to_do() {
     };
     let expected = "\
 SECONDS  `npm ci` runs again whenever a file of `COPY web .` changes  Dockerfile:8:1
-             copy `package.json` and `package-lock.json` first, run it, and copy the rest after it
+             copy `package.json` first, run it, and copy the rest after it
     90.0 kB  `RUN head -c 60000 /bin/busybox > /download && head -c 90000 /bin/busybox > /usr/bin/make` puts tools for building into the image: `usr/bin/make`  Dockerfile:9:1
              build in a stage of its own, and copy what it makes into one without them
     60.0 kB  `download` of `RUN head -c 60000 /bin/busybox > /download && head -c 90000 /bin/busybox > /usr/bin/make` is removed by `RUN rm -rf /download`, and stays in the layer  Dockerfile:9:1
