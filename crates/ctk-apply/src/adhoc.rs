@@ -30,7 +30,7 @@ pub use ctk_build::{
 };
 pub use ctk_buildgraph::lint::Rule;
 pub use ctk_buildgraph::{ContextSource, NetworkMode};
-pub use ctk_cache::{Export as CacheExport, Import as CacheImport};
+pub use ctk_cache::{Export as CacheExport, Import as CacheImport, masked as masked_cache};
 pub use ctk_push::export::{Annotation, Archive, Exported, Form, Output, Pictured, check_places, fields};
 
 /// What moving names meant to earlier builds without a project file.

@@ -25,7 +25,7 @@ use crate::{BuildError, BuildRequest, Built, finish};
 pub fn build(request: &BuildRequest<'_>) -> Result<Built, BuildError> {
     let world = &request.world;
     let loaded = Loaded::fetch(request.decl, &Given::new(request.decl, world))?;
-    let contexts = Contexts::new(request.decl, world.project_directory, world.index, world.now_seconds);
+    let contexts = Contexts::new(request.decl, world);
     let (mut manifests, mut base_layers, mut told) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
     let (mut executed, mut cached, made) = (0, 0, Made::default());
     if request.platforms.len() > 1 && always_index(request) == Some(false) {

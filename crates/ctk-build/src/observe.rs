@@ -53,7 +53,7 @@ pub fn observe(decl: &ImageDecl, world: &World<'_>, args: &BTreeMap<String, Stri
             return Ok(seen);
         }
     };
-    let contexts = Contexts::new(decl, world.project_directory, world.index, world.now_seconds);
+    let contexts = Contexts::new(decl, world);
     seen.inputs.insert(Input::Declaration, hash_text(&decl.canonical));
     seen.inputs.insert(Input::Semantics, SEMANTICS.into());
     if let Some((path, text)) = &loaded.dockerfile {

@@ -302,14 +302,23 @@ pub(crate) struct Contexts<'a> {
     project: &'a Path,
     index: &'a StatIndex,
     now_nanoseconds: i64,
+    /// Where the store is: in no context.
+    store: &'a Path,
     open: Mutex<BTreeMap<String, std::sync::Arc<Context>>>,
     found: Mutex<BTreeMap<Selection, std::sync::Arc<Vec<Found>>>>,
 }
 
 impl<'a> Contexts<'a> {
-    pub fn new(decl: &'a ImageDecl, project: &'a Path, index: &'a StatIndex, now_seconds: i64) -> Contexts<'a> {
-        let now_nanoseconds = now_seconds.saturating_mul(1_000_000_000);
-        Contexts { decl, project, index, now_nanoseconds, open: Mutex::default(), found: Mutex::default() }
+    pub fn new(decl: &'a ImageDecl, world: &World<'a>) -> Contexts<'a> {
+        Contexts {
+            decl,
+            project: world.project_directory,
+            store: world.store.root(),
+            index: world.index,
+            now_nanoseconds: world.now_seconds.saturating_mul(1_000_000_000),
+            open: Mutex::default(),
+            found: Mutex::default(),
+        }
     }
 
     pub fn get(&self, name: &str) -> Result<std::sync::Arc<Context>, BuildError> {
@@ -333,7 +342,14 @@ impl<'a> Contexts<'a> {
                 |path: &Path| path.components().filter(|c| *c != Component::CurDir).collect::<std::path::PathBuf>();
             plain(&whole).strip_prefix(plain(&root)).ok().and_then(Path::to_str).map(str::to_owned)
         };
-        let outputs = self.decl.outputs.iter().filter_map(inside).collect();
+        let mut outputs: Vec<String> = self.decl.outputs.iter().filter_map(inside).collect();
+        // What is written while it is read could never be copied.
+        if let (Ok(store), Ok(root)) = (self.store.canonicalize(), root.canonicalize())
+            && let Some(store) = store.strip_prefix(root).ok().and_then(Path::to_str)
+            && !store.is_empty()
+        {
+            outputs.push(store.to_owned());
+        }
         let context = std::sync::Arc::new(Context::open(&root, patterns)?.without(outputs));
         open.insert(name.to_owned(), context.clone());
         Ok(context)
@@ -371,7 +387,11 @@ impl<'a> Contexts<'a> {
     fn same(&self, selection: &Selection, before: &[Found], after: &[Found]) -> Result<(), BuildError> {
         match digest_of(before) == digest_of(after) {
             true => Ok(()),
-            false => Err(BuildError::ContextChanged { what: selection.paths.join(" ") }),
+            false => {
+                let shown = |path: &String| if path.is_empty() { ".".to_owned() } else { path.clone() };
+                let what = selection.paths.iter().map(shown).collect::<Vec<_>>().join(" ");
+                Err(BuildError::ContextChanged { what })
+            }
         }
     }
 }

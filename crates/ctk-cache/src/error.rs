@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use ctk_client::ClientError;
+use ctk_oci::Digest;
 use ctk_store::StoreError;
 
 /// Why a cache could not be read or written.
@@ -13,6 +14,14 @@ pub enum CacheError {
     Missing {
         /// Where.
         place: String,
+    },
+    /// A blob of it was removed.
+    #[error("`{place}` has no {digest} any more")]
+    Gone {
+        /// Where.
+        place: String,
+        /// Which.
+        digest: Digest,
     },
     /// Somebody else's, or of another version.
     #[error("`{place}` holds no cache of ours: {reason}")]
@@ -32,13 +41,12 @@ pub enum CacheError {
         source: Box<ClientError>,
     },
     /// The bucket.
-    #[error("the bucket of `{place}` failed")]
+    #[error("the bucket of `{place}` failed: {error}")]
     Bucket {
         /// Where.
         place: String,
-        /// How.
-        #[source]
-        source: Box<object_store::Error>,
+        /// How. It tells its own causes.
+        error: Box<object_store::Error>,
     },
     /// The folder.
     #[error("cannot {action} `{path}`")]

@@ -23,5 +23,5 @@ mod transfer;
 
 pub use error::CacheError;
 pub use format::{INLINE_FIELD, LayerRecord, MountRecord, Piece, Records};
-pub use spec::{BadSetting, Export, Import, KINDS, Mode, Mounts, Place, S3};
-pub use transfer::{Cache, Env, Sent, export, import};
+pub use spec::{BadSetting, Export, Import, KINDS, Mode, Mounts, Place, S3, masked};
+pub use transfer::{Cache, Env, Sent, Source, export, import};

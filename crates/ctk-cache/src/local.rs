@@ -10,7 +10,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::CacheError;
 use crate::limits::MANIFEST_MAX_BYTES;
-use crate::transfer::{Backend, Env, Supply};
+use crate::transfer::{Backend, Env, Source};
 
 /// The annotation of a layout's index that names a member.
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -132,11 +132,15 @@ impl Backend for Folder {
         Ok(())
     }
 
+    fn is_whole(&self, manifests: &[Descriptor], blobs: &[Descriptor], _env: &Env<'_>) -> Result<bool, CacheError> {
+        Ok(blobs.iter().chain(manifests).all(|blob| self.has(blob)))
+    }
+
     fn send(
         &self,
         manifests: &[Descriptor],
         blobs: &[Descriptor],
-        supply: Supply<'_>,
+        source: &Source<'_>,
         env: &Env<'_>,
     ) -> Result<usize, CacheError> {
         let folder = self.path.join("blobs/sha256");
@@ -151,10 +155,8 @@ impl Backend for Folder {
             if env.cancel.is_cancelled() {
                 return Err(CacheError::Cancelled);
             }
-            if !self.has(blob) {
-                if !env.store.contains(&blob.digest)? {
-                    supply(blob)?;
-                }
+            if (source.damaged)(&blob.digest) || !self.has(blob) {
+                source.bring(blob, env)?;
                 self.copy(blob, env)?;
                 sent += 1;
             }

@@ -11,7 +11,7 @@ use object_store::path::Path;
 use object_store::{ClientOptions, ObjectStoreExt, PutPayload, RetryConfig, WriteMultipart};
 
 use crate::limits::{MANIFEST_MAX_BYTES, PART_BYTES, PARTS_PARALLEL};
-use crate::transfer::{Backend, Env, Supply};
+use crate::transfer::{Backend, Env, Source};
 use crate::{CacheError, S3};
 
 /// How often a waiting transfer looks whether the user has had enough.
@@ -81,8 +81,8 @@ impl Bucket {
         Path::from(format!("{}{}{name}", self.spec.prefix, self.spec.manifests_prefix))
     }
 
-    fn failed(&self, source: object_store::Error) -> CacheError {
-        CacheError::Bucket { place: self.place.clone(), source: Box::new(source) }
+    fn failed(&self, error: object_store::Error) -> CacheError {
+        CacheError::Bucket { place: self.place.clone(), error: Box::new(error) }
     }
 
     fn block<T>(
@@ -104,12 +104,28 @@ impl Bucket {
         })
     }
 
-    async fn is_there(&self, path: &Path) -> Result<bool, object_store::Error> {
-        match self.objects.head(path).await {
-            Ok(_) => Ok(true),
+    /// Whether it is there whole, by its size.
+    async fn is_there(&self, blob: &Descriptor) -> Result<bool, object_store::Error> {
+        match self.objects.head(&self.blob(&blob.digest)).await {
+            Ok(found) => Ok(found.size == blob.size),
             Err(object_store::Error::NotFound { .. }) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// Those of `all` that are not there.
+    fn missing<'b>(
+        &self,
+        all: impl Iterator<Item = &'b Descriptor>,
+        cancel: &Cancel,
+    ) -> Result<Vec<&'b Descriptor>, CacheError> {
+        self.block(cancel, async {
+            let asked = all
+                .map(|blob| async move { Ok::<_, object_store::Error>((!self.is_there(blob).await?).then_some(blob)) });
+            let parallel = self.spec.upload_parallelism;
+            let found: Vec<Option<&Descriptor>> = stream::iter(asked).buffered(parallel).try_collect().await?;
+            Ok(found.into_iter().flatten().collect())
+        })
     }
 
     /// Sends a blob in parts, read and verified on the way; an object appears only when all of them came.
@@ -202,43 +218,47 @@ impl Backend for Bucket {
         let path = self.blob(&blob.digest);
         let mut ingest = env.store.ingest(Some(blob))?;
         let mut failed = None;
-        self.block(env.cancel, async {
-            let mut pieces = self.objects.get(&path).await?.into_stream();
+        let found = self.block(env.cancel, async {
+            let found = match self.objects.get(&path).await {
+                Err(object_store::Error::NotFound { .. }) => return Ok(false),
+                found => found?,
+            };
+            let mut pieces = found.into_stream();
             while let Some(piece) = pieces.try_next().await? {
                 if let Err(error) = ingest.write_bytes(&piece) {
                     failed = Some(error);
                     break;
                 }
             }
-            Ok(())
+            Ok(true)
         })?;
+        if !found {
+            return Err(CacheError::Gone { place: self.place.clone(), digest: blob.digest.clone() });
+        }
         match failed {
             Some(error) => Err(error.into()),
             None => Ok(ingest.commit().map(drop)?),
         }
     }
 
+    fn is_whole(&self, manifests: &[Descriptor], blobs: &[Descriptor], env: &Env<'_>) -> Result<bool, CacheError> {
+        Ok(self.missing(blobs.iter().chain(manifests), env.cancel)?.is_empty())
+    }
+
     fn send(
         &self,
         manifests: &[Descriptor],
         blobs: &[Descriptor],
-        supply: Supply<'_>,
+        source: &Source<'_>,
         env: &Env<'_>,
     ) -> Result<usize, CacheError> {
-        let all = blobs.iter().chain(manifests);
-        let parallel = self.spec.upload_parallelism;
-        let missing: Vec<&Descriptor> = self.block(env.cancel, async {
-            let asked = all.map(|blob| async move {
-                Ok::<_, object_store::Error>((!self.is_there(&self.blob(&blob.digest)).await?).then_some(blob))
-            });
-            let found: Vec<Option<&Descriptor>> = stream::iter(asked).buffered(parallel).try_collect().await?;
-            Ok(found.into_iter().flatten().collect())
-        })?;
+        let (damaged, others): (Vec<_>, Vec<_>) =
+            blobs.iter().chain(manifests).partition(|blob| (source.damaged)(&blob.digest));
+        let missing = [damaged, self.missing(others.into_iter(), env.cancel)?].concat();
         for blob in &missing {
-            if !env.store.contains(&blob.digest)? {
-                supply(blob)?;
-            }
+            source.bring(blob, env)?;
         }
+        let parallel = self.spec.upload_parallelism;
         self.block(env.cancel, async {
             let sent = missing.iter().map(|blob| self.put(blob, env));
             stream::iter(sent).buffer_unordered(parallel).try_collect::<Vec<()>>().await

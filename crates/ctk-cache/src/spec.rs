@@ -404,6 +404,27 @@ fn one_of(words: &[&str]) -> String {
 
 /// Fields between commas; one in quotes may hold commas, and two quotes for one (RFC 4180).
 fn split(text: &str) -> Result<Vec<String>, String> {
+    let (fields, whole) = fields_of(text);
+    if whole { Ok(fields) } else { Err(format!("a quote in `{}` has no end", masked(text))) }
+}
+
+/// A written cache as messages may show it: without the values of keys that say that they are secret.
+pub fn masked(text: &str) -> String {
+    let shown = |field: &String| match field.split_once('=') {
+        Some((key, _)) if is_secret(key) => format!("{key}=***"),
+        _ => field.clone(),
+    };
+    fields_of(text).0.iter().map(shown).collect::<Vec<_>>().join(",")
+}
+
+/// Also a misspelt one.
+fn is_secret(key: &str) -> bool {
+    let key = key.to_lowercase();
+    ["key", "secret", "token", "password"].iter().any(|word| key.contains(word))
+}
+
+/// The fields, and whether every quote has an end.
+fn fields_of(text: &str) -> (Vec<String>, bool) {
     let mut fields = vec![String::new()];
     let (mut quoted, mut letters) = (false, text.chars().peekable());
     while let Some(letter) = letters.next() {
@@ -415,7 +436,7 @@ fn split(text: &str) -> Result<Vec<String>, String> {
             letter => field.push(letter),
         }
     }
-    if quoted { Err(format!("a quote in `{text}` has no end")) } else { Ok(fields) }
+    (fields, !quoted)
 }
 
 #[cfg(test)]
@@ -439,6 +460,20 @@ mod tests {
         let mounts = |text: &str| Export::parse(&format!("type=local,dest=c,cache-mounts={text}")).unwrap().mounts;
         assert_eq!(mounts("true"), Mounts::All);
         assert_eq!(mounts("a;b"), Mounts::Ids(vec!["a".into(), "b".into()]));
+    }
+
+    #[test]
+    fn messages_show_no_secrets() {
+        for (text, shown) in [
+            ("type=s3,Secret_Access_Key=a/b=c,bucket=b", "type=s3,Secret_Access_Key=***,bucket=b"),
+            ("type=s3,\"session_token=a,b\",mod=max", "type=s3,session_token=***,mod=max"),
+            ("\"secret_acces_key=never ends,type=s3", "secret_acces_key=***"),
+            ("h:5000/app:cache", "h:5000/app:cache"),
+        ] {
+            assert_eq!(masked(text), shown);
+        }
+        let error = Export::parse("type=s3,\"access_key_id=ID").unwrap_err();
+        assert!(!error.contains("ID"), "{error}");
     }
 
     #[test]

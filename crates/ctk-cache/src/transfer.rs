@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ctk_client::Client;
-use ctk_oci::{Descriptor, DiffId, Document, ImageConfig, Index, Manifest, Platform, media_type};
+use ctk_oci::{Descriptor, DiffId, Digest, Document, ImageConfig, Index, Manifest, Platform, media_type};
 use ctk_plan::{Cancel, Step};
 use ctk_store::Store;
 
@@ -42,19 +42,33 @@ pub(crate) trait Backend: Send + Sync {
     fn root(&self, env: &Env<'_>) -> Result<Option<Descriptor>, CacheError>;
     /// Brings a blob into the store, verified.
     fn fetch(&self, blob: &Descriptor, env: &Env<'_>) -> Result<(), CacheError>;
-    /// Sends blobs that are not there, then manifests (members first), then points the name at the last of them.
-    /// `supply` brings a blob into the store that is not in it. Gives how many blobs were sent.
+    /// Whether all of these manifests and blobs are there, as far as can be seen without reading them.
+    fn is_whole(&self, manifests: &[Descriptor], blobs: &[Descriptor], env: &Env<'_>) -> Result<bool, CacheError>;
+    /// Sends blobs that are not there, then manifests (members first), then points the name at the last of them. Gives
+    /// how many blobs were sent.
     fn send(
         &self,
         manifests: &[Descriptor],
         blobs: &[Descriptor],
-        supply: Supply<'_>,
+        source: &Source<'_>,
         env: &Env<'_>,
     ) -> Result<usize, CacheError>;
 }
 
-/// Brings a blob into the store that is not in it.
-pub(crate) type Supply<'a> = &'a dyn Fn(&Descriptor) -> Result<(), CacheError>;
+/// Where the blobs of an export come from.
+pub struct Source<'a> {
+    /// Brings a blob into the store that is not in it.
+    pub supply: &'a dyn Fn(&Descriptor) -> Result<(), CacheError>,
+    /// Whether somebody could not read a blob where it is: it is sent again.
+    pub damaged: &'a dyn Fn(&Digest) -> bool,
+}
+
+impl Source<'_> {
+    /// Brings it into the store, unless it is there.
+    pub(crate) fn bring(&self, blob: &Descriptor, env: &Env<'_>) -> Result<(), CacheError> {
+        if env.store.contains(&blob.digest)? { Ok(()) } else { (self.supply)(blob) }
+    }
+}
 
 fn backend(place: &Place, reset: bool, env: &Env<'_>) -> Result<Option<Arc<dyn Backend>>, CacheError> {
     Ok(Some(match place {
@@ -182,14 +196,14 @@ pub struct Sent {
     pub sent: usize,
 }
 
-/// Writes a cache: `records` and the layers with their diffIDs. `supply` brings a layer into the store that is not in
-/// it. The name moves last, so that whoever reads meanwhile sees the old cache or the new one, and an export that was
-/// killed leaves the old one. What is there is not sent again.
+/// Writes a cache: `records` and the layers with their diffIDs. The name moves last, so that whoever reads meanwhile sees
+/// the old cache or the new one, and an export that was killed leaves the old one. What is there is not sent again; what
+/// somebody removed since is.
 pub fn export(
     spec: &Export,
     mut records: Records,
     layers: BTreeMap<DiffId, Descriptor>,
-    supply: &dyn Fn(&Descriptor) -> Result<(), CacheError>,
+    source: &Source<'_>,
     env: &Env<'_>,
 ) -> Result<Sent, CacheError> {
     let Some(backend) = backend(&spec.place, spec.reset, env)? else { return Ok(Sent::default()) };
@@ -213,12 +227,15 @@ pub fn export(
         manifests.push(env.store.put(kinds.1, Document::new(index).bytes())?);
     }
     let root = manifests.last().expect("has one");
-    if backend.root(env).is_ok_and(|now| now.is_some_and(|now| now.digest == root.digest)) {
-        return Ok(Sent { unchanged: true, layers: count, sent: 0 });
-    }
     let mut blobs = layers;
     blobs.push(config);
-    let sent = backend.send(&manifests, &blobs, supply, env)?;
+    if backend.root(env).is_ok_and(|now| now.is_some_and(|now| now.digest == root.digest))
+        && !blobs.iter().any(|blob| (source.damaged)(&blob.digest))
+        && backend.is_whole(&manifests, &blobs, env)?
+    {
+        return Ok(Sent { unchanged: true, layers: count, sent: 0 });
+    }
+    let sent = backend.send(&manifests, &blobs, source, env)?;
     Ok(Sent { unchanged: false, layers: count, sent })
 }
 

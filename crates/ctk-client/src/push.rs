@@ -31,6 +31,9 @@ pub struct PushOptions {
     /// Repositories of the same registry that may hold the blobs already, the likeliest first. Without any, those are
     /// asked that a blob of the store was pulled from or pushed to before.
     pub mount_from: Vec<String>,
+    /// Whether each blob is looked for even if the registry has the root manifest: some lose blobs, and one that vouches
+    /// for what it names spares the questions.
+    pub every_blob: bool,
 }
 
 /// What a push of blobs did.
@@ -59,12 +62,12 @@ impl Client {
     ) -> Result<Pushed, ClientError> {
         block(cancel, async {
             let repository = self.target(to).await?;
+            let (_, blobs) = tree(root, store, &to.to_string())?;
             // A registry that has the manifest has what it names: it checked when it took it.
             let whole = patiently(self.options().retry, async || {
                 self.head_manifest(&repository, &root.digest.to_string()).await
             });
-            let (_, blobs) = tree(root, store, &to.to_string())?;
-            if whole.await?.is_some() {
+            if !options.every_blob && whole.await?.is_some() {
                 return Ok(Pushed { present: blobs.len(), ..Pushed::default() });
             }
             let source = Source::Store(store);

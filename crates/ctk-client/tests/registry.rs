@@ -84,7 +84,7 @@ fn tags_deletion_and_mounts() {
     assert_eq!(client.tags(&first, &never()).unwrap(), ["v1", "v2"]);
 
     let second = registry.reference("b/two:v1");
-    let options = PushOptions { mount_from: vec!["a/one".into()] };
+    let options = PushOptions { mount_from: vec!["a/one".into()], ..PushOptions::default() };
     let pushed = client.push_blobs(&second, &root, &store, &options, None, &never()).unwrap();
     assert_eq!((pushed.mounted, pushed.uploaded), (3, 0));
     // Blobs alone make nothing visible.
@@ -302,7 +302,7 @@ fn tokens() {
     let log = asked.lock().unwrap().clone();
     // One for asking, one for pushing; not one a blob.
     assert!(log.len() <= 3, "{log:#?}");
-    let options = PushOptions { mount_from: vec!["team/app".into()] };
+    let options = PushOptions { mount_from: vec!["team/app".into()], ..PushOptions::default() };
     let pushed = client.push_blobs(&registry.reference("team/b:1"), &root, &store, &options, None, &never()).unwrap();
     assert_eq!(pushed.mounted, 7);
     let (_b, fresh) = common::store();

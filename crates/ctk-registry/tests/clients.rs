@@ -30,7 +30,7 @@ fn ctk_pushes_pulls_copies_and_mounts() {
     let pushed = client().push(&to, &root, &from, &PushOptions::default(), None, &never()).unwrap();
     assert_eq!(pushed.uploaded, 8);
     assert_eq!(first.storage().tag("team/app", "1").unwrap().unwrap().digest, root.digest);
-    let options = PushOptions { mount_from: vec!["team/app".into()] };
+    let options = PushOptions { mount_from: vec!["team/app".into()], ..PushOptions::default() };
     let mounted = client().push(&reference(&first.host(), "b:1"), &root, &from, &options, None, &never()).unwrap();
     assert_eq!(mounted, Pushed { mounted: 8, ..Pushed::default() });
     let copy = reference(&second.host(), "app:1");

@@ -509,3 +509,23 @@ fn standard_input_is_a_dockerfile_or_a_context() {
     assert!(!with_folder.contains("no context"), "{with_folder}");
     contains(&pipe("$0 build - < /dev/null").fails(1), &["standard input is empty"]);
 }
+
+#[test]
+fn a_store_inside_the_context_is_no_part_of_it() {
+    if !ctk_e2e::is_root() || !has_programs(&["busybox"]) {
+        return;
+    }
+    let world = World::new();
+    world.write("app/Dockerfile", "FROM scratch\nCOPY . /all/\n").write("app/file", "1\n");
+    let build = |store: &str| {
+        let mut command = world.command(&["build", "-q", "-o", "type=local,dest=out", "app"]);
+        command.env("CTK_ROOT", world.project().join(store));
+        ctk_e2e::run(command).ok();
+    };
+    build("app/store");
+    build("app/store");
+    let mut names: Vec<_> =
+        fs::read_dir(world.project().join("out/all")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["Dockerfile", "file"]);
+}

@@ -387,6 +387,71 @@ fn caches_that_are_damaged_lie_or_are_not_there() {
     assert_eq!(again, first);
 }
 
+/// Exports to `name` once more from a store that the cache itself feeds, and afterwards it is whole: nothing runs.
+fn heals(world: &World, name: &str, what: &str) {
+    let to = format!("{name},mode=max").replace("src=", "dest=");
+    let fresh = format!("mended-{what}");
+    let (_, story) = built(build(world, &fresh, &["--cache-from", name, "--cache-to", &to]));
+    assert!(
+        !story.lines().any(|line| line.contains("export cache to") && line.contains(": failed")),
+        "{what}: {story}"
+    );
+    let (_, story) = built(build(world, &format!("after-{what}"), &["--cache-from", name]));
+    nothing_ran(&story);
+    assert!(!story.contains("warning"), "{what}: {story}");
+    // And then there is nothing to send.
+    let (_, story) = built(build(world, &fresh, &["--cache-from", name, "--cache-to", &to]));
+    let line = story.lines().find(|line| line.contains("export cache to") && line.contains(": cached"));
+    assert!(line.is_some(), "{what}: {story}");
+}
+
+#[test]
+fn what_is_lost_in_a_cache_is_sent_again() {
+    let Some(world) = world() else { return };
+    let port = free_port();
+    let _server = registry(&world, port);
+    let folder = "type=local,src=cache";
+    let repository = format!("type=registry,ref=127.0.0.1:{port}/app:cache");
+    let to = ["--cache-to", "type=local,dest=cache,mode=max", "--cache-to", &format!("{repository},mode=max")];
+    built(build(&world, "a", &to));
+    run_in(&world, &["cp", "-a", "cache", "good"]);
+    let digest = |value: &serde_json::Value| value["digest"].as_str().unwrap()["sha256:".len()..].to_owned();
+    let index: serde_json::Value = serde_json::from_slice(&world.read("cache/index.json").into_bytes()).unwrap();
+    let root = digest(&index["manifests"][0]);
+    let path = |hex: &str| world.path("project/cache/blobs/sha256").join(hex);
+    let manifest: serde_json::Value = serde_json::from_slice(&fs::read(path(&root)).unwrap()).unwrap();
+    let mut blobs: Vec<String> = manifest["layers"].as_array().unwrap().iter().map(digest).collect();
+    blobs.push(digest(&manifest["config"]));
+    blobs.push(root);
+    for (number, blob) in blobs.iter().enumerate() {
+        let good = fs::read(path(blob)).unwrap();
+        let mut flipped = good.clone();
+        flipped[good.len() / 2] ^= 1;
+        run_in(&world, &["rm", "-r", "cache"]);
+        run_in(&world, &["cp", "-a", "good", "cache"]);
+        match number % 3 {
+            0 => fs::remove_file(path(blob)).unwrap(),
+            1 => fs::write(path(blob), flipped).unwrap(),
+            _ => fs::write(path(blob), &good[..9]).unwrap(),
+        }
+        heals(&world, folder, &number.to_string());
+    }
+    // The layer that every stage stands on.
+    let layers = manifest["layers"].as_array().unwrap();
+    let largest = digest(layers.iter().max_by_key(|layer| layer["size"].as_u64()).unwrap());
+    let removed = run_in(&world, &["find", "registry-data", "-name", &largest, "-print", "-delete"]);
+    assert!(!removed.is_empty());
+    let (_, story) = built(build(&world, "gone", &["--cache-from", &repository]));
+    contains(&story, &[&format!("/app:cache` has no sha256:{largest} any more")]);
+    heals(&world, &repository, "registry");
+}
+
+/// What a program of this machine says in the project.
+fn run_in(world: &World, words: &[&str]) -> String {
+    let output = Command::new(words[0]).args(&words[1..]).current_dir(world.project()).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
 #[test]
 fn wrong_words_and_unreachable_places() {
     let Some(world) = world() else { return };

@@ -632,7 +632,7 @@ const WHOLE: &str = "  [build 2/3] COPY src /src  Dockerfile:8:1
     [build 2/3] COPY src /src runs before it
   [stage-2 2/2] COPY --from=build /out /out  Dockerfile:11:1
     [build 3/3] RUN cat /src/a > /out && echo $VERSION >> /out runs before it
-  1 step is cached
+  4 steps are cached
 ";
 
 #[test]

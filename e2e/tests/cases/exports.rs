@@ -13,7 +13,7 @@ const MOMENTS: u32 = 6;
 /// How often they are tried, until one interrupts it.
 const ROUNDS: u32 = 5;
 /// From the signal to the end.
-const LIMIT: Duration = Duration::from_secs(5);
+const LIMIT: Duration = Duration::from_secs(20);
 
 /// A folder `app` whose image takes a while to export: a large file that does not compress, and many small ones.
 fn world() -> Option<World> {

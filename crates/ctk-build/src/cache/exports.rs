@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ctk_buildgraph::{KeyHasher, MountKind, Op};
-use ctk_cache::{CacheError, Export, LayerRecord, Mode, MountRecord, Place, Records};
+use ctk_cache::{CacheError, Export, LayerRecord, Mode, MountRecord, Place, Records, Source};
 use ctk_layer::Compression;
-use ctk_oci::{Descriptor, DiffId};
+use ctk_oci::{Descriptor, DiffId, Digest};
 use ctk_plan::Outcome;
 use ctk_snapshot::{LayerKey, Packed};
 
@@ -161,7 +161,15 @@ impl Exports {
             let world = &request.world;
             let place = export.place.name();
             let step = world.reporter.step(format!("export cache to {place}"));
-            match self.send_one(export, request, imports) {
+            let sent = loop {
+                // What turned out to be lost on the way is no part of the cache, and is lost once.
+                match self.send_one(export, request, imports) {
+                    Ok(None) => {}
+                    Ok(Some(unchanged)) => break Ok(unchanged),
+                    Err(error) => break Err(error),
+                }
+            };
+            match sent {
                 Ok(unchanged) => step.finish(if unchanged { Outcome::Cached } else { Outcome::Done }),
                 Err(error) if error.is_cancelled() || world.cancel.is_cancelled() => {
                     step.finish(Outcome::Cancelled);
@@ -183,7 +191,14 @@ impl Exports {
         Ok(())
     }
 
-    fn send_one(&self, export: &Export, request: &BuildRequest<'_>, imports: &Imports<'_>) -> Result<bool, BuildError> {
+    /// Writes one cache, and whether it was so before. Nothing, if a layer that another cache offered is not to be had:
+    /// from then on it is not offered.
+    fn send_one(
+        &self,
+        export: &Export,
+        request: &BuildRequest<'_>,
+        imports: &Imports<'_>,
+    ) -> Result<Option<bool>, BuildError> {
         let caches = request.caches.expect("the caller has them");
         let (mut layers, mut blobs) = (BTreeMap::new(), BTreeMap::new());
         let mut keep = |diff_id: &DiffId, blob: Descriptor| {
@@ -221,8 +236,14 @@ impl Exports {
                 _ => CacheError::Missing { place: blob.digest.to_string() },
             })
         };
-        let env = caches.env(&request.world);
-        Ok(ctk_cache::export(export, records, blobs, &supply, &env).map_err(failed)?.unchanged)
+        let known = imports.damaged();
+        let damaged = |digest: &Digest| imports.distrusts() || known.contains(digest);
+        let source = Source { supply: &supply, damaged: &damaged };
+        match ctk_cache::export(export, records, blobs, &source, &caches.env(&request.world)) {
+            Ok(sent) => Ok(Some(sent.unchanged)),
+            Err(CacheError::Missing { .. }) if imports.damaged().len() > known.len() => Ok(None),
+            Err(error) => Err(failed(error)),
+        }
     }
 
     /// A layer packed as the cache is to have it; nothing if nobody has it any more.
@@ -265,9 +286,9 @@ impl Exports {
             let packed = world.snapshots.pack_directory(cache.path(), export.compression, world.cancel)?;
             return Ok(Some((packed, id.to_owned())));
         }
-        let known = imports.caches().iter().find_map(|cache| {
+        let known = imports.caches().iter().enumerate().find_map(|(place, cache)| {
             let record = cache.records().mounts.get(name)?;
-            let blob = cache.blob(&record.diff_id)?.clone();
+            let blob = cache.blob(&record.diff_id).filter(|blob| !imports.is_lost(place, &blob.digest))?.clone();
             let (diff_id, uncompressed_size) = (record.diff_id.clone(), record.size);
             let packed = Packed { descriptor: blob, diff_id, uncompressed_size, cut: false };
             Some((packed, record.id.clone()))

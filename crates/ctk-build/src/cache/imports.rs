@@ -35,6 +35,8 @@ pub(crate) struct Imports<'a> {
 struct Lost {
     blobs: HashSet<(usize, Digest)>,
     failures: Vec<usize>,
+    /// Whether the records of some cache are there and cannot be read.
+    unreadable: bool,
 }
 
 /// A layer as somebody has it.
@@ -103,7 +105,11 @@ impl<'a> Imports<'a> {
                 match found {
                     Ok(caches) => opened.extend(caches),
                     Err(CacheError::Cancelled) => {}
-                    Err(error) => world.reporter.warn(format!("cache `{}`: {}", spec.place.name(), error.line())),
+                    Err(error) => {
+                        let missing = matches!(error, CacheError::Missing { .. });
+                        self.lost.lock().expect("no panic while locked").unreadable |= !missing;
+                        world.reporter.warn(format!("cache `{}`: {}", spec.place.name(), error.line()));
+                    }
                 }
             }
             step.finish(Outcome::Done);
@@ -130,10 +136,21 @@ impl<'a> Imports<'a> {
         Ok(offers.collect())
     }
 
-    fn is_lost(&self, place: usize, digest: &Digest) -> bool {
+    pub(super) fn is_lost(&self, place: usize, digest: &Digest) -> bool {
         let lost = self.lost.lock().expect("no panic while locked");
         let failures = lost.failures.iter().filter(|failed| **failed == place).count();
         failures >= CACHE_FAILURES || lost.blobs.contains(&(place, digest.clone()))
+    }
+
+    /// Blobs that some cache has no more, or not as it should.
+    pub(super) fn damaged(&self) -> HashSet<Digest> {
+        let lost = self.lost.lock().expect("no panic while locked");
+        lost.blobs.iter().map(|(_, digest)| digest.clone()).collect()
+    }
+
+    /// Whether some cache is there and cannot be read at all.
+    pub(super) fn distrusts(&self) -> bool {
+        self.lost.lock().expect("no panic while locked").unreadable
     }
 
     /// Whether somebody has the layer.

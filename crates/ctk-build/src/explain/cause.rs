@@ -19,7 +19,7 @@ pub struct Explained {
     /// for a base.
     #[serde(skip)]
     pub stages: BTreeMap<String, BTreeSet<usize>>,
-    /// The operations that the target needs and whose result was looked for, inputs first.
+    /// The operations that the target needs, inputs first.
     pub steps: Vec<StepOutlook>,
 }
 
@@ -36,7 +36,7 @@ pub struct StepOutlook {
     /// `Dockerfile:7:1`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub place: Option<String>,
-    /// Whether its earlier result is used.
+    /// Whether its earlier result is used, or that of a step that is made of it.
     pub cached: bool,
     /// Whether that was seen only when its inputs were there: by their content.
     #[serde(skip_serializing_if = "std::ops::Not::not")]

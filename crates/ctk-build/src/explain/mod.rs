@@ -90,10 +90,10 @@ pub(crate) fn of_job(job: &Job<'_>, platform: &Platform) -> Result<Explained, Bu
     let alike = alike(job, &needed, &states, &keys)?;
     let mut steps = Vec::new();
     for (at, (id, step)) in needed.iter().zip(&now.steps).enumerate() {
-        if matches!(states[at], State::Unasked) || !step.runs() {
+        if !step.runs() {
             continue;
         }
-        let cached = matches!(states[at], State::Known) || alike.contains(id);
+        let cached = !matches!(states[at], State::Missing) || alike.contains(id);
         let causes = if cached { Vec::new() } else { why(job, *id, (&now, at), &past, &aligned, &arguments, &files) };
         steps.push(StepOutlook {
             name: step.name.clone(),

@@ -31,7 +31,7 @@ pub(crate) fn see<T>(
     };
     settle(&mut plan.lowered, request, loaded)?;
     let world = &request.world;
-    let contexts = Contexts::new(request.decl, world.project_directory, world.index, world.now_seconds);
+    let contexts = Contexts::new(request.decl, world);
     let reads = plan.lowered.graph.reads(plan.lowered.image.vertex);
     let digests =
         SelectionDigests::new(reads, &contexts, |step, origin, source| loaded.at(step, origin, world.sources, source))?;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use ctk_apply::Besides;
 use ctk_apply::adhoc::{
     AdHoc, AdHocBuilt, Annotation, CacheExport, CacheImport, ContextDecl, ContextSource, ImageDecl, Output,
-    RecipeSource, check_places,
+    RecipeSource, check_places, masked_cache,
 };
 use ctk_apply::{Explained, Explanations};
 use ctk_oci::Platform;
@@ -210,7 +210,9 @@ impl Folder {
             }
             None => epoch(&decl.args, &outputs)?,
         };
-        let switch = |name: &str, text: &str, why: String| Failure::sentence(format!("`--{name} {text}`: {why}"), None);
+        let switch = |name: &str, text: &str, why: String| {
+            Failure::sentence(format!("`--{name} {}`: {why}", masked_cache(text)), None)
+        };
         let from = |text: &String| CacheImport::parse(text).map_err(|why| switch("cache-from", text, why));
         let to = |text: &String| CacheExport::parse(text).map_err(|why| switch("cache-to", text, why));
         let cache_from = switches.cache.cache_from.iter().map(from).collect::<Result<Vec<_>, _>>()?;
