@@ -43,6 +43,7 @@ pub fn codegen(root: &Path, binary: &Path, check: bool) -> Result<(), String> {
     let ctk = Ctk { binary };
     let mut pages = vec![
         (root.join("docs/reference/commands.md"), commands(&ctk)?),
+        (root.join("docs/reference/runtime-commands.md"), runtime_commands(&ctk)?),
         (root.join("docs/errors/README.md"), error_list(root)),
     ];
     for path in walk(&root.join("docs/errors"), "md") {
@@ -201,6 +202,25 @@ fn commands(ctk: &Ctk<'_>) -> Result<String, String> {
     }
     Ok(page)
 }
+
+/// The command line of `ctk-runtime`, which `ctk runtime` is too.
+fn runtime_commands(ctk: &Ctk<'_>) -> Result<String, String> {
+    let folder = Folder::new()?;
+    let top = ctk.output(&["runtime", "--help"], &folder.inner())?;
+    let mut page = format!("{RUNTIME_HEAD}\n```text\n{top}\n```\n");
+    for verb in subcommands(&top) {
+        let text = ctk.output(&["runtime", &verb, "--help"], &folder.inner())?;
+        let own = text.split("\n\nOptions of every command").next().unwrap_or_default();
+        let _ = write!(page, "\n## ctk-runtime {verb}\n\n```text\n{own}\n```\n");
+    }
+    Ok(page)
+}
+
+const RUNTIME_HEAD: &str = "# Commands of ctk-runtime
+
+This page is what `ctk-runtime --help` says, written by `cargo xtask codegen`. [runtime.md](runtime.md) tells how to use
+it.
+";
 
 fn help(ctk: &Ctk<'_>, folder: &Folder, path: &[&str]) -> Result<String, String> {
     let mut words = path.to_vec();

@@ -43,6 +43,7 @@ const RINGS: &[(&str, Ring)] = &[
     ("ctk-store", Ring::System),
     ("ctk-snapshot", Ring::System),
     ("ctk-runtime", Ring::System),
+    ("ctk-bundle", Ring::System),
     ("ctk-container", Ring::System),
     ("ctk-client", Ring::System),
     ("ctk-cache", Ring::System),

@@ -85,6 +85,11 @@ impl Capabilities {
         NAMES.iter().position(|n| *n == name).map(|number| Capabilities(1 << number))
     }
 
+    /// All names, by number, without `CAP_`.
+    pub fn names() -> &'static [&'static str] {
+        &NAMES
+    }
+
     /// Both sets together.
     pub fn with(self, other: Capabilities) -> Capabilities {
         Capabilities(self.0 | other.0)

@@ -264,8 +264,6 @@ impl Plan {
             Step::ControllingTerminal { .. } => "take the terminal".into(),
             Step::Duplicate { .. } => "set up standard streams".into(),
             Step::CloseFrom { .. } | Step::Release { .. } => "close files".into(),
-            // No container does these.
-            Step::Detach | Step::SyncFilesystem { .. } | Step::Rename { .. } => "leave a process behind".into(),
             Step::Rlimit { resource, soft, hard } => format!("set resource limit {resource} to {soft}:{hard}"),
             Step::BoundingSet { .. } => "drop capabilities from the bounding set".into(),
             Step::Capabilities { .. } => "drop capabilities".into(),
@@ -290,6 +288,8 @@ impl Plan {
                     }
                 }
             }
+            // No container of a launch does the others.
+            _ => "leave a process behind".into(),
         }
     }
 }

@@ -9,6 +9,13 @@ use syscalls::{Errno, Sysno, syscall};
 use crate::host::MountAttributes;
 use crate::step::{Filter, MountKind, RawFd, Step};
 
+mod attributes;
+mod mounting;
+mod run;
+mod terminal;
+
+pub use run::{ENDED, KILLED};
+
 type Done = Result<(), Errno>;
 
 const CWD: i32 = libc::AT_FDCWD;
@@ -54,14 +61,26 @@ impl Context {
 pub(crate) fn run(context: &mut Context, steps: &[Step<'_>]) -> ! {
     for (index, step) in steps.iter().enumerate() {
         if let Err(errno) = perform(context, step) {
-            let [s0, s1, s2, s3] = (index as u32).to_ne_bytes();
-            let [e0, e1, e2, e3] = errno.into_raw().to_ne_bytes();
-            let record = [s0, s1, s2, s3, e0, e1, e2, e3];
-            let _ = write(context.report, &record);
+            let _ = report(context.report, index, errno.into_raw());
             exit(127);
+        }
+        if let Step::Reached { next } = *step {
+            if report(context.report, index, 0).is_err() {
+                exit(127);
+            }
+            if next >= 0 {
+                close(context.report);
+                context.report = next;
+            }
         }
     }
     exit(0)
+}
+
+fn report(file: RawFd, index: usize, errno: i32) -> Done {
+    let [s0, s1, s2, s3] = (index as u32).to_ne_bytes();
+    let [e0, e1, e2, e3] = errno.to_ne_bytes();
+    write(file, &[s0, s1, s2, s3, e0, e1, e2, e3])
 }
 
 pub(crate) fn close(file: RawFd) {
@@ -86,6 +105,10 @@ fn perform(context: &mut Context, step: &Step<'_>) -> Done {
         Step::Unshare { namespaces } => unsafe { syscall!(Sysno::unshare, namespaces) }.map(drop),
         // SAFETY: takes two numbers.
         Step::Join { of, namespaces } => unsafe { syscall!(Sysno::setns, of, namespaces) }.map(drop),
+        Step::Close { file } => {
+            close(file);
+            Ok(())
+        }
         // SAFETY: takes numbers; what is closed is this process's own copy.
         Step::Release { from } => unsafe { syscall!(Sysno::close_range, from, u32::MAX, 0) }.map(drop),
         Step::Detach => crate::clone::detach().map(|is_child| {
@@ -156,6 +179,72 @@ fn perform(context: &mut Context, step: &Step<'_>) -> Done {
         // SAFETY: takes a number.
         Step::Umask { mask } => unsafe { syscall!(Sysno::umask, mask) }.map(drop),
         Step::ResetSignals => reset_signals(),
+        Step::Await { file, other } => {
+            if other >= 0 {
+                close(other);
+            }
+            wait_for_byte(file)
+        }
+        // Told by the caller, who knows the number of the step.
+        Step::Reached { .. } => Ok(()),
+        Step::Propagation { at, flags } => mounting::propagation(at, flags),
+        Step::PlaceRoot { mount, at } => mounting::place_root(mount, at),
+        Step::EnterPlaced { pivot } => mounting::enter_placed(pivot),
+        // SAFETY: pointer and length of one slice.
+        Step::DomainName { name } => unsafe { syscall!(Sysno::setdomainname, name.as_ptr(), name.len()) }.map(drop),
+        Step::Keyring { name } => attributes::keyring(name),
+        Step::Setting { path, value } => mounting::setting(path, value),
+        Step::Node { path, mode, device, uid, gid } => mounting::node(path, mode, device, (uid, gid)),
+        Step::Link { target, path } => mounting::link(target, path),
+        Step::NewMount { kind, options, attributes, propagation, at, no_links } => {
+            let mount = new_mount(kind, options, attributes)?;
+            let result = match propagation {
+                0 => Ok(()),
+                _ => mounting::set_attributes(mount, false, 0, 0, propagation),
+            };
+            let result = result.and_then(|()| attach(mount, at, no_links));
+            close(mount);
+            result
+        }
+        Step::BindHost { from, recursive, at } => mounting::bind_host(from, recursive, at),
+        Step::Remount { at, recursive, set, clear, propagation } => {
+            let file = open(at, libc::O_PATH, false)?;
+            let result = mounting::set_attributes(file, recursive, set, clear, propagation);
+            close(file);
+            result
+        }
+        Step::Terminal { socket, uid, gid, size, console } => terminal::open(socket, (uid, gid), size, console),
+        // SAFETY: TIOCSCTTY takes a number.
+        Step::TakeTerminal => unsafe { syscall!(Sysno::ioctl, 0, libc::TIOCSCTTY, 0) }.map(drop),
+        // SAFETY: takes a number.
+        Step::Personality { persona } => unsafe { syscall!(Sysno::personality, persona) }.map(drop),
+        // SAFETY: takes numbers; 1 is IOPRIO_WHO_PROCESS, 0 this one.
+        Step::IoPriority { value } => unsafe { syscall!(Sysno::ioprio_set, 1, 0, value) }.map(drop),
+        Step::Scheduler { attributes } => attributes::scheduler(attributes),
+        Step::Affinity { mask } => {
+            // SAFETY: pointer and length in bytes of one slice.
+            unsafe { syscall!(Sysno::sched_setaffinity, 0, core::mem::size_of_val(mask), mask.as_ptr()) }.map(drop)
+        }
+        Step::MemoryPolicy { mode, nodes } => attributes::memory_policy(mode, nodes),
+        // SAFETY: takes numbers.
+        Step::KeepCapabilities => unsafe { syscall!(Sysno::prctl, libc::PR_SET_KEEPCAPS, 1, 0, 0, 0) }.map(drop),
+        Step::CapabilitySets { effective, permitted, inheritable, ambient } => {
+            attributes::capability_sets(effective, permitted, inheritable, ambient)
+        }
+        Step::Filter { program, flags, listener, state } => attributes::filter(program, flags, listener, state),
+        Step::Run { program, arguments, environment, input, timeout_ms } => {
+            run::to_its_end(program, arguments, environment, input, timeout_ms)
+        }
+        Step::Look { candidates } => look(candidates),
+        Step::WriteTo { path, bytes } => {
+            // SAFETY: NUL-terminated path.
+            let file = unsafe {
+                syscall!(Sysno::openat, CWD, path.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC | libc::O_NOCTTY, 0)
+            }? as RawFd;
+            let result = write(file, bytes);
+            close(file);
+            result
+        }
         Step::Execute { candidates, arguments, environment } => {
             let ended = |vector: &[crate::Pointer<'_>]| vector.last().is_some_and(|end| end.0.is_null());
             if !ended(arguments) || !ended(environment) {
@@ -176,6 +265,20 @@ fn write(file: RawFd, mut bytes: &[u8]) -> Done {
         }
     }
     Ok(())
+}
+
+/// Waits for one byte of a file.
+fn wait_for_byte(file: RawFd) -> Done {
+    let mut byte = [0_u8; 1];
+    loop {
+        // SAFETY: pointer and length of one buffer.
+        match unsafe { syscall!(Sysno::read, file, byte.as_mut_ptr(), 1) } {
+            Ok(0) => return Err(Errno::EPIPE),
+            Ok(_) => return Ok(()),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
 }
 
 fn rename(directory: RawFd, from: &CStr, to: &CStr) -> Done {
@@ -525,4 +628,27 @@ fn execute(candidates: &[&CStr], arguments: *const *const c_char, environment: *
         }
     }
     if denied { Errno::EACCES } else { Errno::ENOENT }
+}
+
+/// What [`execute`] would say, without doing it.
+fn look(candidates: &[&CStr]) -> Done {
+    let mut denied = false;
+    for path in candidates {
+        let executable = libc::X_OK;
+        // SAFETY: NUL-terminated path. The effective ids count: AT_EACCESS.
+        let result = unsafe { syscall!(Sysno::faccessat2, CWD, path.as_ptr(), executable, libc::AT_EACCESS) };
+        let directory = || open(path, libc::O_PATH | libc::O_DIRECTORY, false);
+        match result {
+            Ok(_) => match directory() {
+                Ok(file) => {
+                    close(file);
+                    denied = true;
+                }
+                Err(_) => return Ok(()),
+            },
+            Err(Errno::EACCES) => denied = true,
+            Err(_) => {}
+        }
+    }
+    Err(if denied { Errno::EACCES } else { Errno::ENOENT })
 }

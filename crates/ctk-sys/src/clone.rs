@@ -2,7 +2,7 @@
 
 use core::mem::size_of;
 
-use rustix::fd::{AsRawFd, FromRawFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use syscalls::{Sysno, syscall};
@@ -115,23 +115,76 @@ pub(crate) fn detach() -> Result<bool, syscalls::Errno> {
     result.map(|pid| pid == 0)
 }
 
+/// Copies a process of one thread, with a signal when the copy ends: the copy's pidfd, or none in the copy.
+pub(crate) fn copy() -> Result<Option<RawFd>, syscalls::Errno> {
+    let mut pidfd: RawFd = -1;
+    let arguments = CloneArgs {
+        flags: libc::CLONE_PIDFD as u64,
+        pidfd: &raw mut pidfd as u64,
+        exit_signal: libc::SIGCHLD as u64,
+        ..CloneArgs::default()
+    };
+    // SAFETY: as in `detach`.
+    let result = unsafe { syscall!(Sysno::clone3, &raw const arguments, size_of::<CloneArgs>()) };
+    result.map(|pid| (pid != 0).then_some(pidfd))
+}
+
+/// Copies a process of one thread into one that has the same files, without a signal when the copy ends; whether this
+/// is the copy. It is a sibling, so that nobody finds a child that he did not make; the first process of a process id
+/// namespace has none, and its copy is a child.
+pub(crate) fn beside() -> Result<bool, syscalls::Errno> {
+    let copy = |flags: i32| {
+        let arguments = CloneArgs { flags: flags as u64, ..CloneArgs::default() };
+        // SAFETY: as in `detach`.
+        unsafe { syscall!(Sysno::clone3, &raw const arguments, size_of::<CloneArgs>()) }.map(|pid| pid == 0)
+    };
+    match copy(libc::CLONE_FILES | libc::CLONE_PARENT) {
+        Err(syscalls::Errno::EINVAL) => copy(libc::CLONE_FILES),
+        other => other,
+    }
+}
+
 impl Child {
+    /// Its pidfd.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// Waits until the child tells something: the number of a [`Step::Reached`] with an errno of 0, a step that failed,
+    /// or nothing once it became its program or was killed.
+    pub fn told(&self) -> Option<Failure> {
+        read_record(self.report.as_fd())
+    }
+
+    /// The pidfd alone: no more is heard of the steps.
+    pub fn into_pidfd(self) -> OwnedFd {
+        self.pidfd
+    }
+
     /// Waits until the child became its program, or gives the step that failed; and its pidfd. A child that was killed
     /// on the way counts as started: its end tells.
     pub fn executed(self) -> (OwnedFd, Result<(), Failure>) {
-        let mut record = [0_u8; 8];
-        let mut have = 0;
-        while let Some(rest) = record.get_mut(have..).filter(|rest| !rest.is_empty()) {
-            match rustix::io::read(&self.report, rest) {
-                Ok(0) => return (self.pidfd, Ok(())),
-                Ok(count) => have += count,
-                Err(Errno::INTR) => {}
-                Err(_) => return (self.pidfd, Ok(())),
-            }
+        match read_record(self.report.as_fd()) {
+            None => (self.pidfd, Ok(())),
+            Some(failure) => (self.pidfd, Err(failure)),
         }
-        let [s0, s1, s2, s3, e0, e1, e2, e3] = record;
-        let step = u32::from_ne_bytes([s0, s1, s2, s3]) as usize;
-        let errno = i32::from_ne_bytes([e0, e1, e2, e3]);
-        (self.pidfd, Err(Failure { step, errno }))
     }
+}
+
+/// One record of a child's report: none at its end.
+pub fn read_record(report: BorrowedFd<'_>) -> Option<Failure> {
+    let mut record = [0_u8; 8];
+    let mut have = 0;
+    while let Some(rest) = record.get_mut(have..).filter(|rest| !rest.is_empty()) {
+        match rustix::io::read(report, rest) {
+            Ok(0) => return None,
+            Ok(count) => have += count,
+            Err(Errno::INTR) => {}
+            Err(_) => return None,
+        }
+    }
+    let [s0, s1, s2, s3, e0, e1, e2, e3] = record;
+    let step = u32::from_ne_bytes([s0, s1, s2, s3]) as usize;
+    let errno = i32::from_ne_bytes([e0, e1, e2, e3]);
+    Some(Failure { step, errno })
 }

@@ -11,6 +11,10 @@ mod clone;
 mod host;
 mod step;
 
-pub use clone::{Child, Failure, Start, start};
-pub use host::{mount_set_attributes, set_controlling_namespace, unshare};
+pub use child::{ENDED, KILLED};
+pub use clone::{Child, Failure, Start, read_record, start};
+pub use host::{
+    attach_device_program, mount_change, mount_map_ids, mount_set_attributes, set_controlling_namespace, signal_file,
+    unshare,
+};
 pub use step::{Filter, MountKind, Pointer, RawFd, Step};

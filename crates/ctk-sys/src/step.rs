@@ -72,6 +72,11 @@ pub enum Step<'a> {
         /// Which (`CLONE_NEW…`).
         namespaces: u32,
     },
+    /// Closes a file, now: what the parent holds by it is not held by this process too.
+    Close {
+        /// The file.
+        file: RawFd,
+    },
     /// Closes all files from this number on, now.
     Release {
         /// The first that goes.
@@ -229,6 +234,205 @@ pub enum Step<'a> {
     },
     /// Default actions for all signals, none blocked.
     ResetSignals,
+    /// Waits for one byte. The end of the file instead is the error `EPIPE`: whoever should have written is gone.
+    Await {
+        /// The file.
+        file: RawFd,
+        /// This process's own copy of the other end, which is closed first: else the end would never come. Negative:
+        /// there is none.
+        other: RawFd,
+    },
+    /// Tells the parent, by a record without an error, that everything before is done. Later failures go to `next`.
+    Reached {
+        /// Where the report goes on; negative: to the same pipe.
+        next: RawFd,
+    },
+    /// Changes the propagation of the mount at a path and of all below it. The path is an ordinary one.
+    Propagation {
+        /// Where.
+        at: &'a CStr,
+        /// `MS_…` flags.
+        flags: u64,
+    },
+    /// Attaches a detached mount, from now on the root in which paths are resolved; see [`Step::EnterPlaced`].
+    PlaceRoot {
+        /// From `fsmount` or `open_tree`.
+        mount: RawFd,
+        /// Where; an ordinary path. `/` hides the old root.
+        at: &'a CStr,
+    },
+    /// Makes the placed root the only one.
+    EnterPlaced {
+        /// Whether by `pivot_root`; else by `chroot`, for an initial ramdisk.
+        pivot: bool,
+    },
+    /// Sets the NIS domain name.
+    DomainName {
+        /// Without NUL.
+        name: &'a [u8],
+    },
+    /// Joins a session keyring of its own. That the kernel has no keyrings is no error.
+    Keyring {
+        /// Its name.
+        name: &'a CStr,
+    },
+    /// Writes a kernel setting through the host's `/proc`; before the root is entered.
+    Setting {
+        /// Below `/proc/sys`.
+        path: &'a CStr,
+        /// The value.
+        value: &'a [u8],
+    },
+    /// Makes a device node, a pipe or nothing if there is one already; its mode and owner are set either way.
+    Node {
+        /// Where.
+        path: &'a CStr,
+        /// With the type.
+        mode: u32,
+        /// As `makedev` gives it.
+        device: u64,
+        /// Owner.
+        uid: u32,
+        /// Group.
+        gid: u32,
+    },
+    /// Makes a symbolic link, if nothing is there.
+    Link {
+        /// Where it leads.
+        target: &'a CStr,
+        /// Where it is.
+        path: &'a CStr,
+    },
+    /// Makes a file system in the child's own namespaces and attaches it.
+    NewMount {
+        /// Its type.
+        kind: &'a CStr,
+        /// Its options; an empty value stands for a flag.
+        options: &'a [(&'a CStr, &'a CStr)],
+        /// `MOUNT_ATTR_…`.
+        attributes: u64,
+        /// `MS_…` propagation flag, or 0.
+        propagation: u64,
+        /// Where.
+        at: &'a CStr,
+        /// Whether a symbolic link on the way is an error.
+        no_links: bool,
+    },
+    /// Shows a path of the host, seen from the old root, inside the placed one.
+    BindHost {
+        /// What; an ordinary path.
+        from: &'a CStr,
+        /// With the mounts below it.
+        recursive: bool,
+        /// Where.
+        at: &'a CStr,
+    },
+    /// Changes attributes of the mount that a path leads to.
+    Remount {
+        /// Where.
+        at: &'a CStr,
+        /// With the mounts below it.
+        recursive: bool,
+        /// `MOUNT_ATTR_…` to set.
+        set: u64,
+        /// `MOUNT_ATTR_…` to clear.
+        clear: u64,
+        /// `MS_…` propagation flag, or 0.
+        propagation: u64,
+    },
+    /// Opens a new terminal of `/dev/pts`, sends its other end through a socket, shows it as `/dev/console`, and makes
+    /// it the three standard streams.
+    Terminal {
+        /// A connected unix socket.
+        socket: RawFd,
+        /// Its owner.
+        uid: u32,
+        /// Its group, if not the one that the file system gives.
+        gid: u32,
+        /// Lines and columns; 0 and 0 leave them unset.
+        size: (u16, u16),
+        /// Whether `/dev/console` shows it.
+        console: bool,
+    },
+    /// Takes standard input as the controlling terminal.
+    TakeTerminal,
+    /// Sets the execution domain (`personality(2)`).
+    Personality {
+        /// The domain and its flags.
+        persona: u64,
+    },
+    /// Sets the priority of input and output (`ioprio_set(2)`).
+    IoPriority {
+        /// Class and level.
+        value: u32,
+    },
+    /// Sets the scheduling policy.
+    Scheduler {
+        /// `struct sched_attr`.
+        attributes: &'a [u8],
+    },
+    /// Sets the processors it may run on.
+    Affinity {
+        /// One bit each, in native words.
+        mask: &'a [u64],
+    },
+    /// Sets the policy by which memory comes from nodes (`set_mempolicy(2)`).
+    MemoryPolicy {
+        /// Mode with flags.
+        mode: u32,
+        /// One bit each.
+        nodes: &'a [u64],
+    },
+    /// Keeps capabilities over the change of the user id that follows.
+    KeepCapabilities,
+    /// Sets all capability sets but the bounding one.
+    CapabilitySets {
+        /// In force.
+        effective: u64,
+        /// May be put in force.
+        permitted: u64,
+        /// Kept by programs with inheritable file capabilities.
+        inheritable: u64,
+        /// Kept by every program. What is not permitted and inheritable is passed over.
+        ambient: u64,
+    },
+    /// Confines system calls, with flags and, maybe, somebody who is asked.
+    Filter {
+        /// The program; at most 4096 instructions.
+        program: &'a [Filter],
+        /// `SECCOMP_FILTER_FLAG_…`.
+        flags: u32,
+        /// A connected socket that gets the listener and what `state` holds; negative: nobody.
+        listener: RawFd,
+        /// A file with the state to send.
+        state: RawFd,
+    },
+    /// Runs a program to its end and fails unless it succeeds. The error of one that ended badly is [`crate::ENDED`] and
+    /// its code, or [`crate::KILLED`] and the signal; that of one that took too long is `ETIMEDOUT`.
+    Run {
+        /// An ordinary path.
+        program: &'a CStr,
+        /// Arguments, ended by [`Pointer::END`].
+        arguments: &'a [Pointer<'a>],
+        /// Environment, ended by [`Pointer::END`].
+        environment: &'a [Pointer<'a>],
+        /// What it reads, from its beginning.
+        input: RawFd,
+        /// Milliseconds; negative: for ever.
+        timeout_ms: i64,
+    },
+    /// Fails as [`Step::Execute`] would if none of these is there and may be executed.
+    Look {
+        /// Paths in order.
+        candidates: &'a [&'a CStr],
+    },
+    /// Writes to a file by its ordinary path.
+    WriteTo {
+        /// The file.
+        path: &'a CStr,
+        /// The bytes.
+        bytes: &'a [u8],
+    },
     /// Becomes a program: the first candidate that can be executed, as `execvp` chooses. The last step.
     Execute {
         /// Paths in order.

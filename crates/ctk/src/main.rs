@@ -5,6 +5,7 @@ mod context;
 mod env;
 mod failure;
 mod report;
+mod runtime;
 mod signals;
 
 use std::io::Write;
@@ -18,6 +19,10 @@ use env::Environment;
 use failure::{Failure, code};
 
 fn main() -> ExitCode {
+    // First of all: the start of a container waits for nothing else.
+    if let Some(words) = runtime::is_meant(std::env::args_os()) {
+        return runtime::main(words);
+    }
     let arguments = match commands::Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {

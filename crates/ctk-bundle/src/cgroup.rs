@@ -1,0 +1,521 @@
+//! Cgroups of a container on hosts of version 1, version 2, or both at once: every hierarchy that is mounted has a
+//! directory for it; limits go where the controller is, freezing and killing where it is best.
+
+use std::fs;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{Pid, Signal};
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+use crate::limits::{CGROUP_REMOVAL, FREEZE};
+use crate::plan::HostCgroups;
+use crate::resources::{self, Instruction, Setting};
+use crate::spec::Resources;
+
+/// One mounted hierarchy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hierarchy {
+    /// Where its root is mounted.
+    mount: PathBuf,
+    /// Its version 1 controllers; empty for version 2.
+    controllers: Vec<String>,
+    /// Our own cgroup in it, relative to the mount.
+    own: PathBuf,
+}
+
+/// A container's directory in one hierarchy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Directory {
+    /// The name of the hierarchy's directory.
+    pub name: String,
+    /// Its version 1 controllers; empty for version 2.
+    pub controllers: Vec<String>,
+    /// The directory.
+    pub path: PathBuf,
+}
+
+/// All of a container's cgroups.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Cgroups {
+    /// One for each hierarchy.
+    pub directories: Vec<Directory>,
+}
+
+/// What a process needs to be born in them.
+pub struct Membership {
+    /// The version 2 directory.
+    pub unified: Option<OwnedFd>,
+    /// `cgroup.procs` of the others.
+    pub legacy: Vec<OwnedFd>,
+}
+
+/// The hierarchies of this machine.
+pub fn hierarchies() -> Vec<Hierarchy> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    parse_hierarchies(&mounts, &own)
+}
+
+fn parse_hierarchies(mountinfo: &str, own: &str) -> Vec<Hierarchy> {
+    let mut found: Vec<Hierarchy> = Vec::new();
+    for line in mountinfo.lines() {
+        let Some((left, right)) = line.split_once(" - cgroup") else { continue };
+        let mut left = left.split(' ').skip(3);
+        let (Some(mount_root), Some(mount)) = (left.next(), left.next()) else { continue };
+        let version_2 = right.starts_with("2 ");
+        let options: Vec<&str> = right.rsplit(' ').next().unwrap_or_default().split(',').collect();
+        let membership = own.lines().find_map(|line| {
+            let mut fields = line.splitn(3, ':').skip(1);
+            let (controllers, path) = (fields.next()?, fields.next()?);
+            let controllers: Vec<&str> = controllers.split(',').filter(|c| !c.is_empty()).collect();
+            let ours = match version_2 {
+                true => controllers.is_empty(),
+                false => !controllers.is_empty() && controllers.iter().all(|c| options.contains(c)),
+            };
+            ours.then_some((controllers, path))
+        });
+        let Some((controllers, path)) = membership else { continue };
+        let path = path.strip_prefix(mount_root.trim_end_matches('/')).unwrap_or(path);
+        let controllers: Vec<String> = controllers.into_iter().map(String::from).collect();
+        // Mounted twice: the first is as good.
+        if !found.iter().any(|h| h.controllers == controllers) {
+            found.push(Hierarchy { mount: mount.into(), controllers, own: path.trim_start_matches('/').into() });
+        }
+    }
+    found
+}
+
+/// What a plan has to know of them.
+pub fn describe(hierarchies: &[Hierarchy]) -> HostCgroups {
+    if hierarchies.iter().all(|h| h.controllers.is_empty()) {
+        return HostCgroups::Unified;
+    }
+    let names: Vec<String> = hierarchies.iter().map(Hierarchy::name).collect();
+    let mut links = Vec::new();
+    for hierarchy in hierarchies.iter().filter(|h| h.controllers.len() > 1) {
+        let name = hierarchy.name();
+        links.extend(hierarchy.controllers.iter().filter(|c| **c != name).map(|c| (c.clone(), name.clone())));
+    }
+    HostCgroups::Legacy { names, links }
+}
+
+impl Hierarchy {
+    fn name(&self) -> String {
+        self.mount.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    fn is_version_2(&self) -> bool {
+        self.controllers.is_empty()
+    }
+}
+
+fn failed(path: impl Into<PathBuf>, field: &str) -> impl FnOnce(io::Error) -> Error {
+    let (path, field) = (path.into(), field.to_owned());
+    move |source| Error::Cgroup { path, field, source }
+}
+
+impl Cgroups {
+    /// Makes the directories. `path` is `linux.cgroupsPath`: absolute below each hierarchy's root, relative below our
+    /// own cgroup. Nothing that was made stays if that fails.
+    pub fn create(hierarchies: &[Hierarchy], path: Option<&str>, id: &str) -> Result<Cgroups, Error> {
+        let field = "linux.cgroupsPath";
+        let path = path.filter(|path| !path.is_empty()).unwrap_or(id);
+        if path.split('/').any(|part| part == "..") {
+            return Err(Error::config(field, "leads upwards"));
+        }
+        if path.contains(':') && !path.contains('/') {
+            let reason = "looks like one for systemd; this is the cgroupfs driver: write a path, or choose \
+                          `--cgroup-manager cgroupfs` (podman), `native.cgroupdriver=cgroupfs` (docker)";
+            return Err(Error::config(field, format!("`{path}` {reason}")));
+        }
+        let mut cgroups = Cgroups::default();
+        for hierarchy in hierarchies {
+            let base = match path.starts_with('/') {
+                true => hierarchy.mount.clone(),
+                false => hierarchy.mount.join(&hierarchy.own),
+            };
+            let directory = base.join(path.trim_matches('/'));
+            if hierarchy.is_version_2() {
+                offer_controllers(&hierarchy.mount, &directory);
+            }
+            let made = match fs::create_dir(&directory) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => fs::create_dir_all(&directory),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+                other => other,
+            };
+            if let Err(error) = made {
+                cgroups.remove();
+                return Err(failed(directory, field)(error));
+            }
+            let (name, controllers) = (hierarchy.name(), hierarchy.controllers.clone());
+            if controllers.iter().any(|c| c == "cpuset") {
+                inherit_cpuset(&hierarchy.mount, &directory);
+            }
+            cgroups.directories.push(Directory { name, controllers, path: directory });
+        }
+        Ok(cgroups)
+    }
+
+    fn unified(&self) -> Option<&Directory> {
+        self.directories.iter().find(|directory| directory.controllers.is_empty())
+    }
+
+    /// The directory of a version 1 controller.
+    pub fn legacy(&self, controller: &str) -> Option<&Path> {
+        let has = |directory: &&Directory| directory.controllers.iter().any(|c| c == controller);
+        self.directories.iter().find(has).map(|directory| directory.path.as_path())
+    }
+
+    /// The version 2 directory, if the controller is there.
+    pub fn unified_with(&self, controller: &str) -> Option<&Path> {
+        let directory = self.unified()?;
+        let offered = fs::read_to_string(directory.path.join("cgroup.controllers")).unwrap_or_default();
+        offered.split_whitespace().any(|word| word == controller).then_some(directory.path.as_path())
+    }
+
+    /// Writes limits. What is refused is tried once more after the others: one may have been in the way of another.
+    pub fn apply(&self, resources: &Resources) -> Result<(), Error> {
+        let first = resources::version_1(resources);
+        let mut wanted: Vec<(PathBuf, Setting)> = Vec::new();
+        for setting in first {
+            if let Some(directory) = self.legacy(setting.controller) {
+                wanted.push((directory.to_owned(), setting));
+            }
+        }
+        let (unified, only) = match self.unified() {
+            None => (None, false),
+            Some(directory) => (Some(&directory.path), self.directories.len() == 1),
+        };
+        let second = match resources::version_2(resources) {
+            Ok(settings) => settings,
+            // What version 2 cannot express counts only where it is version 2 that is asked.
+            Err(error) if only => return Err(error),
+            Err(_) => Vec::new(),
+        };
+        let mut missing = None;
+        for setting in second {
+            if self.legacy(setting.controller).is_some() || setting.controller == "io" && self.legacy("blkio").is_some()
+            {
+                if setting.field.starts_with("linux.resources.unified") {
+                    missing.get_or_insert(setting);
+                }
+                continue;
+            }
+            let there = setting.controller.is_empty() || self.unified_with(setting.controller).is_some();
+            match unified.filter(|_| there) {
+                Some(directory) => wanted.push((directory.clone(), setting)),
+                None if setting.optional || setting.value == "max" => {}
+                None => drop(missing.get_or_insert(setting)),
+            }
+        }
+        let has = |controller: &str| self.legacy(controller).is_some();
+        for setting in resources::version_1(resources) {
+            // Controllers that version 2 does not have.
+            if matches!(setting.controller, "net_cls" | "net_prio") && !has(setting.controller) {
+                missing.get_or_insert(setting);
+            }
+        }
+        if let Some(setting) = missing {
+            let reason = match setting.field.contains("unified") {
+                true => "the controller is of cgroup version 1 on this machine",
+                false => "no cgroup hierarchy of this machine has the controller here",
+            };
+            return Err(Error::Unsupported {
+                what: format!("{} ({})", setting.field, setting.controller),
+                reason: reason.into(),
+            });
+        }
+        let mut again = Vec::new();
+        for (directory, setting) in wanted {
+            if write(&directory, &setting).is_err() {
+                again.push((directory, setting));
+            }
+        }
+        for (directory, setting) in again {
+            write(&directory, &setting).map_err(failed(directory.join(&setting.file), &setting.field))?;
+        }
+        Ok(())
+    }
+
+    /// Sets which devices may be used.
+    pub fn allow_devices(&self, rules: &[resources::Rule]) -> Result<(), Error> {
+        let field = "linux.resources.devices";
+        if let Some(directory) = self.legacy("devices") {
+            for (file, value) in resources::device_files(rules) {
+                let path = directory.join(file);
+                fs::write(&path, value).map_err(failed(path, field))?;
+            }
+            return Ok(());
+        }
+        let Some(directory) = self.unified() else { return Ok(()) };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let file = rustix::fs::open(&directory.path, flags, Mode::empty())
+            .map_err(|e| failed(&directory.path, field)(e.into()))?;
+        let program: Vec<[u8; 8]> = resources::device_program(rules).iter().map(encode).collect();
+        match ctk_sys::attach_device_program(file.as_fd(), &program) {
+            Ok(()) => Ok(()),
+            // In a user namespace nobody may; there nobody makes devices either.
+            Err(rustix::io::Errno::PERM) if !rustix::process::geteuid().is_root() || in_user_namespace() => Ok(()),
+            Err(errno) => Err(failed(&directory.path, field)(errno.into())),
+        }
+    }
+
+    /// Opens what a process needs to join.
+    pub fn membership(&self) -> Result<Membership, Error> {
+        let mut membership = Membership { unified: None, legacy: Vec::new() };
+        for directory in &self.directories {
+            if directory.controllers.is_empty() {
+                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                let file = rustix::fs::open(&directory.path, flags, Mode::empty());
+                membership.unified = Some(file.map_err(|e| failed(&directory.path, "")(e.into()))?);
+                continue;
+            }
+            let path = directory.path.join("cgroup.procs");
+            let file = rustix::fs::open(&path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
+            membership.legacy.push(file.map_err(|e| failed(path, "")(e.into()))?);
+        }
+        Ok(membership)
+    }
+
+    /// Processes in it, and in cgroups below it.
+    pub fn pids(&self) -> Vec<i32> {
+        // The hierarchy in which a container makes the fewest cgroups of its own is as good as any: all have all.
+        let Some(directory) = self.unified().or(self.directories.first()) else { return Vec::new() };
+        let mut pids = Vec::new();
+        each_below(&directory.path, &mut |path| {
+            let text = fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
+            pids.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()));
+        });
+        pids.sort_unstable();
+        pids.dedup();
+        pids
+    }
+
+    /// Sends a signal to every process in it.
+    pub fn signal(&self, signal: i32) {
+        if signal == libc::SIGKILL
+            && let Some(directory) = self.unified()
+            && fs::write(directory.path.join("cgroup.kill"), "1").is_ok()
+            && self.directories.len() == 1
+        {
+            return;
+        }
+        let Some(signal) = Signal::from_named_raw(signal) else { return };
+        for pid in self.pids().into_iter().filter_map(Pid::from_raw) {
+            let _ = rustix::process::kill_process(pid, signal);
+        }
+    }
+
+    /// Stops all processes where they are, or lets them go on.
+    pub fn freeze(&self, frozen: bool) -> Result<(), Error> {
+        let (file, value, state) = match (self.legacy("freezer"), self.unified()) {
+            (Some(directory), _) => {
+                let value = if frozen { "FROZEN" } else { "THAWED" };
+                (directory.join("freezer.state"), value, value.to_owned())
+            }
+            (None, Some(directory)) => {
+                let value = if frozen { "1" } else { "0" };
+                (directory.path.join("cgroup.freeze"), value, format!("frozen {value}"))
+            }
+            (None, None) => {
+                let reason = "no cgroup hierarchy with a freezer is mounted".into();
+                return Err(Error::Unsupported { what: "pausing".into(), reason });
+            }
+        };
+        let deadline = Instant::now() + FREEZE;
+        loop {
+            fs::write(&file, value).map_err(failed(&file, ""))?;
+            let read = match self.legacy("freezer") {
+                Some(_) => fs::read_to_string(&file).unwrap_or_default().trim() == state,
+                None => {
+                    let events = file.with_file_name("cgroup.events");
+                    fs::read_to_string(events).unwrap_or_default().lines().any(|line| line == state)
+                }
+            };
+            if read {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                if frozen {
+                    let _ = fs::write(&file, if state == "FROZEN" { "THAWED" } else { "0" });
+                }
+                return Err(failed(&file, "")(io::ErrorKind::TimedOut.into()));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Whether its processes are stopped.
+    pub fn is_frozen(&self) -> bool {
+        if let Some(directory) = self.legacy("freezer") {
+            let state = fs::read_to_string(directory.join("freezer.state")).unwrap_or_default();
+            return matches!(state.trim(), "FROZEN" | "FREEZING");
+        }
+        let Some(directory) = self.unified() else { return false };
+        fs::read_to_string(directory.path.join("cgroup.freeze")).is_ok_and(|text| text.trim() == "1")
+    }
+
+    /// How many processes the kernel killed here for want of memory.
+    pub fn oom_kills(&self) -> u64 {
+        let file = match (self.legacy("memory"), self.unified()) {
+            (Some(directory), _) => directory.join("memory.oom_control"),
+            (None, Some(directory)) => directory.path.join("memory.events"),
+            (None, None) => return 0,
+        };
+        let text = fs::read_to_string(file).unwrap_or_default();
+        text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok()).unwrap_or(0)
+    }
+
+    /// Removes all of it, with what the container made below, killing what is still there. Gives up after
+    /// [`CGROUP_REMOVAL`].
+    pub fn remove(&self) -> bool {
+        let deadline = Instant::now() + CGROUP_REMOVAL;
+        let mut pause = Duration::from_micros(50);
+        let mut killed = false;
+        loop {
+            let mut left = false;
+            for directory in &self.directories {
+                match fs::remove_dir(&directory.path) {
+                    Ok(()) => {}
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(_) => {
+                        remove_below(&directory.path);
+                        left |= directory.path.exists();
+                    }
+                }
+            }
+            if !left || Instant::now() > deadline {
+                return !left;
+            }
+            if !killed || pause > Duration::from_millis(10) {
+                self.signal(libc::SIGKILL);
+                killed = true;
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(20));
+        }
+    }
+}
+
+fn encode(instruction: &Instruction) -> [u8; 8] {
+    let [o0, o1] = instruction.offset.to_ne_bytes();
+    let [i0, i1, i2, i3] = instruction.immediate.to_ne_bytes();
+    [instruction.code, instruction.registers, o0, o1, i0, i1, i2, i3]
+}
+
+/// Whether we are in a user namespace that is not the first.
+pub fn in_user_namespace() -> bool {
+    let text = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    text.split_whitespace().collect::<Vec<_>>() != ["0", "0", "4294967295"]
+}
+
+/// Writes one setting; of several names of a file, the first that exists.
+fn write(directory: &Path, setting: &Setting) -> io::Result<()> {
+    let names: Vec<&str> = setting.file.split('|').collect();
+    let values: Vec<&str> = setting.value.split('|').collect();
+    let found = names.iter().position(|name| directory.join(name).exists());
+    let index = match found {
+        Some(index) => index,
+        None if setting.optional => return Ok(()),
+        None => 0,
+    };
+    let (Some(name), Some(value)) = (names.get(index), values.get(index).or(values.last())) else { return Ok(()) };
+    fs::write(directory.join(name), value)
+}
+
+/// Offers every controller down to the parent of `directory`. What is refused shows when a limit is written.
+fn offer_controllers(root: &Path, directory: &Path) {
+    let Ok(below) = directory.strip_prefix(root) else { return };
+    let mut path = root.to_owned();
+    let parts: Vec<_> = below.components().collect();
+    for (index, part) in parts.iter().enumerate() {
+        let offered = fs::read_to_string(path.join("cgroup.controllers")).unwrap_or_default();
+        let given = fs::read_to_string(path.join("cgroup.subtree_control")).unwrap_or_default();
+        for controller in offered.split_whitespace().filter(|c| !given.split_whitespace().any(|g| g == *c)) {
+            let _ = fs::write(path.join("cgroup.subtree_control"), format!("+{controller}"));
+        }
+        path.push(part);
+        if index + 1 < parts.len() {
+            let _ = fs::create_dir(&path);
+        }
+    }
+}
+
+/// A cpuset of version 1 takes processes only when it has processors and memory: those of the one above.
+fn inherit_cpuset(root: &Path, directory: &Path) {
+    let Ok(below) = directory.strip_prefix(root) else { return };
+    let mut path = root.to_owned();
+    for part in below.components() {
+        let above = path.clone();
+        path.push(part);
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            let own = fs::read_to_string(path.join(file)).unwrap_or_default();
+            if own.trim().is_empty()
+                && let Ok(value) = fs::read_to_string(above.join(file))
+            {
+                let _ = fs::write(path.join(file), value.trim());
+            }
+        }
+    }
+}
+
+fn each_below(path: &Path, visit: &mut dyn FnMut(&Path)) {
+    visit(path);
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            each_below(&entry.path(), visit);
+        }
+    }
+}
+
+fn remove_below(path: &Path) {
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_below(&entry.path());
+        }
+    }
+    let _ = fs::remove_dir(path);
+}
+
+/// A small file of the kernel's.
+pub(crate) fn read_limited(path: &Path, limit: u64) -> io::Result<String> {
+    let mut text = String::new();
+    fs::File::open(path)?.take(limit).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hybrid_hosts_have_all() {
+        let mounts = "30 23 0:26 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755\n\
+                      31 30 0:27 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory\n\
+                      32 30 0:28 / /sys/fs/cgroup/cpu,cpuacct rw shared:3 - cgroup cgroup rw,cpu,cpuacct\n\
+                      34 30 0:30 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd\n\
+                      33 30 0:29 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw,nsdelegate\n";
+        let own = "5:name=systemd:/\n4:memory:/work/a\n3:cpu,cpuacct:/\n0::/me\n";
+        let found = parse_hierarchies(mounts, own);
+        let seen: Vec<_> =
+            found.iter().map(|h| (h.name(), h.own.display().to_string(), h.controllers.join(","))).collect();
+        let expected = [
+            ("memory", "work/a", "memory"),
+            ("cpu,cpuacct", "", "cpu,cpuacct"),
+            ("systemd", "", "name=systemd"),
+            ("unified", "me", ""),
+        ];
+        assert_eq!(seen, expected.map(|(a, b, c)| (a.to_string(), b.to_string(), c.to_string())));
+        let HostCgroups::Legacy { names, links } = describe(&found) else { panic!("version 1 is there") };
+        assert_eq!(names, ["memory", "cpu,cpuacct", "systemd", "unified"]);
+        assert_eq!(links, [("cpu".into(), "cpu,cpuacct".into()), ("cpuacct".into(), "cpu,cpuacct".to_string())]);
+        let only = parse_hierarchies("33 30 0:29 / /sys/fs/cgroup rw - cgroup2 c rw\n", "0::/\n");
+        assert_eq!(describe(&only), HostCgroups::Unified);
+    }
+}

@@ -1,0 +1,30 @@
+//! Limits of this crate: name, unit, reason.
+
+use std::time::Duration;
+
+/// Bytes of a `config.json`: a container of thousands of mounts has a tenth of this.
+pub const CONFIG_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Bytes of what is written down about one container.
+pub const STATE_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Characters of a container's name: a file name with room for what is put around it.
+pub const ID_CHARACTERS: usize = 200;
+
+/// How long removing a cgroup is tried: the kernel lets go of a killed member within milliseconds.
+pub const CGROUP_REMOVAL: Duration = Duration::from_secs(5);
+
+/// How long a freezer may take.
+pub const FREEZE: Duration = Duration::from_secs(10);
+
+/// How long `delete --force` waits for the end of a killed process: it may be in the kernel's hands for a while.
+pub const KILL: Duration = Duration::from_secs(30);
+
+/// How many device files, directories and links a `tmpcopyup` copies: a directory of an image, not a disk.
+pub const COPY_UP_ENTRIES: usize = 100_000;
+
+/// How deep a `tmpcopyup` goes.
+pub const COPY_UP_DEPTH: usize = 64;
+
+/// Containers in a state directory that are looked at.
+pub const CONTAINERS: usize = 100_000;

@@ -1,0 +1,84 @@
+//! `ctk-runtime`: the OCI runtime that podman, docker and containerd call. The same binary under another name; it is
+//! recognized before anything else is made, so that a container's start costs only what the container needs.
+
+pub mod arguments;
+mod log;
+mod process;
+mod verbs;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::process::ExitCode;
+
+use arguments::Arguments;
+use log::Log;
+
+/// Something went wrong; 1 as runc has it, 255 for `exec`.
+struct Failure {
+    message: String,
+    code: u8,
+}
+
+impl From<ctk_bundle::Error> for Failure {
+    fn from(error: ctk_bundle::Error) -> Failure {
+        Failure { message: error.line(), code: 1 }
+    }
+}
+
+impl From<String> for Failure {
+    fn from(message: String) -> Failure {
+        Failure { message, code: 1 }
+    }
+}
+
+/// The words for the runtime, if it is meant: the program is called `ctk-runtime`, or the first word is `runtime`.
+pub fn is_meant(mut arguments: impl Iterator<Item = OsString>) -> Option<Vec<OsString>> {
+    let name = arguments.next()?;
+    if Path::new(&name).file_name().is_some_and(|name| name.as_bytes() == b"ctk-runtime") {
+        return Some(arguments.collect());
+    }
+    (arguments.next()? == "runtime").then(|| arguments.collect())
+}
+
+/// Does what the words say.
+pub fn main(words: Vec<OsString>) -> ExitCode {
+    let words = words.into_iter().map(|word| word.to_string_lossy().into_owned());
+    let arguments = match Arguments::read(words) {
+        Ok(arguments) => arguments,
+        Err(message) => {
+            Log::to_stderr().error(&message);
+            return ExitCode::from(1);
+        }
+    };
+    if arguments.version {
+        let version = env!("CARGO_PKG_VERSION");
+        return print(&format!("ctk-runtime version {version}\nspec: {}\n", ctk_bundle::spec::VERSION));
+    }
+    let Some(verb) = arguments.verb.filter(|_| !arguments.is_on("help")) else {
+        return print(&arguments::help(arguments.verb));
+    };
+    let value = |name| arguments.value(name);
+    let log = match Log::open(value("log"), value("log-format"), value("log-level"), arguments.is_on("debug")) {
+        Ok(log) => log,
+        Err(message) => {
+            Log::to_stderr().error(&message);
+            return ExitCode::from(1);
+        }
+    };
+    match verbs::run(verb.name, &arguments, &log) {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            log.error(&failure.message);
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+fn print(text: &str) -> ExitCode {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
