@@ -4,6 +4,7 @@
 //! through somebody else's eyes ([`World::peer`]). Nothing leaves the machine except to its package mirrors.
 
 pub mod bases;
+pub mod bundle;
 pub mod corpus;
 pub mod differences;
 pub mod emulator;

@@ -34,9 +34,7 @@ pub(super) fn enter_placed(pivot: bool) -> Done {
         if pivot {
             // pivot_root(".", "."): the old root ends up stacked on the new one, from where it is let go.
             syscall!(Sysno::pivot_root, c".".as_ptr(), c".".as_ptr())?;
-            // What is below must not be unmounted elsewhere: mounts of the old root may be shared.
-            let flags = libc::MS_SLAVE | libc::MS_REC;
-            syscall!(Sysno::mount, 0_usize, c".".as_ptr(), 0_usize, flags, 0_usize)?;
+            // All of it was made a slave of the host's, so nothing is unmounted there.
             syscall!(Sysno::umount2, c".".as_ptr(), libc::MNT_DETACH)?;
         } else {
             syscall!(Sysno::chroot, c".".as_ptr())?;

@@ -1,0 +1,142 @@
+//! `ctk-runtime` as the runtime of others: podman.
+
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use ctk_e2e::bundle::{Bundle, Runtime};
+use ctk_e2e::{Output, World, binary, contains, eventually, has_programs, is_root};
+
+/// podman with our runtime and an image of busybox.
+struct Podman {
+    world: World,
+    runtime: PathBuf,
+}
+
+const IMAGE: &str = "localhost/busybox:1";
+
+impl Podman {
+    fn new() -> Option<Podman> {
+        if !is_root() || !has_programs(&["podman", "conmon", "busybox", "script", "tar"]) {
+            return None;
+        }
+        let world = World::new();
+        let runtime = world.path("ctk-runtime");
+        symlink(binary(), &runtime).expect("a link");
+        let podman = Podman { world, runtime };
+        let bundle = Bundle::new(Runtime::Ours);
+        let archive = podman.world.path("root.tar").display().to_string();
+        let root = bundle.path("rootfs").display().to_string();
+        podman.world.peer("tar", &["-C", &root, "-cf", &archive, "."]).ok();
+        podman.podman(&["import", &archive, IMAGE]).ok();
+        Some(podman)
+    }
+
+    fn words(&self) -> Vec<String> {
+        let path = |name: &str| self.world.path(name).display().to_string();
+        let runtime = self.runtime.display().to_string();
+        let words = ["--root", &path("podman"), "--runroot", &path("podman-run"), "--cgroup-manager", "cgroupfs"];
+        words.into_iter().chain(["--runtime", &runtime]).map(String::from).collect()
+    }
+
+    fn podman(&self, arguments: &[&str]) -> Output {
+        let mut words = self.words();
+        words.extend(arguments.iter().map(|word| (*word).to_string()));
+        self.world.peer("timeout", &[vec!["120".to_owned(), "podman".to_owned()], words].concat())
+    }
+
+    /// `podman run` with limits that every machine can give, and no network.
+    fn run(&self, arguments: &[&str]) -> Output {
+        let usual = ["run", "--network=none", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"];
+        self.podman(&[&usual, arguments].concat())
+    }
+
+    /// The same at a terminal.
+    fn at_terminal(&self, arguments: &str) -> Output {
+        let line = format!("podman {} {arguments}", self.words().join(" "));
+        self.world.peer("script", &["-qec", &line, "/dev/null"])
+    }
+}
+
+impl Drop for Podman {
+    fn drop(&mut self) {
+        let _ = self.podman(&["rm", "--all", "--force", "--time", "0"]);
+    }
+}
+
+#[test]
+fn podman_runs_and_tells_how_it_ended() {
+    let Some(podman) = Podman::new() else { return };
+    assert_eq!(podman.run(&["--rm", IMAGE, "echo", "hello"]).ok(), "hello\n");
+    podman.run(&["--rm", IMAGE, "sh", "-c", "exit 42"]).fails(42);
+    contains(&podman.run(&["--rm", IMAGE, "no-such-program"]).fails(127), &["no-such-program"]);
+    podman.run(&["--rm", IMAGE, "/etc"]).fails(126);
+    let user =
+        podman.run(&["--rm", "--user", "1000:1000", "--cap-drop", "all", IMAGE, "grep", "CapEff", "/proc/self/status"]);
+    assert_eq!(user.ok(), "CapEff:\t0000000000000000\n");
+    let read_only =
+        podman.run(&["--rm", "--read-only", "--tmpfs", "/foo", IMAGE, "sh", "-c", "touch /foo/a && touch /a"]);
+    contains(&read_only.fails(1), &["Read-only file system"]);
+    let mapped =
+        podman.run(&["--rm", "--uidmap", "0:100000:65536", IMAGE, "sh", "-c", "id -u; tr -s ' ' < /proc/self/uid_map"]);
+    assert_eq!(mapped.ok(), "0\n 0 100000 65536\n");
+    let privileged = podman.run(&["--rm", "--privileged", IMAGE, "sh", "-c", "test -e /dev/kmsg && echo there"]);
+    assert_eq!(privileged.ok(), "there\n");
+}
+
+#[test]
+fn podman_execs_stops_and_shows_logs() {
+    let Some(podman) = Podman::new() else { return };
+    let script = "trap 'echo ends; exit 3' TERM; echo started; while true; do sleep 0.05; done";
+    podman.run(&["--detach", "--name", "one", IMAGE, "sh", "-c", script]).ok();
+    eventually(Duration::from_secs(20), "its start", || podman.podman(&["logs", "one"]).out == "started\n");
+    assert_eq!(podman.podman(&["exec", "one", "echo", "inside"]).ok(), "inside\n");
+    podman.podman(&["exec", "one", "sh", "-c", "exit 5"]).fails(5);
+    podman.podman(&["exec", "one", "no-such-program"]).fails(127);
+    let user = podman.podman(&["exec", "--user", "7", "--workdir", "/etc", "one", "sh", "-c", "id -u; pwd"]);
+    assert_eq!(user.ok(), "7\n/etc\n");
+    contains(&podman.podman(&["top", "one"]).ok(), &["sleep"]);
+    podman.podman(&["pause", "one"]).ok();
+    assert_eq!(podman.podman(&["inspect", "--format", "{{.State.Status}}", "one"]).ok(), "paused\n");
+    podman.podman(&["unpause", "one"]).ok();
+    podman.podman(&["stop", "--time", "20", "one"]).ok();
+    assert_eq!(podman.podman(&["logs", "one"]).ok(), "started\nends\n");
+    assert_eq!(podman.podman(&["inspect", "--format", "{{.State.ExitCode}}", "one"]).ok(), "3\n");
+    // The same container once more.
+    podman.podman(&["start", "one"]).ok();
+    podman.podman(&["kill", "one"]).ok();
+    assert_eq!(podman.podman(&["wait", "one"]).ok(), "137\n");
+    podman.podman(&["rm", "one"]).ok();
+}
+
+#[test]
+fn podman_has_terminals() {
+    let Some(podman) = Podman::new() else { return };
+    let usual = "run --rm --network=none --ulimit nofile=1024:1024 --ulimit nproc=1024:1024";
+    let ran = podman.at_terminal(&format!("{usual} -t {IMAGE} sh -c 'test -t 0 && tty'"));
+    assert_eq!(ran.ok().trim_end(), "/dev/pts/0");
+    podman.run(&["--detach", "--name", "two", IMAGE, "sleep", "100"]).ok();
+    let exec = podman.at_terminal("exec -t two sh -c 'test -t 1 && exit 6'");
+    exec.fails(6);
+}
+
+#[test]
+fn podmans_limits_hold() {
+    let Some(podman) = Podman::new() else { return };
+    let mut find = Command::new("grep");
+    find.args(["-c", "^cgroup2 /sys/fs/cgroup ", "/proc/mounts"]);
+    let only_v2 = ctk_e2e::run(find).out.trim() != "0";
+    let (memory, pids) = match only_v2 {
+        true => ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/pids.max"),
+        false => ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/pids/pids.max"),
+    };
+    let shown = podman.run(&["--rm", "--memory", "32m", "--pids-limit", "9", IMAGE, "cat", memory, pids]);
+    assert_eq!(shown.ok(), "33554432\n9\n");
+    // More than there is: killed, and told as such.
+    podman
+        .run(&["--name", "three", "--memory", "32m", IMAGE, "dd", "if=/dev/zero", "of=/dev/null", "bs=200M"])
+        .fails(137);
+    let forks = "(i=0; while [ $i -lt 20 ]; do sleep 1 & i=$((i+1)); done) 2>&1 | grep -c fork; true";
+    assert_eq!(podman.run(&["--rm", "--pids-limit", "9", IMAGE, "sh", "-c", forks]).ok(), "1\n");
+}

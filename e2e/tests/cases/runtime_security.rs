@@ -1,0 +1,156 @@
+//! What containers tried against runtimes, each with its number: it must not work against `ctk-runtime`.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use ctk_e2e::bundle::{Bundle, Runtime};
+use ctk_e2e::{Output, has_programs, is_root};
+use serde_json::{Value, json};
+
+fn bundle() -> Option<Bundle> {
+    (is_root() && has_programs(&["unshare", "busybox"])).then(|| Bundle::new(Runtime::Ours))
+}
+
+fn run(bundle: &Bundle, changes: &Value) -> Output {
+    bundle.configure(changes);
+    bundle.quietly(&["run", "--bundle", &bundle.path("").display().to_string(), &bundle.id])
+}
+
+/// The runtime's own program, as a container could reach it through `/proc/self/exe` (CVE-2019-5736): a container whose
+/// program is that link, or a script for it, must not get a file that it can write.
+#[test]
+fn the_runtimes_program_cannot_be_written() {
+    let Some(bundle) = bundle() else { return };
+    let root = bundle.path("rootfs");
+    fs::write(root.join("bin/evil"), "#!/proc/self/exe\n").expect("a file");
+    fs::set_permissions(root.join("bin/evil"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("a mode");
+    let before = fs::metadata(ctk_e2e::binary()).expect("ctk").len();
+    for program in ["/proc/self/exe", "/bin/evil"] {
+        let changes = json!({ "process": { "args": [program, "--version"] } });
+        let output = run(&bundle, &changes);
+        assert!(!output.out.contains("ctk"), "{program}: {}", output.story());
+    }
+    let exec = json!({ "process": { "args": ["sleep", "100"] } });
+    bundle.configure(&exec);
+    assert!(bundle.quietly(&["run", "--detach", &bundle.id]).status.success());
+    // A process that comes in cannot be looked into before it is its program.
+    let output = bundle.runtime(&["exec", &bundle.id, "/proc/self/exe", "--version"]);
+    assert!(!output.out.contains("ctk"), "{}", output.story());
+    assert_eq!(fs::metadata(ctk_e2e::binary()).expect("ctk").len(), before);
+}
+
+/// A working directory that is a leaked file of the host (CVE-2024-21626).
+#[test]
+fn no_file_of_the_runtime_is_a_working_directory() {
+    let Some(bundle) = bundle() else { return };
+    for number in 3..40 {
+        let cwd = format!("/proc/self/fd/{number}");
+        let changes =
+            json!({ "process": { "args": ["ls", "../../../var"], "cwd": cwd }, "root": { "readonly": false } });
+        let output = run(&bundle, &changes);
+        assert!(!output.status.success(), "{cwd}: {}", output.story());
+    }
+}
+
+/// A mask that is no mask: an image's own `/dev/null` (CVE-2025-31133), and masks through links.
+#[test]
+fn masks_are_not_what_an_image_put_there() {
+    let Some(bundle) = bundle() else { return };
+    let root = bundle.path("rootfs");
+    fs::write(root.join("dev/null"), "of the image\n").expect("a file");
+    // Without a /dev of its own, the root's is what there is.
+    bundle.configure(&json!({}));
+    let mut config: Value =
+        serde_json::from_str(&fs::read_to_string(bundle.path("config.json")).expect("it")).expect("JSON");
+    let mounts = config["mounts"].as_array_mut().expect("mounts");
+    mounts.retain(|mount| !mount["destination"].as_str().is_some_and(|place| place.starts_with("/dev")));
+    config["linux"]["maskedPaths"] = json!(["/etc/inside"]);
+    config["process"]["args"] = json!(["cat", "/etc/inside"]);
+    fs::write(bundle.path("config.json"), config.to_string()).expect("a file");
+    let output = bundle.quietly(&["run", &bundle.id]);
+    assert!(!output.status.success() && output.out.is_empty(), "{}", output.story());
+    fs::remove_file(root.join("dev/null")).expect("gone");
+    symlink("/etc/passwd", root.join("dev/null")).expect("a link");
+    let output = bundle.quietly(&["run", &bundle.id]);
+    assert!(!output.status.success() && output.out.is_empty(), "{}", output.story());
+    // A link to a masked path is no way around it.
+    symlink("/proc/kcore", root.join("kcore")).expect("a link");
+    let changes = json!({ "process": { "args": ["head", "-c", "1", "/kcore"] }, "linux": { "maskedPaths": ["/kcore", "/proc/kcore"] } });
+    assert_eq!(run(&bundle, &changes).out, "");
+}
+
+/// `/dev/console` and `/dev/pts` as links (CVE-2025-52565): the terminal is shown nowhere else.
+#[test]
+fn consoles_are_not_mounted_elsewhere() {
+    let Some(bundle) = bundle() else { return };
+    bundle.configure(&json!({}));
+    let mut config: Value =
+        serde_json::from_str(&fs::read_to_string(bundle.path("config.json")).expect("it")).expect("JSON");
+    let mounts = config["mounts"].as_array_mut().expect("mounts");
+    mounts.retain(|mount| mount["destination"] != json!("/dev"));
+    config["process"]["terminal"] = true.into();
+    config["process"]["args"] = json!(["true"]);
+    fs::write(bundle.path("config.json"), config.to_string()).expect("a file");
+    let console = bundle.path("rootfs/dev/console");
+    symlink("/etc/passwd", &console).expect("a link");
+    let output = bundle.quietly(&["run", &bundle.id]);
+    assert!(!output.status.success() && output.err.contains("open a terminal"), "{}", output.story());
+}
+
+/// Settings and labels are not written into a file system that only looks like `/proc` (CVE-2019-19921,
+/// CVE-2019-16884, CVE-2023-27561, CVE-2025-52881).
+#[test]
+fn settings_go_to_the_real_proc() {
+    let Some(bundle) = bundle() else { return };
+    let root = bundle.path("rootfs");
+    fs::remove_dir(root.join("proc")).expect("gone");
+    fs::create_dir_all(root.join("fake/sys/net/ipv4")).expect("a folder");
+    fs::write(root.join("fake/sys/net/ipv4/ip_forward"), "0\n").expect("a file");
+    symlink("/fake", root.join("proc")).expect("a link");
+    let changes = json!({ "process": { "args": ["true"] }, "linux": { "sysctl": { "net.ipv4.ip_forward": "1" } } });
+    let output = run(&bundle, &changes);
+    // Not mounted through a link, and nothing written to what stands there.
+    assert!(!output.status.success() && output.err.contains("mount proc"), "{}", output.story());
+    assert_eq!(fs::read_to_string(root.join("fake/sys/net/ipv4/ip_forward")).expect("it"), "0\n");
+}
+
+/// Mount points through links of the root, `/dev` among them (CVE-2026-41579, CVE-2026-47766, CVE-2024-45310): nothing
+/// is made or mounted outside.
+#[test]
+fn mount_points_stay_inside() {
+    let Some(bundle) = bundle() else { return };
+    let root = bundle.path("rootfs");
+    let outside = bundle.path("elsewhere");
+    fs::create_dir_all(&outside).expect("a folder");
+    fs::remove_dir(root.join("dev")).expect("gone");
+    symlink(&outside, root.join("dev")).expect("a link");
+    let output = run(&bundle, &json!({ "process": { "args": ["true"] } }));
+    assert!(!output.status.success(), "{}", output.story());
+    assert_eq!(fs::read_dir(&outside).expect("it").count(), 0);
+    fs::remove_file(root.join("dev")).expect("gone");
+    fs::create_dir(root.join("dev")).expect("a folder");
+    symlink(&outside, root.join("escape")).expect("a link");
+    let mount = json!({ "destination": "/escape/made/here", "type": "bind", "source": "@HOST@", "options": ["bind"] });
+    let output =
+        run(&bundle, &json!({ "process": { "args": ["true"] }, "root": { "readonly": false }, "mounts+": [mount] }));
+    drop(output);
+    assert_eq!(fs::read_dir(&outside).expect("it").count(), 0);
+}
+
+/// Ids are numbers and nothing else (CVE-2026-30892); an environment takes nothing from the runtime's own
+/// (CVE-2026-57231); inheritable capabilities are those asked for, usually none (CVE-2022-29162).
+#[test]
+fn ids_and_environments_are_taken_at_their_word() {
+    let Some(bundle) = bundle() else { return };
+    let changes = json!({ "process": { "args": ["env"], "env": ["PATH=/bin", "CALLER", "CALL*", "=x"] } });
+    let output = run(&bundle, &changes);
+    assert!(output.status.success() && !output.out.contains("CALLER=1"), "{}", output.story());
+    bundle.configure(&json!({ "process": { "args": ["sleep", "100"] } }));
+    assert!(bundle.quietly(&["run", "--detach", &bundle.id]).status.success());
+    for user in ["-1", "1x", "4294967295", "4294967296", "root", "0:", ":0", " 1"] {
+        let output = bundle.runtime(&["exec", "--user", user, &bundle.id, "id"]);
+        assert!(!output.status.success() && output.err.contains("user or group id"), "`{user}`: {}", output.story());
+    }
+    let inherited = bundle.runtime(&["exec", &bundle.id, "grep", "CapInh", "/proc/self/status"]);
+    assert_eq!(inherited.ok(), "CapInh:\t0000000000000000\n");
+}
