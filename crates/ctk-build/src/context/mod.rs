@@ -189,18 +189,27 @@ impl Context {
         Ok(found)
     }
 
-    /// What `--parents` takes: from the directory before `/./`, or from the root, what matches the rest.
-    fn with_parents(&self, path: &str, walk: &Walk<'_>, selection: &Selection) -> Result<Option<Found>, BuildError> {
+    /// What `--parents` takes: from the directories before `/./`, or from the root, what matches the rest.
+    fn with_parents(&self, path: &str, walk: &Walk<'_>, selection: &Selection) -> Result<Vec<Found>, BuildError> {
         let (base, pattern) = path.split_once("/./").unwrap_or(("", path));
         let clean = |path: &str| ctk_buildgraph::pattern::clean(&format!("/{path}"))[1..].to_owned();
         let (base, pattern) = (clean(base), clean(pattern));
-        let Some(source) = self.follow(base.as_bytes())? else { return Err(self.missing(path, selection)) };
         let wanted = (!pattern.is_empty()).then(|| DeepPattern::new(&pattern).map_err(|_| bad_source(path)));
-        let found = walk.source(base.into_bytes(), source, wanted.transpose()?.as_ref())?;
-        if found.count <= 1 && !pattern.is_empty() {
-            return if PathPattern::has_wildcard(&pattern) { Ok(None) } else { Err(self.missing(path, selection)) };
+        let wanted = wanted.transpose()?;
+        let several = PathPattern::has_wildcard(&base);
+        let required = !several && !PathPattern::has_wildcard(&pattern);
+        let bases = if several { self.expand(&base)? } else { vec![base.into_bytes()] };
+        let mut taken = Vec::new();
+        for named in bases {
+            let Some(source) = self.follow(&named)? else { return Err(self.missing(path, selection)) };
+            let found = walk.source(named, source, wanted.as_ref())?;
+            match found.count {
+                0 | 1 if wanted.is_some() && required => return Err(self.missing(path, selection)),
+                0 | 1 if wanted.is_some() => {}
+                _ => taken.push(found),
+            }
         }
-        Ok(Some(found))
+        Ok(taken)
     }
 
     fn missing(&self, path: &str, selection: &Selection) -> BuildError {
