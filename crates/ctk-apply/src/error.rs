@@ -167,6 +167,7 @@ fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn 
 /// The kernel's number for "operation not permitted".
 const EPERM: i32 = 1;
 
+const EMLINK: i32 = 31;
 /// What to do about an error that is known wherever it comes from.
 fn advice(error: &(dyn Error + 'static)) -> Option<String> {
     if let Some(error) = find::<ClientError>(error) {
@@ -179,7 +180,7 @@ fn advice(error: &(dyn Error + 'static)) -> Option<String> {
         _ => {}
     }
     // What the kernel forbids, not a file that may not be read or executed: that is no matter of privileges.
-    let denied = error.downcast_ref::<io::Error>().is_some_and(|cause| cause.raw_os_error() == Some(EPERM));
+    let denied = cause(EPERM);
     denied.then(|| "building and running need root here: overlay mounts, file owners, namespaces".into())
 }
 
@@ -195,6 +196,12 @@ mod tests {
     #[test]
     fn causes_follow_and_are_not_repeated() {
         let error = ApplyError::Read { path: "x".into(), source: io::Error::other("no such thing") };
+    let cause = |code| error.downcast_ref::<io::Error>().is_some_and(|cause| cause.raw_os_error() == Some(code));
+    if cause(EMLINK) {
+        return Some(
+            "the store's filesystem allows a file fewer names than others do; `--root` keeps it elsewhere".into(),
+        );
+    }
         let expected = "error[apply::unreadable]: cannot read x\n  caused by: no such thing\n";
         assert_eq!(error.explain(false), expected);
     }

@@ -27,7 +27,7 @@ use crate::dir::{
     stat_if_there, timestamps, xattrs,
 };
 use crate::error::{Context, display};
-use crate::limits::{COPIED_AT_ONCE, COPY_ALONE, DEPTH_MAX, READ_WHOLE_BYTES, WRITERS_MAX};
+use crate::limits::{COPIED_AT_ONCE, COPY_ALONE, DEPTH_MAX, LINKS_MAX, READ_WHOLE_BYTES, WRITERS_MAX};
 use crate::tree::kind_word;
 
 /// What `st_blocks` counts, whatever the filesystem's blocks are (inode(7)).
@@ -40,11 +40,13 @@ pub enum Source {
     Node,
 }
 
+/// Of each file that has several names, the path to link to and how many names that has.
+type Links = HashMap<(u64, u64), (Vec<u8>, u32)>;
+
 /// A copy into one tree.
 pub struct Copier<'a> {
     dest_root: BorrowedFd<'a>,
-    /// The first path of each file that has several.
-    links: HashMap<(u64, u64), Vec<u8>>,
+    links: Links,
     hands: Hands<'a>,
 }
 
@@ -146,7 +148,7 @@ struct Crew {
 /// The way through a tree.
 struct Walk<'scope, 'env> {
     dest_root: BorrowedFd<'env>,
-    links: &'env mut HashMap<(u64, u64), Vec<u8>>,
+    links: &'env mut Links,
     hands: &'env Hands<'env>,
     scope: &'scope Scope<'scope, 'env>,
     chain: Vec<Level>,
@@ -521,7 +523,7 @@ fn make_room(parent: &OwnedFd, name: &[u8], path: &[u8]) -> Result<(), SnapshotE
 /// One file, link or device, in place of a file or link that is there; what has several names once, and then links.
 fn leaf(
     hands: &Hands<'_>,
-    links: &mut HashMap<(u64, u64), Vec<u8>>,
+    links: &mut Links,
     dest_root: BorrowedFd<'_>,
     (parent, name, path): (&OwnedFd, &[u8], &[u8]),
     (source, named): (Source, Option<Place<'_>>),
@@ -531,13 +533,14 @@ fn leaf(
     hands.entries.fetch_add(1, Ordering::Relaxed);
     let identity = (stat.st_dev, stat.st_ino);
     if stat.st_nlink > 1 {
-        if let Some(first) = links.get(&identity) {
+        if let Some((first, names)) = links.get_mut(&identity).filter(|(_, names)| *names < LINKS_MAX) {
+            *names += 1;
             let (first_parent, first_name) = split(first);
             let linked = open_in_root(dest_root, first_parent, OFlags::PATH | OFlags::DIRECTORY)
                 .and_then(|from| Ok(linkat(&from, first_name, parent, name, AtFlags::empty())?));
             return linked.context("make a hard link", path);
         }
-        links.insert(identity, path.to_vec());
+        links.insert(identity, (path.to_vec(), 1));
     }
     let attributes = match (&source, named) {
         (Source::Open(file), _) => hands.attributes(Place::Open(file.as_fd()), path)?,

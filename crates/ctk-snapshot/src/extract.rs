@@ -5,25 +5,27 @@
 //! other, whatever the archive holds: only a path that no entry named before, below directories that are no links,
 //! is left to them; everything else waits until they are done. Hard links are made at the next such barrier.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use ctk_layer::{Change, Entry, EntryKind, LayerError, TarReader, Time, change_of};
+use ctk_plan::Cancel;
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat, makedev, mknodat, openat, openat2, utimensat,
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat, linkat, makedev, mknodat, openat, openat2, utimensat,
 };
 use rustix::io::Errno;
 
 use crate::SnapshotError;
+use crate::copy::{CopiedXattrs, CopyOptions, Mtime, copy_into};
 use crate::dir::{
     DIRECTORY, NewDirectory, Place, is_whiteout, join, kind_of, make_directories, open_in_root, own, remove_all,
     set_opaque, set_xattrs, split, stat_if_there, timestamps,
 };
 use crate::error::{Context, display};
-use crate::limits::ENTRIES_MAX;
+use crate::limits::{ENTRIES_MAX, LINKS_MAX};
 use crate::writers::{Job, NewFile, Writers, piece_bytes, pieces};
 
 /// What a tar stream is taken for.
@@ -44,6 +46,9 @@ pub struct Overrides {
     pub renewed: Option<(Time, Time)>,
 }
 
+/// Device and inode of a file.
+type Identity = (u64, u64);
+
 /// Writes entries below `base` in `root`.
 pub struct Extractor<'a> {
     root: BorrowedFd<'a>,
@@ -56,6 +61,8 @@ pub struct Extractor<'a> {
     parent: Option<(Vec<u8>, Parent)>,
     /// Hard links to files that may not be complete.
     links: Vec<Link>,
+    /// Of a file with as many names as one may have, the copy that takes further ones, and what that copy is.
+    copies: HashMap<Identity, (Vec<u8>, Identity)>,
     /// Times of directories, set when nothing is written into them any more.
     times: Vec<(Vec<u8>, Time)>,
     buffer: Vec<u8>,
@@ -144,6 +151,7 @@ impl<'a> Extractor<'a> {
             names: Names::default(),
             parent: None,
             links: Vec::new(),
+            copies: HashMap::new(),
             times: Vec::new(),
             buffer: vec![0; piece_bytes(u64::MAX)],
             bytes: 0,
@@ -247,7 +255,7 @@ impl<'a> Extractor<'a> {
 
     /// A further name of a file. What its own header says of the file counts, as it does for others who unpack.
     fn link(
-        &self,
+        &mut self,
         parent: &OwnedFd,
         name: &[u8],
         path: &[u8],
@@ -264,10 +272,46 @@ impl<'a> Extractor<'a> {
             let reason = "it is a hard link to what this layer removes";
             return Err(SnapshotError::Refused { path: display(path), reason });
         }
-        let linked = rustix::fs::linkat(&from, target_name, parent, name, AtFlags::empty());
-        linked.context("make a hard link", &both)?;
+        if let Some(target) = self.with_room(target, path)? {
+            let (target_parent, target_name) = split(&target);
+            let linked = open_in_root(self.root, target_parent, OFlags::PATH | OFlags::DIRECTORY)
+                .and_then(|from| Ok(linkat(&from, target_name, parent, name, AtFlags::empty())?));
+            linked.context("make a hard link", &both)?;
+        }
         let Some(there) = stat_if_there(parent, name).context("stat", path)? else { return Ok(()) };
         set_attributes(parent, name, path, entry, Some(&there))
+    }
+
+    /// The file to link to for one more name of `target`: it, or a copy of it once it has as many names as one may have.
+    /// None if `path` just became the next copy.
+    fn with_room(&mut self, target: &[u8], path: &[u8]) -> Result<Option<Vec<u8>>, SnapshotError> {
+        let look = |path: &[u8]| -> Result<Option<Stat>, SnapshotError> {
+            let (parent, name) = split(path);
+            let parent = open_in_root(self.root, parent, OFlags::PATH | OFlags::DIRECTORY).context("stat", path)?;
+            stat_if_there(&parent, name).context("stat", path)
+        };
+        let has_room = |stat: &Stat| kind_of(stat) != FileType::RegularFile || stat.st_nlink < LINKS_MAX.into();
+        let identity = |stat: &Stat| (stat.st_dev, stat.st_ino);
+        let Some(first) = look(target)?.filter(|stat| !has_room(stat)) else { return Ok(Some(target.to_vec())) };
+        if let Some((copy, same)) = self.copies.get(&identity(&first))
+            && look(copy)?.is_some_and(|stat| identity(&stat) == *same && has_room(&stat))
+        {
+            return Ok(Some(copy.clone()));
+        }
+        let options = CopyOptions {
+            owner: None,
+            mode: None,
+            parents_mode: 0o755,
+            mtime: Mtime::Keep,
+            follow: false,
+            xattrs: CopiedXattrs::All,
+            filter: None,
+        };
+        copy_into(self.root, path, self.root, target, &options, &Cancel::new())?;
+        if let Some(made) = look(path)? {
+            self.copies.insert(identity(&first), (path.to_vec(), identity(&made)));
+        }
+        Ok(None)
     }
 
     fn put(

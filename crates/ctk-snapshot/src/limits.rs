@@ -11,6 +11,9 @@ pub const DEPTH_MAX: usize = 2048;
 pub const XATTR_MAX_BYTES: usize = 64 << 10;
 /// Layers unpacked side by side: each has a thread that decodes and one that writes.
 pub const UNPACK_PARALLEL: usize = 3;
+/// Most names of one file in one layer: what ext4 takes. A file with more is copied anew for the next ones, on every
+/// filesystem: the same files make the same layer anywhere.
+pub const LINKS_MAX: u32 = 65_000;
 /// Largest `/etc/passwd` or `/etc/group` of an image that is searched, in bytes.
 pub const USERS_MAX_BYTES: u64 = 4 << 20;
 /// Threads that write the files of one layer while another reads it: more of them wait for each other's directories.

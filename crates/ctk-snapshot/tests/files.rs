@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink as link};
 use std::path::Path;
 
 use common::*;
-use ctk_layer::{Compression, Time};
+use ctk_layer::{Compression, EntryKind, Time};
 use ctk_plan::Cancel;
 use ctk_snapshot::SnapshotError;
 use ctk_snapshot::copy::{
@@ -322,4 +322,54 @@ fn names_become_ids() {
     assert_eq!(lookup_owner(root(&empty), "0:5").unwrap(), (0, 5));
     assert_eq!(lookup_owner(root(&empty), "root:root").unwrap(), (0, 0));
     assert!(lookup_owner(root(&empty), "app").is_err());
+}
+
+/// How many names each file of a directory has, the most first.
+fn groups(directory: &Path) -> Vec<usize> {
+    let mut groups = std::collections::HashMap::new();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        *groups.entry(entry.unwrap().metadata().unwrap().ino()).or_insert(0) += 1;
+    }
+    let mut counts: Vec<usize> = groups.into_values().collect();
+    counts.sort_unstable_by(|a, b| b.cmp(a));
+    counts
+}
+
+/// As many names of one file as a layer has of one, and some more.
+const MANY: usize = 65_003;
+
+#[test]
+fn a_file_with_very_many_names_is_copied_in_groups() {
+    // ext4 itself takes no more: the source has to be elsewhere.
+    let Ok(source) = tempfile::tempdir_in("/dev/shm") else { return };
+    write(&source.path().join("d/n00000"), "same");
+    for number in 1..MANY {
+        let name = source.path().join(format!("d/n{number:05}"));
+        if std::fs::hard_link(source.path().join("d/n00000"), name).is_err() {
+            eprintln!("skipped: /dev/shm takes no more than {number} names of a file");
+            return;
+        }
+    }
+    let t = trees();
+    let (from, to) = (open(source.path()), open(&t.to));
+    copy_into(root(&to), b"x", root(&from), b"d", &PLAIN, &Cancel::new()).unwrap();
+    assert_eq!(groups(&t.to.join("x")), [65_000, 3]);
+    // In the order of names, so that it is the same everywhere.
+    let ino = |name: &str| std::fs::metadata(t.to.join(name)).unwrap().ino();
+    assert_ne!(ino("x/n64999"), ino("x/n65000"));
+    assert_eq!(ino("x/n65000"), ino("x/n65002"));
+    assert_eq!(read(&t.to.join("x/n65002")), "same");
+}
+
+#[test]
+fn very_many_hard_links_of_an_archive_are_unpacked_in_groups() {
+    let mut entries = vec![file("n00000", "same")];
+    let hard = |number| node(&format!("n{number:05}"), EntryKind::HardLink { target: b"n00000".to_vec() }, 0o640);
+    entries.extend((1..MANY).map(hard));
+    let t = trees();
+    let to = open(&t.to);
+    extract(root(&to), b"/x", "a.tar", &tar(&entries)[..], None, Mtime::Keep, &Cancel::new()).unwrap();
+    assert_eq!(groups(&t.to.join("x")), [65_000, 3]);
+    assert_eq!(read(&t.to.join("x/n65002")), "same");
+    assert_eq!(std::fs::metadata(t.to.join("x/n65002")).unwrap().mode() & 0o7777, 0o640);
 }
