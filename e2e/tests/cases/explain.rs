@@ -696,6 +696,7 @@ fn a_stage_or_step_that_is_not_there() {
         &site.ctk(&["why", "image:api/biuld"]).fails(1),
         &["`biuld` is no stage that `image:api` needs", "did you mean `build`?"],
     );
+    contains(&site.ctk(&["why", "image:api/nothing"]).fails(1), &["hint: there are `build`, ", "`tools`"]);
     contains(
         &site.ctk(&["why", "image:api/build/9"]).fails(1),
         &["stage `build` of `image:api` has no step 9", "its steps are 2, 3"],

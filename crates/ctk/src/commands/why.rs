@@ -116,7 +116,11 @@ fn is_there(explained: &[Explained], stage: &str, number: Option<usize>) -> Resu
     let stages: Vec<_> = explained.iter().flat_map(|one| &one.stages).collect();
     let Some((stage, _)) = stages.iter().find(|(name, _)| name.eq_ignore_ascii_case(stage)) else {
         let near = nearest(stage, stages.iter().map(|(name, _)| name.as_str()));
-        let hint = near.map(|near| format!("did you mean `{near}`?"));
+        let hint = near.map(|near| format!("did you mean `{near}`?")).or_else(|| {
+            let names: BTreeSet<_> = stages.iter().map(|(name, _)| format!("`{name}`")).collect();
+            let names: Vec<_> = names.into_iter().collect();
+            (!names.is_empty()).then(|| format!("there are {}", names.join(", ")))
+        });
         let what = if waits { "has" } else { "needs" };
         return Err(Failure::sentence(format!("`{stage}` is no stage that `{image}` {what}"), hint.as_deref()));
     };
