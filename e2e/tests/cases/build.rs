@@ -529,3 +529,13 @@ fn a_store_inside_the_context_is_no_part_of_it() {
     names.sort();
     assert_eq!(names, ["Dockerfile", "file"]);
 }
+
+#[test]
+fn metadata_has_each_name_once() {
+    let Some(world) = world() else { return };
+    let outputs = ["-o", "type=oci,dest=a.tar", "-o", "type=docker,dest=b.tar", "-o", "type=image,name=zz"];
+    let words = [&["build", "-t", "pg", "--metadata-file", "meta.json"], &outputs[..], &["app"]].concat();
+    world.ctk(&words).ok();
+    let meta = json(&fs::read_to_string(world.path("project/meta.json")).unwrap());
+    assert_eq!(meta["image.name"], "docker.io/library/pg:latest,docker.io/library/zz:latest");
+}

@@ -252,10 +252,19 @@ pub struct Exported {
     pub config: Option<Digest>,
     /// What it is for, if that is one platform.
     pub platform: Option<Platform>,
-    /// The names that it got, as docker writes them.
+    /// The names that it got, as docker writes them, each once.
     pub names: Vec<String>,
     /// Whether any output was an image.
     pub is_image: bool,
+}
+
+impl Exported {
+    /// Notes a name, once however many outputs give it.
+    fn name(&mut self, name: String) {
+        if !self.names.contains(&name) {
+            self.names.push(name);
+        }
+    }
 }
 
 /// Why an export failed.
@@ -437,7 +446,7 @@ fn prepare(
                 return named(request, &wanted, &names, image, step, exported, last);
             };
             for name in &names {
-                exported.names.push(reference(name)?.to_string());
+                exported.name(reference(name)?.to_string());
             }
             match dest {
                 Dest::Stdout => last.push(Last::Stdout(output.clone(), image)),
@@ -508,7 +517,7 @@ fn named(
     let mut refs = Vec::new();
     for name in names {
         let full = reference(name)?;
-        exported.names.push(full.to_string());
+        exported.name(full.to_string());
         if wanted.store && !wanted.by_digest {
             let here = (request.store_name)(name).map_err(ExportError::Refused)?;
             if wanted.canonical {
