@@ -138,9 +138,10 @@ impl ApplyError {
 
 /// The error, its causes one a line, and what to do.
 pub fn explain(code: Option<&str>, error: &(dyn Error + 'static), hint: Option<&str>) -> String {
+    let first = brief(&error.to_string());
     let mut text = match code {
-        Some(code) => format!("error[{code}]: {error}\n"),
-        None => format!("error: {error}\n"),
+        Some(code) => format!("error[{code}]: {first}\n"),
+        None => format!("error: {first}\n"),
     };
     let mut last = error.to_string();
     let mut cause = error.source();
@@ -148,7 +149,7 @@ pub fn explain(code: Option<&str>, error: &(dyn Error + 'static), hint: Option<&
         let sentence = error.to_string();
         // A transparent wrapper repeats its cause word for word.
         if sentence != last {
-            let _ = writeln!(text, "  caused by: {}", sentence.trim_end().replace('\n', "\n    "));
+            let _ = writeln!(text, "  caused by: {}", brief(sentence.trim_end()).replace('\n', "\n    "));
         }
         last = sentence;
         cause = error.source();
@@ -166,9 +167,25 @@ fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn 
 
 /// The kernel's number for "operation not permitted".
 const EPERM: i32 = 1;
-
 const EMLINK: i32 = 31;
+
 /// What to do about an error that is known wherever it comes from.
+/// The sentence, with words that nobody would read to their end cut in the middle: paths longer than any can be.
+fn brief(sentence: &str) -> String {
+    let short = |word: &str| match word.len() {
+        length if length > WORD_BYTES => {
+            let (head, tail) =
+                (word.floor_char_boundary(WORD_BYTES / 2), word.ceil_char_boundary(length - WORD_BYTES / 4));
+            format!("{}…{} bytes…{}", &word[..head], tail - head, &word[tail..])
+        }
+        _ => word.to_owned(),
+    };
+    sentence.split_inclusive(char::is_whitespace).map(short).collect()
+}
+
+/// Longest word of an error that is shown whole, in bytes: far more than people name, far less than the 4096 of a path.
+const WORD_BYTES: usize = 512;
+
 fn advice(error: &(dyn Error + 'static)) -> Option<String> {
     if let Some(error) = find::<ClientError>(error) {
         return error.hint();
@@ -178,6 +195,12 @@ fn advice(error: &(dyn Error + 'static)) -> Option<String> {
             return Some("the mirror no longer has what is locked; `ctk update` locks what it has now".into());
         }
         _ => {}
+    }
+    let cause = |code| error.downcast_ref::<io::Error>().is_some_and(|cause| cause.raw_os_error() == Some(code));
+    if cause(EMLINK) {
+        return Some(
+            "the store's filesystem allows a file fewer names than others do; `--root` keeps it elsewhere".into(),
+        );
     }
     // What the kernel forbids, not a file that may not be read or executed: that is no matter of privileges.
     let denied = cause(EPERM);
@@ -194,14 +217,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn very_long_words_are_cut_in_the_middle() {
+        let path = "a/".repeat(3000);
+        let text = explain(None, &io::Error::other(format!("there is no folder `{path}`, sorry")), None);
+        assert!(text.starts_with("error: there is no folder `a/a/") && text.ends_with("/a/`, sorry\n"), "{text}");
+        assert!(text.len() < 500 && text.contains("…5619 bytes…"), "{text}");
+        let short = explain(None, &io::Error::other(format!("ä{}", "b".repeat(500))), None);
+        assert!(!short.contains('…'), "{short}");
+    }
+
+    #[test]
     fn causes_follow_and_are_not_repeated() {
         let error = ApplyError::Read { path: "x".into(), source: io::Error::other("no such thing") };
-    let cause = |code| error.downcast_ref::<io::Error>().is_some_and(|cause| cause.raw_os_error() == Some(code));
-    if cause(EMLINK) {
-        return Some(
-            "the store's filesystem allows a file fewer names than others do; `--root` keeps it elsewhere".into(),
-        );
-    }
         let expected = "error[apply::unreadable]: cannot read x\n  caused by: no such thing\n";
         assert_eq!(error.explain(false), expected);
     }

@@ -539,3 +539,13 @@ fn metadata_has_each_name_once() {
     let meta = json(&fs::read_to_string(world.path("project/meta.json")).unwrap());
     assert_eq!(meta["image.name"], "docker.io/library/pg:latest,docker.io/library/zz:latest");
 }
+
+#[test]
+fn a_path_of_thousands_of_characters_is_cut() {
+    let Some(world) = world() else { return };
+    let path = "a/".repeat(3000);
+    for words in [&["build", &path][..], &["build", "-f", &path, "app"]] {
+        let said = world.ctk(words).fails(1);
+        assert!(said.len() < 2000 && said.contains("bytes…"), "{said}");
+    }
+}
