@@ -31,7 +31,7 @@ impl Files for DiskFiles {
             let text = format!("larger than {PROJECT_FILE_LIMIT_BYTES} bytes (project file limit)");
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
         }
-        fs::read_to_string(path)
+        ctk_store::read_given_text(&path)
     }
 
     fn glob(&self, pattern: &str) -> io::Result<Vec<String>> {

@@ -28,7 +28,7 @@ impl LockBook {
     /// Reads the lock file beside the project file in `directory`; there need be none.
     pub fn read(directory: &Path, frozen: bool) -> Result<LockBook, ApplyError> {
         let path = directory.join(LOCK_FILE);
-        let lock = match fs::read_to_string(&path) {
+        let lock = match ctk_store::read_given_text(&path) {
             Ok(text) => Lock::parse(&text)
                 .map_err(|cause| ApplyError::ReadLock { path: path.clone(), source: Box::new(cause) })?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Lock::new(),

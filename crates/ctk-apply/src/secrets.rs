@@ -24,7 +24,7 @@ impl Secrets for DeclaredSecrets<'_> {
         let environment = |name: &str| self.options.environment.get(name).map(|value| value.clone().into_bytes());
         match declared {
             Some(SecretSource::Env(name)) => environment(name),
-            Some(SecretSource::File(path)) => std::fs::read(self.directory.join(path)).ok(),
+            Some(SecretSource::File(path)) => ctk_store::read_given(&self.directory.join(path)).ok(),
             // As docker does for `--secret id=NAME`.
             None => environment(id),
         }

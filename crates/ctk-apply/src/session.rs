@@ -1,7 +1,6 @@
 //! A session: a project file opened, understood, and ready to be planned and applied.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -45,7 +44,7 @@ impl Session {
     /// Reads the project file, what it includes, and its lock file. Every mistake of every file is in
     /// [`ApplyError::Invalid`].
     pub fn open(file: &Path, options: Options) -> Result<Session, ApplyError> {
-        let text = fs::read_to_string(file).map_err(|cause| match cause.kind() {
+        let text = ctk_store::read_given_text(file).map_err(|cause| match cause.kind() {
             io::ErrorKind::NotFound => ApplyError::NoProject { path: file.to_path_buf() },
             _ => ApplyError::Read { path: file.to_path_buf(), source: cause },
         })?;

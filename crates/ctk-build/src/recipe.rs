@@ -117,11 +117,6 @@ impl Linted {
 /// What `.dockerignore`, or the one of the Dockerfile's own, leaves out of a context.
 fn ignored(decl: &ImageDecl, project: &Path, root: &Path, name: &str) -> Result<Ignore, BuildError> {
     let read = |directory: &Path, name: &Path| {
-        let path = directory.join(name);
-        if std::fs::metadata(&path).is_ok_and(|found| !found.is_file()) {
-            // Opening a pipe would wait for somebody to write.
-            return Err(BuildError::read("read", &path)(std::io::Error::other("it is no regular file")));
-        }
         let Some(text) = Context::small_file(directory, name)? else { return Ok(None) };
         Ignore::parse(&text).map(Some).map_err(|bad| bad_pattern(&directory.join(name), bad))
     };

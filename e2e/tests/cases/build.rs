@@ -549,3 +549,40 @@ fn a_path_of_thousands_of_characters_is_cut() {
         assert!(said.len() < 2000 && said.contains("bytes…"), "{said}");
     }
 }
+
+#[test]
+fn pipes_are_read_where_they_were_handed_over() {
+    let Some(world) = world() else { return };
+    let folder = world.project();
+    // Whoever waits for a writer here waits forever.
+    let ctk = |script: &str| {
+        let command = world.command(&[]);
+        let program = command.get_program().to_owned();
+        let mut bash = std::process::Command::new("timeout");
+        bash.args(["20", "bash", "-c", script]).current_dir(&folder).env("CTK", program);
+        bash.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        ctk_e2e::run(bash)
+    };
+    assert!(std::process::Command::new("mkfifo").arg(folder.join("fifo")).status().unwrap().success());
+    world.write("app/data", "data\n").write("small", "FROM scratch\nCOPY data /\n");
+    let refused_with = |code: i32, words: &str| {
+        contains(&ctk(&format!("$CTK {words}")).fails(code), &["fifo", "it is no regular file but a FIFO"]);
+    };
+    let refused = |words: &str| refused_with(1, words);
+    ctk("$CTK build -t app -f small app").ok();
+    refused("build -f fifo app");
+    refused("build -f fifo --call=outline app");
+    refused("build --secret id=x,src=fifo app");
+    refused("build --build-arg-file fifo app");
+    refused_with(125, "run --env-file fifo localhost/app");
+    refused("check --file fifo");
+    ctk("$CTK build -f <(cat small) app").ok();
+    ctk("cat small | $CTK build -f /dev/stdin app").ok();
+    ctk("sleep 0.3; (sleep 0.3; cat small) | $CTK build -f /proc/self/fd/0 app").ok();
+    ctk("$CTK build -f /dev/stdin app < small").ok();
+    ctk("(cat small > fifo &) ; $CTK build -f /dev/stdin app < fifo").ok();
+    contains(&ctk("$CTK build -f /dev/zero app").fails(1), &["it is no regular file but a device"]);
+    world.write("containers.kdl", "image \"app\" dockerfile=\"small\" { context \"app\"; }\n");
+    std::fs::rename(folder.join("fifo"), folder.join("containers.lock")).unwrap();
+    contains(&ctk("$CTK plan").fails(1), &["containers.lock", "it is no regular file but a FIFO"]);
+}

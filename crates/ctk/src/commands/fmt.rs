@@ -38,7 +38,7 @@ impl Fmt {
             let failed = |verb: &str, e: std::io::Error| {
                 Failure::sentence(format!("cannot {verb} {}: {e}", path.display()), None)
             };
-            let text = fs::read_to_string(&path).map_err(|e| failed("read", e))?;
+            let text = ctk_store::read_given_text(&path).map_err(|e| failed("read", e))?;
             let mut sources = Sources::new();
             let id = sources.add(path.display().to_string(), text.clone());
             let formatted = match ctk_project::format(&mut sources, id) {

@@ -209,7 +209,7 @@ impl Run {
         options.args = (!self.command.is_empty()).then(|| self.command.clone());
         options.entrypoint = self.entrypoint.as_ref().map(|program| vec![program.clone()]);
         for file in &self.env_file {
-            let text = std::fs::read_to_string(file)
+            let text = ctk_store::read_given_text(file)
                 .map_err(|e| Failure::sentence(format!("cannot read {}: {e}", file.display()), None))?;
             let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
             for line in lines {

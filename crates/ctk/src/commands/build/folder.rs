@@ -170,7 +170,7 @@ impl Folder {
         let mut decl = self.source()?;
         for file in &what.build_arg_files {
             let attempt = format!("cannot read {}", file.display());
-            let text = std::fs::read_to_string(file).map_err(Failure::during(attempt))?;
+            let text = ctk_store::read_given_text(file).map_err(Failure::during(attempt))?;
             for line in values::build_arg_lines(&text) {
                 decl.args.extend(values::build_arg(line, environment).map_err(sentence)?);
             }

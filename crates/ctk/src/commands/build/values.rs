@@ -97,10 +97,14 @@ pub fn secret(text: &str, environment: &Environment) -> Result<(String, SecretSo
         SecretSource::Env(name) if environment.raw(name).is_none() => {
             Err(format!("secret `{id}`: the environment has no `{name}`"))
         }
-        SecretSource::File(path) if !path.exists() => {
-            Err(format!("secret `{id}`: there is no file {}; expected `id={id},src=FILE`", path.display()))
-        }
-        _ => Ok((id, source)),
+        SecretSource::Env(_) => Ok((id, source)),
+        SecretSource::File(path) => match ctk_store::open_given(path) {
+            Ok(_) => Ok((id, source)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Err(format!("secret `{id}`: there is no file {}; expected `id={id},src=FILE`", path.display()))
+            }
+            Err(error) => Err(format!("secret `{id}`: cannot read {}: {error}", path.display())),
+        },
     }
 }
 
