@@ -38,7 +38,7 @@ pub fn epoch(text: &str, decl: &ImageDecl, world: &World<'_>, fetch: bool) -> Re
         {
             Some(seconds) => Ok(Some(Ok(seconds))),
             None => {
-                let expected = "expected seconds since 1970, or `context`";
+                let expected = ctk_oci::EPOCH_EXPECTED;
                 Err(BuildError::BadOption(format!("SOURCE_DATE_EPOCH is `{number}`; {expected}")))
             }
         },

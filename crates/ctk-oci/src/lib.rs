@@ -25,3 +25,6 @@ pub use reference::{Reference, ReferenceError};
 
 /// The last second that a date of an image can be, since 1970: dates in a config have four digits for the year (RFC 3339).
 pub const EPOCH_MAX_SECONDS: i64 = 253_402_300_799;
+
+/// What a date may be, where `context` may be one: for messages.
+pub const EPOCH_EXPECTED: &str = "expected seconds since 1970, before the year 10000, or `context`";

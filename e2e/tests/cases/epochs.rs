@@ -81,6 +81,8 @@ fn a_folder_is_as_old_as_the_commit_that_touched_it() {
     build(&world, &words, None).ok();
     dated(&world, "localhost/app", 1_650_000_000);
     // As a variable, and as the default of an ARG.
+    world.ctk(&["build", "-t", "switch", "--source-date-epoch=context", "app"]).ok();
+    dated(&world, "localhost/switch", 1_650_000_000);
     let mut command = world.command(&["build", "-t", "app", "app"]);
     command.env("SOURCE_DATE_EPOCH", "context");
     run(command).ok();
@@ -100,6 +102,8 @@ fn a_folder_is_as_old_as_the_commit_that_touched_it() {
         ],
     );
     contains(&world.ctk(&["build", "--build-arg=SOURCE_DATE_EPOCH=soon", "app"]).fails(1), &["or `context`"]);
+    let late = "--build-arg=SOURCE_DATE_EPOCH=99999999999999";
+    contains(&world.ctk(&["build", late, "app"]).fails(1), &["`99999999999999`", "before the year 10000"]);
 }
 
 #[test]

@@ -113,7 +113,7 @@ impl Walk<'_> {
         }
         let seconds = text.parse().ok().filter(|seconds| (0..=ctk_oci::EPOCH_MAX_SECONDS).contains(seconds));
         if seconds.is_none() {
-            let message = format!("`{EPOCH}` cannot be `{text}`; expected seconds since 1970, or `context`");
+            let message = format!("`{EPOCH}` cannot be `{text}`; {}", ctk_oci::EPOCH_EXPECTED);
             let origin = self.recipe.globals.iter().rfind(|arg| arg.name == EPOCH).and_then(|arg| arg.origin);
             self.error(codes::BAD_EPOCH, message, origin, "");
         }

@@ -202,11 +202,11 @@ impl Folder {
             }
         }
         let labels = values::map(what.labels.iter().map(|text| values::label(text))).map_err(sentence)?;
-        let epoch_seconds = match what.source_date_epoch {
-            // As the variable, but nearer.
-            Some(seconds) => {
-                decl.args.insert("SOURCE_DATE_EPOCH".into(), seconds.to_string());
-                Some(seconds)
+        let epoch_seconds = match &what.source_date_epoch {
+            // As the variable, but nearer. What the context says is known once it is here.
+            Some(text) => {
+                decl.args.insert("SOURCE_DATE_EPOCH".into(), text.clone());
+                values::seconds(text)
             }
             None => epoch(&decl.args, &outputs)?,
         };
@@ -399,10 +399,9 @@ fn epoch(args: &BTreeMap<String, String>, outputs: &[Output]) -> Result<Option<i
     // What the context says is known once it is here.
     let given = args.get("SOURCE_DATE_EPOCH").filter(|text| !text.is_empty() && *text != "context");
     if let Some(text) = given {
-        let seconds = text.parse().map_err(|_| {
-            let expected = "expected seconds since 1970, or `context`";
-            Failure::sentence(format!("SOURCE_DATE_EPOCH is `{text}`; {expected}"), None)
-        })?;
+        let refused = || format!("SOURCE_DATE_EPOCH is `{text}`; {}", ctk_oci::EPOCH_EXPECTED);
+        // Whether it is one that a date can be is told with its place.
+        let seconds = text.parse().map_err(|_| Failure::sentence(refused(), None))?;
         // An output's own word goes before.
         if epochs.is_empty() {
             epochs.push(seconds);

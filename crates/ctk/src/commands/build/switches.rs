@@ -50,9 +50,10 @@ pub struct What {
     /// The variant of that architecture, as buildah has it
     #[arg(long, value_name = "VARIANT", conflicts_with = "platforms", requires = "arch")]
     pub variant: Option<String>,
-    /// No file and no date of the image is younger; seconds since 1970 [default: the base image's date]
-    #[arg(long, visible_alias = "timestamp", value_name = "SECONDS", allow_negative_numbers = true, value_parser = values::epoch)]
-    pub source_date_epoch: Option<i64>,
+    /// No file and no date of the image is younger; seconds since 1970, or the main context's date [default: the base
+    /// image's date]
+    #[arg(long, visible_alias = "timestamp", value_name = "SECONDS|context", allow_negative_numbers = true, value_parser = values::epoch)]
+    pub source_date_epoch: Option<String>,
     /// Set a label of the image
     #[arg(long = "label", value_name = "NAME[=VALUE]")]
     pub labels: Vec<String>,

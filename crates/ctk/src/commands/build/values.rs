@@ -108,10 +108,17 @@ pub fn secret(text: &str, environment: &Environment) -> Result<(String, SecretSo
     }
 }
 
-/// `--source-date-epoch`: seconds since 1970 that a date of an image can be.
-pub fn epoch(text: &str) -> Result<i64, String> {
-    let seconds = text.parse().ok().filter(|seconds| (0..=ctk_oci::EPOCH_MAX_SECONDS).contains(seconds));
-    seconds.ok_or_else(|| "expected seconds since 1970, before the year 10000".to_owned())
+/// `--source-date-epoch`: seconds since 1970 that a date of an image can be, or `context`.
+pub fn epoch(text: &str) -> Result<String, String> {
+    match text {
+        "context" => Ok(text.to_owned()),
+        _ => seconds(text).map(|seconds| seconds.to_string()).ok_or_else(|| ctk_oci::EPOCH_EXPECTED.to_owned()),
+    }
+}
+
+/// Seconds since 1970 that a date of an image can be.
+pub fn seconds(text: &str) -> Option<i64> {
+    text.parse().ok().filter(|seconds| (0..=ctk_oci::EPOCH_MAX_SECONDS).contains(seconds))
 }
 
 /// What all switches about RUN say together.
