@@ -77,8 +77,8 @@ pub enum RecipeSource {
     Text {
         /// What it is called in messages.
         name: String,
-        /// Its text.
-        text: String,
+        /// Its text, as it came.
+        text: Vec<u8>,
     },
 }
 

@@ -118,7 +118,7 @@ impl Linted {
 fn ignored(decl: &ImageDecl, project: &Path, root: &Path, name: &str) -> Result<Ignore, BuildError> {
     let read = |directory: &Path, name: &Path| {
         let Some(text) = Context::small_file(directory, name)? else { return Ok(None) };
-        Ignore::parse(&text).map(Some).map_err(|bad| bad_pattern(&directory.join(name), bad))
+        Ignore::parse(&String::from_utf8_lossy(&text)).map(Some).map_err(|bad| bad_pattern(&directory.join(name), bad))
     };
     if let (RecipeSource::Dockerfile { path: dockerfile, .. }, "") = (&decl.source, name) {
         let mut own = dockerfile.clone().into_os_string();
@@ -195,7 +195,8 @@ impl Loaded {
             }
         };
         let mut sources = Sources::new();
-        let id = sources.add(name.clone(), text.clone());
+        let id = sources.add_bytes(name.clone(), &text);
+        let text = sources.text(id).to_owned();
         let (file, diagnostics) =
             ctk_dockerfile::parse_checked(&sources, id, decl.args.get(CHECK_ARG).map(String::as_str));
         Ok(Ok(Loaded {

@@ -10,6 +10,7 @@ macro_rules! codes {
 
 codes! {
     TOO_LARGE = "dockerfile::too-large", "A Dockerfile beyond a limit.";
+    NOT_TEXT = "dockerfile::not-text", "Bytes in a Dockerfile that are no text: not UTF-8, or NUL.";
     NO_FROM = "dockerfile::no-from", "A Dockerfile without FROM.";
     BEFORE_FROM = "dockerfile::before-from", "An instruction before the first FROM.";
     UNKNOWN_INSTRUCTION = "dockerfile::unknown-instruction", "A line that begins with no instruction.";

@@ -23,6 +23,8 @@ mod logical;
 mod mount;
 mod print;
 
+use std::ops::Range;
+
 use ctk_buildgraph::lint::{CHECK_ARG, Checks};
 use ctk_buildgraph::{Arg, Escape, Expansion, From, Instruction, Recipe, RecipeStage, Statement};
 use ctk_syntax::{Diagnostic, Diagnostics, SourceId, Sources, Span, nearest};
@@ -69,7 +71,20 @@ pub fn parse_checked(sources: &Sources, id: SourceId, check: Option<&str>) -> (D
     let checks = checks(&directives, check, &mut diagnostics);
     let mut recipe =
         Recipe { expansion: Expansion::Dockerfile(escape), checks, source: text.to_owned(), ..Recipe::default() };
-    let logicals = logical::split(id, text, body, escape, &mut diagnostics);
+    // Directives are comments, too.
+    let directive_lines = 0..body;
+    let mut comments = vec![directive_lines];
+    let logicals = logical::split(id, text, body, escape, &mut comments, &mut diagnostics);
+    if text.len() == sources.text(id).len() {
+        let wide = text.chars().take(4).any(|c| c == '\0');
+        if let Some(diagnostic) = no_text(sources, id, &comments, wide) {
+            diagnostics.push(diagnostic);
+            if wide {
+                // Every word of it would be a mistake.
+                return (Dockerfile { recipe, directives }, diagnostics);
+            }
+        }
+    }
     let mut keywords = Vec::new();
     for logical in &logicals {
         let mut line = Line::new(logical, escape, &mut diagnostics);
@@ -109,6 +124,32 @@ pub fn parse_checked(sources: &Sources, id: SourceId, check: Option<&str>) -> (D
     (Dockerfile { recipe, directives }, diagnostics)
 }
 
+/// What is to be said of the first bytes that are no text, if there are any. In comments they harm nobody. `wide` says
+/// that the file looks like UTF-16.
+fn no_text(sources: &Sources, id: SourceId, comments: &[Range<usize>], wide: bool) -> Option<Diagnostic> {
+    let text = sources.text(id);
+    let matters = |at: &usize| !comments.iter().any(|comment| comment.contains(at));
+    let wrong = sources.wrong(id).iter().copied().find(matters);
+    let nul = text.match_indices('\0').map(|(at, _)| at).find(matters);
+    let (at, length, message, label, hint) = match (wrong, nul) {
+        (None, None) => return None,
+        (None, Some(nul)) if !wide => {
+            let hint = "remove it: no argument, variable or path of a program can hold one";
+            (nul, 1, "a NUL byte in this Dockerfile", "a NUL", hint)
+        }
+        (wrong, nul) => {
+            let at = wrong.or(nul).expect("one of them");
+            let hint = match wide {
+                true => "save it as UTF-8; from UTF-16: `iconv -f UTF-16 -t UTF-8`",
+                false => "save it as UTF-8; e.g. from Latin-1: `iconv -f LATIN1 -t UTF-8`",
+            };
+            let length = text[at..].chars().next().map_or(1, char::len_utf8);
+            (at, length, "this Dockerfile is not UTF-8 text", "expected UTF-8", hint)
+        }
+    };
+    Some(Diagnostic::error(codes::NOT_TEXT, message).at(Span::new(id, at, at + length), label).hint(hint))
+}
+
 fn checks(directives: &Directives, given: Option<&str>, diagnostics: &mut Diagnostics) -> Checks {
     let own = directives.check.as_ref().map(|check| (check.value.as_str(), Some(check.span)));
     let Some((text, span)) = given.map(|text| (text, None)).or(own) else { return Checks::default() };
@@ -138,7 +179,7 @@ pub fn parse_trigger(text: &str) -> Result<Statement, String> {
     let mut sources = Sources::new();
     let id = sources.add("ONBUILD", text);
     let mut diagnostics = Diagnostics::new();
-    let logical = logical::split(id, text, 0, Escape::Backslash, &mut diagnostics);
+    let logical = logical::split(id, text, 0, Escape::Backslash, &mut Vec::new(), &mut diagnostics);
     let mut found = None;
     for logical in &logical {
         let mut line = Line::new(logical, Escape::Backslash, &mut diagnostics);

@@ -1,5 +1,7 @@
 //! Logical lines: continuations joined, comments dropped, here-documents taken from the lines that follow.
 
+use std::ops::Range;
+
 use ctk_buildgraph::lint;
 use ctk_buildgraph::{Escape, RunHeredoc};
 use ctk_syntax::{Diagnostic, Diagnostics, SourceId, Span};
@@ -90,12 +92,13 @@ impl Logical {
     }
 }
 
-/// The logical lines of `text` from byte `start` on.
+/// The logical lines of `text` from byte `start` on. `skipped` gets the places of lines that are comments.
 pub(crate) fn split(
     id: SourceId,
     text: &str,
     start: usize,
     escape: Escape,
+    skipped: &mut Vec<Range<usize>>,
     diagnostics: &mut Diagnostics,
 ) -> Vec<Logical> {
     let mut lines = Lines { text, at: start };
@@ -103,6 +106,7 @@ pub(crate) fn split(
     while let Some((at, line)) = lines.next() {
         let trimmed = line.trim_start();
         if trimmed.starts_with('#') {
+            skipped.push(at..lines.at);
             // As BuildKit does: an indented comment describes nothing.
             match line.strip_prefix('#').map(str::trim) {
                 Some("") => comments.clear(),
@@ -130,6 +134,7 @@ pub(crate) fn split(
             let Some((at, line)) = lines.next() else { break };
             let bare = line.trim();
             if bare.starts_with('#') {
+                skipped.push(at..lines.at);
                 continue;
             }
             if bare.is_empty() {

@@ -10,7 +10,15 @@ pub struct SourceId(u32);
 /// The texts that spans point into.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
-    list: Vec<(String, String)>,
+    list: Vec<Text>,
+}
+
+#[derive(Clone, Debug)]
+struct Text {
+    name: String,
+    text: String,
+    /// Where in it U+FFFD stands for bytes that are no UTF-8.
+    wrong: Vec<usize>,
 }
 
 /// A place for people.
@@ -30,18 +38,41 @@ impl Sources {
 
     /// Keeps a text under the name that diagnostics will show, usually a relative path.
     pub fn add(&mut self, name: impl Into<String>, text: impl Into<String>) -> SourceId {
-        self.list.push((name.into(), text.into()));
+        self.keep(Text { name: name.into(), text: text.into(), wrong: Vec::new() })
+    }
+
+    /// Keeps what should be UTF-8. Bytes that are not become U+FFFD, and [`Sources::wrong`] knows where: whether they
+    /// matter is the language's to say.
+    pub fn add_bytes(&mut self, name: impl Into<String>, bytes: &[u8]) -> SourceId {
+        let (mut text, mut wrong) = (String::with_capacity(bytes.len()), Vec::new());
+        for chunk in bytes.utf8_chunks() {
+            text.push_str(chunk.valid());
+            if !chunk.invalid().is_empty() {
+                wrong.push(text.len());
+                text.push(char::REPLACEMENT_CHARACTER);
+            }
+        }
+        self.keep(Text { name: name.into(), text, wrong })
+    }
+
+    fn keep(&mut self, text: Text) -> SourceId {
+        self.list.push(text);
         SourceId(self.list.len() as u32 - 1)
     }
 
     /// The name given to [`Sources::add`].
     pub fn name(&self, id: SourceId) -> &str {
-        &self.list[id.0 as usize].0
+        &self.list[id.0 as usize].name
     }
 
     /// The text given to [`Sources::add`].
     pub fn text(&self, id: SourceId) -> &str {
-        &self.list[id.0 as usize].1
+        &self.list[id.0 as usize].text
+    }
+
+    /// Where in the text bytes were that are no UTF-8, in order.
+    pub fn wrong(&self, id: SourceId) -> &[usize] {
+        &self.list[id.0 as usize].wrong
     }
 
     /// Every text's id, in the order of adding.

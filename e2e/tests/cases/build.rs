@@ -531,26 +531,6 @@ fn a_store_inside_the_context_is_no_part_of_it() {
 }
 
 #[test]
-fn metadata_has_each_name_once() {
-    let Some(world) = world() else { return };
-    let outputs = ["-o", "type=oci,dest=a.tar", "-o", "type=docker,dest=b.tar", "-o", "type=image,name=zz"];
-    let words = [&["build", "-t", "pg", "--metadata-file", "meta.json"], &outputs[..], &["app"]].concat();
-    world.ctk(&words).ok();
-    let meta = json(&fs::read_to_string(world.path("project/meta.json")).unwrap());
-    assert_eq!(meta["image.name"], "docker.io/library/pg:latest,docker.io/library/zz:latest");
-}
-
-#[test]
-fn a_path_of_thousands_of_characters_is_cut() {
-    let Some(world) = world() else { return };
-    let path = "a/".repeat(3000);
-    for words in [&["build", &path][..], &["build", "-f", &path, "app"]] {
-        let said = world.ctk(words).fails(1);
-        assert!(said.len() < 2000 && said.contains("bytes…"), "{said}");
-    }
-}
-
-#[test]
 fn pipes_are_read_where_they_were_handed_over() {
     let Some(world) = world() else { return };
     let folder = world.project();
@@ -585,4 +565,47 @@ fn pipes_are_read_where_they_were_handed_over() {
     world.write("containers.kdl", "image \"app\" dockerfile=\"small\" { context \"app\"; }\n");
     std::fs::rename(folder.join("fifo"), folder.join("containers.lock")).unwrap();
     contains(&ctk("$CTK plan").fails(1), &["containers.lock", "it is no regular file but a FIFO"]);
+}
+
+#[test]
+fn what_is_not_text_is_refused_from_wherever_it_comes() {
+    let Some(world) = world() else { return };
+    world.write("bad", b"FROM scratch\nLABEL a=\xe4\n").write("good", b"# \xe4\nFROM scratch\nLABEL a=b\n");
+    world.write("containers.kdl", "image \"app\" dockerfile=\"bad\"\n");
+    let said = ["error[dockerfile::not-text]: this Dockerfile is not UTF-8 text", ":2:9", "iconv"];
+    contains(&world.ctk(&["build", "-f", "bad", "app"]).fails(1), &said);
+    contains(&world.ctk(&["build", "-f", "bad", "--call=check", "app"]).fails(1), &said);
+    contains(&world.ctk(&["build", "-f", "bad", "--call=outline", "app"]).fails(1), &said);
+    contains(&world.ctk(&["check"]).fails(1), &said);
+    world.ctk(&["build", "-f", "good", "app"]).ok();
+    let mut files = vec![(&["build", "-"][..], "bad"), (&["build", "-f", "-", "app"], "bad")];
+    world.peer("tar", &["-cf", "bad.tar", "--transform=s/bad/Dockerfile/", "bad"]).ok();
+    files.push((&["build", "-"], "bad.tar"));
+    for (words, file) in files {
+        let mut command = world.command(words);
+        command.stdin(fs::File::open(world.project().join(file)).unwrap());
+        contains(&ctk_e2e::run(command).fails(1), &said);
+    }
+    let front = ctk_e2e::front::Front::of_folder(world.project());
+    contains(&world.ctk(&["build", "-f", &format!("http://{}/bad", front.host), "app"]).fails(1), &said);
+}
+
+#[test]
+fn metadata_has_each_name_once() {
+    let Some(world) = world() else { return };
+    let outputs = ["-o", "type=oci,dest=a.tar", "-o", "type=docker,dest=b.tar", "-o", "type=image,name=zz"];
+    let words = [&["build", "-t", "pg", "--metadata-file", "meta.json"], &outputs[..], &["app"]].concat();
+    world.ctk(&words).ok();
+    let meta = json(&fs::read_to_string(world.path("project/meta.json")).unwrap());
+    assert_eq!(meta["image.name"], "docker.io/library/pg:latest,docker.io/library/zz:latest");
+}
+
+#[test]
+fn a_path_of_thousands_of_characters_is_cut() {
+    let Some(world) = world() else { return };
+    let path = "a/".repeat(3000);
+    for words in [&["build", &path][..], &["build", "-f", &path, "app"]] {
+        let said = world.ctk(words).fails(1);
+        assert!(said.len() < 2000 && said.contains("bytes…"), "{said}");
+    }
 }

@@ -264,7 +264,7 @@ impl Context {
     }
 
     /// A small text file of the context, if it is there. Nothing is waited for but a pipe that was handed over.
-    pub fn small_file(root: &Path, name: &Path) -> Result<Option<String>, BuildError> {
+    pub fn small_file(root: &Path, name: &Path) -> Result<Option<Vec<u8>>, BuildError> {
         let path = root.join(name);
         let file = match ctk_store::open_given(&path) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -274,7 +274,7 @@ impl Context {
         // One byte more than a Dockerfile may have, so that its parser sees that it is too large.
         let beyond = crate::limits::SMALL_FILE_BYTES + 1;
         file.take(beyond).read_to_end(&mut text).map_err(BuildError::read("read", &path))?;
-        Ok(Some(String::from_utf8_lossy(&text).into_owned()))
+        Ok(Some(text))
     }
 }
 

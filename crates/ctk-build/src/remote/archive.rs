@@ -88,10 +88,10 @@ pub(crate) fn tree_of(
 }
 
 /// The text of a small file of the store; one byte more than a Dockerfile may have, so that its parser sees it.
-pub(super) fn small_text(digest: &Digest, world: &World<'_>) -> Result<String, BuildError> {
+pub(super) fn small_text(digest: &Digest, world: &World<'_>) -> Result<Vec<u8>, BuildError> {
     let mut bytes = Vec::new();
     let path = world.store.blob_path(digest);
     let file = world.store.open_raw(digest)?;
     file.take(SMALL_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(BuildError::read("read", &path))?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    Ok(bytes)
 }

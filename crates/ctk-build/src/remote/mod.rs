@@ -145,8 +145,8 @@ pub(crate) fn with_args(decl: &ImageDecl, name: &str, source: &GitSource) -> Git
 
 /// What of the main context, which is no directory, is the Dockerfile.
 pub(crate) enum MainDockerfile {
-    /// Its path and its text.
-    Found(String, String),
+    /// Its path and its text, as it came.
+    Found(String, Vec<u8>),
     /// It is not there.
     Missing,
     /// It has to be fetched first. What: for people.
@@ -154,7 +154,7 @@ pub(crate) enum MainDockerfile {
 }
 
 /// The text that a URL gives. Without `fetch` nobody is asked, and none means that it is not here.
-pub(crate) fn text(url: &str, given: &Given<'_>, fetch: bool) -> Result<Option<String>, BuildError> {
+pub(crate) fn text(url: &str, given: &Given<'_>, fetch: bool) -> Result<Option<Vec<u8>>, BuildError> {
     let file = if fetch { Some(given.file(url)?) } else { given.known_file(url)? };
     file.map(|file| archive::small_text(&file.digest, given.world)).transpose()
 }
@@ -214,7 +214,7 @@ pub(crate) fn dockerfile(
     for name in spellings(path) {
         if tree.stat(&name)?.is_some() {
             let bytes = tree.read(&name, crate::limits::SMALL_FILE_BYTES + 1)?;
-            return Ok(MainDockerfile::Found(name, String::from_utf8_lossy(&bytes).into_owned()));
+            return Ok(MainDockerfile::Found(name, bytes));
         }
     }
     Ok(MainDockerfile::Missing)
@@ -239,7 +239,7 @@ fn layer_of(
 }
 
 /// A Dockerfile of this machine, relative to `root`, with the path where it was found.
-pub(crate) fn local(root: &Path, path: &Path) -> Result<Option<(String, String)>, BuildError> {
+pub(crate) fn local(root: &Path, path: &Path) -> Result<Option<(String, Vec<u8>)>, BuildError> {
     for name in spellings(&path.to_string_lossy()) {
         if let Some(text) = Context::small_file(root, Path::new(&name))? {
             return Ok(Some((name, text)));

@@ -17,7 +17,7 @@ pub enum StdinInput {
     /// The main context; the Dockerfile is in it ([`RecipeSource::InContext`](crate::RecipeSource)).
     Archive(ContextDecl),
     /// A Dockerfile; the main context has no files ([`ContextDecl::Scratch`]).
-    Dockerfile(String),
+    Dockerfile(Vec<u8>),
 }
 
 /// Reads all of `input`: a tar archive, compressed or not, goes to the store. An error if it is empty, or too large.
@@ -31,7 +31,7 @@ pub fn read_stdin(mut input: impl Read, world: &World<'_>) -> Result<StdinInput,
     if !is_archive(first.as_slice()) {
         let mut text = first;
         input.take(SMALL_FILE_BYTES + 1).read_to_end(&mut text).map_err(read)?;
-        return Ok(StdinInput::Dockerfile(String::from_utf8_lossy(&text).into_owned()));
+        return Ok(StdinInput::Dockerfile(text));
     }
     let mut into = world.store.ingest(None)?;
     into.write_bytes(&first)?;

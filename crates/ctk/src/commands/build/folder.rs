@@ -269,8 +269,8 @@ impl Folder {
             // Until it is read: what it is decides.
             (ContextSource::Stdin, _) => RecipeSource::InContext { path: "Dockerfile".into(), origin: None },
             (_, Some(_)) if from_stdin => {
-                let mut text = String::new();
-                let read = std::io::stdin().lock().take(DOCKERFILE_LIMIT_BYTES).read_to_string(&mut text);
+                let mut text = Vec::new();
+                let read = std::io::stdin().lock().take(DOCKERFILE_LIMIT_BYTES).read_to_end(&mut text);
                 read.map_err(Failure::during("cannot read standard input"))?;
                 RecipeSource::Text { name: "stdin".into(), text }
             }
