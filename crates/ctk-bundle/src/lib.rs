@@ -21,6 +21,7 @@ pub mod options;
 pub mod plan;
 pub mod process;
 pub mod resources;
+pub mod seal;
 pub mod seccomp;
 pub mod spec;
 pub mod state;

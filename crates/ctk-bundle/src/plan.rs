@@ -109,6 +109,7 @@ impl Tasks {
     }
 }
 
+const PRIVATE: u64 = libc::MS_PRIVATE;
 const NEW_MOUNT: u32 = libc::CLONE_NEWNS as u32;
 const NEW_USER: u32 = libc::CLONE_NEWUSER as u32;
 const NEW_CGROUP: u32 = libc::CLONE_NEWCGROUP as u32;
@@ -140,14 +141,21 @@ pub fn plan(spec: &Spec, host: &Host) -> Result<Plan, Error> {
         // The process ids that children get, and with new users everything whose owner they are not.
         *flag == NEW_PID || (user.is_some() && *flag != NEW_MOUNT)
     });
+    // A new cgroup namespace begins where its maker is: in the cgroups already. Else the runtime moves the process while
+    // that goes on: the kernel waits for all processors, and mounts need not wait for that.
+    let joins_itself = new & NEW_CGROUP != 0;
     if user.is_some() {
-        tasks.add("", Action::JoinCgroups);
+        if joins_itself {
+            tasks.add("", Action::JoinCgroups);
+        }
         tasks.add("linux.uidMappings", Action::AwaitMappings);
         tasks.add("", Action::Hide);
     } else {
         // Before it is where other processes of the container can see it (CVE-2019-5736).
         tasks.add("", Action::Hide);
-        tasks.add("", Action::JoinCgroups);
+        if joins_itself {
+            tasks.add("", Action::JoinCgroups);
+        }
     }
     for (namespace, path, field) in late {
         tasks.add(field.clone(), Action::Join { namespace, path: text(&path, &field)? });
@@ -171,6 +179,9 @@ pub fn plan(spec: &Spec, host: &Host) -> Result<Plan, Error> {
         labels(process, host, &mut tasks)?;
     }
     roots(spec, linux, host, &rootfs, new, &mut tasks)?;
+    if !joins_itself {
+        tasks.add("", Action::AwaitCgroups);
+    }
     if let Some(process) = &spec.process {
         process::tasks(process, spec, host, &mut tasks)?;
         if host.switches.waits {
@@ -480,7 +491,8 @@ fn add_mount(mount: &Mount, field: &str, linux: &Linux, host: &Host, tasks: &mut
         return Err(Error::config(&format!("{field}.type"), "is needed"));
     }
     if kind == "cgroup" || kind == "cgroup2" {
-        cgroup_mount(&place, field, &options, host, tasks)?;
+        let inside = linux.namespaces.iter().any(|namespace| namespace.kind == "cgroup");
+        cgroup_mount(&place, field, &options, host, inside, tasks)?;
         return Ok(());
     }
     // What `mount` and `df` show.
@@ -526,9 +538,24 @@ fn id_map(mount: &Mount, options: &Options, linux: &Linux, field: &str) -> Resul
     }
 }
 
-fn cgroup_mount(place: &str, field: &str, options: &Options, host: &Host, tasks: &mut Tasks) -> Result<(), Error> {
+fn cgroup_mount(
+    place: &str,
+    field: &str,
+    options: &Options,
+    host: &Host,
+    in_cgroup_namespace: bool,
+    tasks: &mut Tasks,
+) -> Result<(), Error> {
     let at = text(place, field)?;
     let HostCgroups::Legacy { names, links } = &host.cgroups else {
+        if !in_cgroup_namespace {
+            // The same tree as the host's. A new mount of it outside of any cgroup namespace makes the kernel wait for
+            // all processors, ten milliseconds and more; showing the mount that is there costs nothing.
+            let safe = options.set | options.set_all;
+            let source = text("/sys/fs/cgroup", field)?;
+            tasks.add(field, Action::Bind(Bind { source, at, set: safe, propagation: PRIVATE, ..Bind::default() }));
+            return Ok(());
+        }
         let fresh = Fresh {
             kind: text("cgroup2", field)?,
             options: vec![(text("source", field)?, text("cgroup2", field)?)],

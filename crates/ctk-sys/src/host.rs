@@ -7,6 +7,8 @@ use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use rustix::io::Errno;
 use syscalls::{Sysno, syscall};
 
+use crate::step::Pointer;
+
 /// `struct mount_attr`.
 #[repr(C)]
 pub(crate) struct MountAttributes {
@@ -169,4 +171,26 @@ pub fn signal_file() -> Result<OwnedFd, Errno> {
             .map_err(|e| Errno::from_raw_os_error(e.into_raw()))?;
         Ok(OwnedFd::from_raw_fd(file as i32))
     }
+}
+
+/// Becomes the program of an open file, with these arguments and this environment, both ended by [`Pointer::END`].
+/// Comes back only with an error.
+pub fn execute_file(file: BorrowedFd<'_>, arguments: &[Pointer<'_>], environment: &[Pointer<'_>]) -> Errno {
+    let ended = |vector: &[Pointer<'_>]| vector.last().is_some_and(|end| end.0.is_null());
+    if !ended(arguments) || !ended(environment) {
+        return Errno::INVAL;
+    }
+    let empty: &CStr = c"";
+    // SAFETY: the path is NUL-terminated and both vectors end with null; all outlive the call.
+    let result = unsafe {
+        syscall!(
+            Sysno::execveat,
+            file.as_raw_fd(),
+            empty.as_ptr(),
+            arguments.as_ptr(),
+            environment.as_ptr(),
+            libc::AT_EMPTY_PATH
+        )
+    };
+    result.map_or_else(|e| Errno::from_raw_os_error(e.into_raw()), |_| Errno::INVAL)
 }

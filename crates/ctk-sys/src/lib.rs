@@ -14,7 +14,7 @@ mod step;
 pub use child::{ENDED, KILLED};
 pub use clone::{Child, Failure, Start, read_record, start};
 pub use host::{
-    attach_device_program, mount_change, mount_map_ids, mount_set_attributes, set_controlling_namespace, signal_file,
-    unshare,
+    attach_device_program, execute_file, mount_change, mount_map_ids, mount_set_attributes, set_controlling_namespace,
+    signal_file, unshare,
 };
 pub use step::{Filter, MountKind, Pointer, RawFd, Step};

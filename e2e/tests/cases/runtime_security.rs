@@ -30,6 +30,14 @@ fn the_runtimes_program_cannot_be_written() {
         let output = run(&bundle, &changes);
         assert!(!output.out.contains("ctk"), "{program}: {}", output.story());
     }
+    // One that waits for its start is the runtime's program still.
+    bundle.configure(&json!({ "process": { "args": ["true"] } }));
+    let pid_file = bundle.path("pid").display().to_string();
+    assert!(bundle.quietly(&["create", "--pid-file", &pid_file, &bundle.id]).status.success());
+    let pid = fs::read_to_string(&pid_file).expect("a pid");
+    let program = rustix::fs::statvfs(format!("/proc/{pid}/exe")).expect("a program");
+    assert!(program.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY), "{:?}", program.f_flag);
+    assert!(bundle.quietly(&["delete", "--force", &bundle.id]).status.success());
     let exec = json!({ "process": { "args": ["sleep", "100"] } });
     bundle.configure(&exec);
     assert!(bundle.quietly(&["run", "--detach", &bundle.id]).status.success());

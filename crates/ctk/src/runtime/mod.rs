@@ -6,9 +6,9 @@ mod log;
 mod process;
 mod verbs;
 
-use std::ffi::OsString;
+use std::ffi::{CString, OsString};
 use std::io::Write;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -67,6 +67,12 @@ pub fn main(words: Vec<OsString>) -> ExitCode {
             return ExitCode::from(1);
         }
     };
+    if matches!(verb.name, "create" | "run" | "exec")
+        && let Err(error) = seal()
+    {
+        log.error(&error.line());
+        return ExitCode::from(1);
+    }
     match verbs::run(verb.name, &arguments, &log) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
@@ -74,6 +80,14 @@ pub fn main(words: Vec<OsString>) -> ExitCode {
             ExitCode::from(failure.code)
         }
     }
+}
+
+/// Goes on from a program that containers cannot write.
+fn seal() -> Result<(), ctk_bundle::Error> {
+    let words = |list: Vec<Vec<u8>>| list.into_iter().filter_map(|word| CString::new(word).ok()).collect::<Vec<_>>();
+    let arguments = words(std::env::args_os().map(OsString::into_vec).collect());
+    let entry = |(name, value): (OsString, OsString)| [name.as_bytes(), b"=", value.as_bytes()].concat();
+    ctk_bundle::seal::seal(&arguments, &words(std::env::vars_os().map(entry).collect()))
 }
 
 fn print(text: &str) -> ExitCode {
