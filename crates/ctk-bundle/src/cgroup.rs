@@ -150,6 +150,13 @@ impl Cgroups {
                 other => other,
             };
             if let Err(error) = made {
+                // An ordinary user has the hierarchies that somebody gave him, and no others; a limit that needs one of
+                // those is an error of its own.
+                let denied =
+                    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem);
+                if denied && (!rustix::process::geteuid().is_root() || in_user_namespace()) {
+                    continue;
+                }
                 cgroups.remove();
                 return Err(failed(directory, field)(error));
             }

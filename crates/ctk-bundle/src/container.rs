@@ -228,10 +228,11 @@ fn launch(parts: &Parts<'_>, kept: &mut Kept, options: &mut Options) -> Result<O
     let has = |wanted: fn(&Action) -> bool| plan.tasks.iter().any(|task| wanted(&task.action));
     let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|e| Error::Clone(e.into()));
     let mut files = Files {
-        root: Some(open::root(
+        root: open::root(
             &plan.rootfs,
             has(|a| matches!(a, Action::Remount { propagation, .. } if propagation & libc::MS_SHARED != 0)),
-        )?),
+        )?,
+        directory: crate::action::text(&plan.rootfs, "root.path")?,
         console: options.console.take(),
         lock: kept.lock_number(),
         ..Files::default()

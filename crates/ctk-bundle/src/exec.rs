@@ -56,6 +56,12 @@ pub fn exec(
     let pidfd = kept.process().ok_or(Error::Ended)?;
     let pid = kept.record.pid;
     let namespaces = foreign_namespaces(pid);
+    if namespaces & NEW_USER != 0 && !rustix::process::geteuid().is_root() {
+        return Err(Error::Unsupported {
+            what: "exec by an ordinary user in a container with a user namespace".into(),
+            reason: "its process ids cannot be joined from outside; root can".into(),
+        });
+    }
     let switches = Switches { preserve_fds: options.preserve_fds, ..Switches::default() };
     let host = container::host(Path::new(&kept.record.bundle), &options.id, &[], switches);
     let mut tasks = Tasks(Vec::with_capacity(40));

@@ -17,8 +17,10 @@ use crate::seccomp::Compiled;
 /// Files that the process needs, beside those of single tasks.
 #[derive(Default)]
 pub(crate) struct Files {
-    /// The root, detached.
+    /// The root, detached; none if the process has to make that of the directory.
     pub(crate) root: Option<OwnedFd>,
+    /// The root's directory.
+    pub(crate) directory: CString,
     /// Read and write end of what the process waits for while it is made.
     pub(crate) go: Option<(OwnedFd, OwnedFd)>,
     /// The pipes that a created container waits at and reports through.
@@ -60,7 +62,10 @@ impl<'a> Launch<'a> {
                 Action::Bind(bind) => open::bind(bind, field)?,
                 Action::CopyUp(fresh) => match &files.root {
                     Some(root) => Opened::Tree(open::copy_up(fresh, root, field)?, true),
-                    None => Opened::Nothing,
+                    None => {
+                        let reason = "only root copies into a tmpfs; leave out `tmpcopyup`".into();
+                        return Err(Error::Unsupported { what: format!("tmpcopyup ({field})"), reason });
+                    }
                 },
                 Action::CgroupDirectory { name, .. } => {
                     match cgroups.directories.iter().find(|directory| directory.name == *name) {
@@ -222,7 +227,10 @@ impl<'a> Launch<'a> {
             Action::DomainName(name) => steps.push(Step::DomainName { name: name.as_bytes() }),
             Action::Setting { path, value } => steps.push(Step::Setting { path, value: value.as_bytes() }),
             Action::Propagation(flags) => steps.push(Step::Propagation { at: c"/", flags: *flags }),
-            Action::PlaceRoot { at } => steps.push(Step::PlaceRoot { mount: number(&files.root), at }),
+            Action::PlaceRoot { at } => steps.push(match &files.root {
+                Some(root) => Step::PlaceRoot { mount: root.as_raw_fd(), at },
+                None => Step::PlaceDirectory { path: &files.directory, at },
+            }),
             Action::Bind(bind) => bind_steps(bind, opened, make, steps),
             Action::Fresh(fresh) => {
                 steps.push(make(&fresh.at, true));

@@ -33,11 +33,15 @@ fn step(what: String, field: &str) -> impl FnOnce(Errno) -> Error {
     move |errno| Error::Step { step: what, field, source: errno.into() }
 }
 
-/// The root: a bind mount of its directory with everything below, so that it is a mount to pivot to.
-pub(crate) fn root(path: &str, propagation_kept: bool) -> Result<OwnedFd, Error> {
+/// The root: a bind mount of its directory with everything below, so that it is a mount to pivot to. None if only the
+/// process may make it, in its user namespace.
+pub(crate) fn root(path: &str, propagation_kept: bool) -> Result<Option<OwnedFd>, Error> {
     let what = || format!("open the root file system `{path}`");
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
-    let tree = open_tree(CWD, path, flags).map_err(step(what(), "root.path"))?;
+    let tree = match open_tree(CWD, path, flags) {
+        Err(Errno::PERM) if !rustix::process::geteuid().is_root() => return Ok(None),
+        other => other.map_err(step(what(), "root.path"))?,
+    };
     if !is_directory(&tree).map_err(step(what(), "root.path"))? {
         return Err(step(what(), "root.path")(Errno::NOTDIR));
     }
@@ -45,7 +49,7 @@ pub(crate) fn root(path: &str, propagation_kept: bool) -> Result<OwnedFd, Error>
         // As a mount made inside of a tree of slaves would be: what the host mounts there appears, nothing goes back.
         ctk_sys::mount_change(tree.as_fd(), true, 0, 0, libc::MS_SLAVE).map_err(step(what(), "root.path"))?;
     }
-    Ok(tree)
+    Ok(Some(tree))
 }
 
 /// The tree of a bind mount, with its attributes.

@@ -189,6 +189,7 @@ fn perform(context: &mut Context, step: &Step<'_>) -> Done {
         Step::Reached { .. } => Ok(()),
         Step::Propagation { at, flags } => mounting::propagation(at, flags),
         Step::PlaceRoot { mount, at } => mounting::place_root(mount, at),
+        Step::PlaceDirectory { path, at } => mounting::place_directory(path, at),
         Step::EnterPlaced { pivot } => mounting::enter_placed(pivot),
         // SAFETY: pointer and length of one slice.
         Step::DomainName { name } => unsafe { syscall!(Sysno::setdomainname, name.as_ptr(), name.len()) }.map(drop),

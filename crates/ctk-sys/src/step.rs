@@ -261,6 +261,14 @@ pub enum Step<'a> {
         /// Where; an ordinary path. `/` hides the old root.
         at: &'a CStr,
     },
+    /// The same for a directory by its ordinary path, which the parent may not mount but the child may, in its user
+    /// namespace.
+    PlaceDirectory {
+        /// The directory.
+        path: &'a CStr,
+        /// Where; an ordinary path.
+        at: &'a CStr,
+    },
     /// Makes the placed root the only one.
     EnterPlaced {
         /// Whether by `pivot_root`; else by `chroot`, for an initial ramdisk.

@@ -28,6 +28,16 @@ pub(super) fn place_root(mount: RawFd, at: &CStr) -> Done {
     Ok(())
 }
 
+pub(super) fn place_directory(path: &CStr, at: &CStr) -> Done {
+    let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
+    // SAFETY: NUL-terminated path.
+    let directory = unsafe { syscall!(Sysno::openat, CWD, path.as_ptr(), flags, 0) }? as RawFd;
+    let tree = clone_tree(directory, true)?;
+    close(directory);
+    set_attributes(tree, true, 0, 0, libc::MS_SLAVE)?;
+    place_root(tree, at)
+}
+
 pub(super) fn enter_placed(pivot: bool) -> Done {
     // SAFETY: NUL-terminated constants.
     unsafe {
