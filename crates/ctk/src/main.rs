@@ -8,7 +8,9 @@ mod report;
 mod runtime;
 mod signals;
 
+use std::ffi::OsString;
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -20,7 +22,7 @@ use failure::{Failure, code};
 
 fn main() -> ExitCode {
     // First of all: the start of a container waits for nothing else.
-    if let Some(words) = runtime::is_meant(std::env::args_os()) {
+    if let Some(words) = runtime_words(std::env::args_os()) {
         return runtime::main(words);
     }
     let arguments = match commands::Arguments::try_parse() {
@@ -44,6 +46,15 @@ fn main() -> ExitCode {
             ExitCode::from(failure.exit_code())
         }
     }
+}
+
+/// The words for the runtime, if it is meant: the program is called `ctk-runtime`, or the first word is `runtime`.
+fn runtime_words(mut arguments: impl Iterator<Item = OsString>) -> Option<Vec<OsString>> {
+    let name = arguments.next()?;
+    if Path::new(&name).file_name().is_some_and(|name| name.as_bytes() == b"ctk-runtime") {
+        return Some(arguments.collect());
+    }
+    (arguments.next()? == "runtime").then(|| arguments.collect())
 }
 
 /// Goes where `--directory` says.

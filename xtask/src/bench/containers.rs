@@ -26,7 +26,11 @@ fn bundle(ground: &Ground) -> Result<(), String> {
         let _ = symlink("busybox", root.join("bin").join(name));
     }
     let link = ground.scratch.join("ctk-runtime");
-    let _ = symlink(&ground.ctk, &link);
+    // The program of its own, which is built beside the other.
+    let own = ground.ctk.with_file_name("ctk-runtime");
+    let _ = symlink(if own.exists() { &own } else { &ground.ctk }, &link);
+    // Another case's.
+    let _ = fs::remove_file(folder.join("config.json"));
     let status = std::process::Command::new(&link).args(["spec", "--bundle"]).arg(&folder).status();
     if !status.map_err(failed)?.success() {
         return Err("ctk-runtime spec failed".into());

@@ -1,5 +1,5 @@
-//! `ctk-runtime`: the OCI runtime that podman, docker and containerd call. The same binary under another name; it is
-//! recognized before anything else is made, so that a container's start costs only what the container needs.
+//! `ctk-runtime`: the OCI runtime that podman, docker and containerd call. `ctk` under another name, recognized before
+//! anything else is made, and a program of its own, so that a container's start costs only what the container needs.
 
 pub mod arguments;
 mod log;
@@ -9,7 +9,6 @@ mod verbs;
 use std::ffi::{CString, OsString};
 use std::io::Write;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
 use std::process::ExitCode;
 
 use arguments::Arguments;
@@ -31,15 +30,6 @@ impl From<String> for Failure {
     fn from(message: String) -> Failure {
         Failure { message, code: 1 }
     }
-}
-
-/// The words for the runtime, if it is meant: the program is called `ctk-runtime`, or the first word is `runtime`.
-pub fn is_meant(mut arguments: impl Iterator<Item = OsString>) -> Option<Vec<OsString>> {
-    let name = arguments.next()?;
-    if Path::new(&name).file_name().is_some_and(|name| name.as_bytes() == b"ctk-runtime") {
-        return Some(arguments.collect());
-    }
-    (arguments.next()? == "runtime").then(|| arguments.collect())
 }
 
 /// Does what the words say.
