@@ -121,9 +121,9 @@ fn failed(path: impl Into<PathBuf>, field: &str) -> impl FnOnce(io::Error) -> Er
 }
 
 impl Cgroups {
-    /// Makes the directories. `path` is `linux.cgroupsPath`: absolute below each hierarchy's root, relative below our
-    /// own cgroup. Nothing that was made stays if that fails.
-    pub fn create(hierarchies: &[Hierarchy], path: Option<&str>, id: &str) -> Result<Cgroups, Error> {
+    /// Where the directories will be. `path` is `linux.cgroupsPath`: absolute below each hierarchy's root, relative below
+    /// our own cgroup.
+    pub fn place(hierarchies: &[Hierarchy], path: Option<&str>, id: &str) -> Result<Cgroups, Error> {
         let field = "linux.cgroupsPath";
         let path = path.filter(|path| !path.is_empty()).unwrap_or(id);
         if path.split('/').any(|part| part == "..") {
@@ -141,15 +141,26 @@ impl Cgroups {
                 false => hierarchy.mount.join(&hierarchy.own),
             };
             let directory = base.join(path.trim_matches('/'));
+            let (name, controllers) = (hierarchy.name(), hierarchy.controllers.clone());
+            cgroups.directories.push(Directory { name, controllers, path: directory });
+        }
+        Ok(cgroups)
+    }
+
+    /// Makes the directories. Who makes them has written down before where they are: if he is killed, others find them.
+    pub fn make(&mut self, hierarchies: &[Hierarchy]) -> Result<(), Error> {
+        let mut made = Vec::with_capacity(self.directories.len());
+        for directory in self.directories.drain(..) {
+            let Some(hierarchy) = hierarchies.iter().find(|h| h.controllers == directory.controllers) else { continue };
             if hierarchy.is_version_2() {
-                offer_controllers(&hierarchy.mount, &directory);
+                offer_controllers(&hierarchy.mount, &directory.path);
             }
-            let made = match fs::create_dir(&directory) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => fs::create_dir_all(&directory),
+            let result = match fs::create_dir(&directory.path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => fs::create_dir_all(&directory.path),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
                 other => other,
             };
-            if let Err(error) = made {
+            if let Err(error) = result {
                 // An ordinary user has the hierarchies that somebody gave him, and no others; a limit that needs one of
                 // those is an error of its own.
                 let denied =
@@ -157,16 +168,16 @@ impl Cgroups {
                 if denied && (!rustix::process::geteuid().is_root() || in_user_namespace()) {
                     continue;
                 }
-                cgroups.remove();
-                return Err(failed(directory, field)(error));
+                Cgroups { directories: made }.remove();
+                return Err(failed(directory.path, "linux.cgroupsPath")(error));
             }
-            let (name, controllers) = (hierarchy.name(), hierarchy.controllers.clone());
-            if controllers.iter().any(|c| c == "cpuset") {
-                inherit_cpuset(&hierarchy.mount, &directory);
+            if directory.controllers.iter().any(|c| c == "cpuset") {
+                inherit_cpuset(&hierarchy.mount, &directory.path);
             }
-            cgroups.directories.push(Directory { name, controllers, path: directory });
+            made.push(directory);
         }
-        Ok(cgroups)
+        self.directories = made;
+        Ok(())
     }
 
     fn unified(&self) -> Option<&Directory> {

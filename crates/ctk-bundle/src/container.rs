@@ -153,9 +153,10 @@ pub fn create(mut options: Options) -> Result<Made, Error> {
     let mut kept = Kept::create(&options.root, record, &text)?;
     let made = (|| {
         let path = linux.and_then(|linux| linux.cgroups_path.as_deref());
-        kept.record.cgroups = Cgroups::create(&hierarchies, path, &options.id)?;
+        kept.record.cgroups = Cgroups::place(&hierarchies, path, &options.id)?;
         // Before anything is in them: whoever cleans up knows where.
         kept.write()?;
+        kept.record.cgroups.make(&hierarchies)?;
         kept.record.cgroups.allow_devices(&rules)?;
         if let Some(resources) = linux.and_then(|linux| linux.resources.as_ref()) {
             kept.record.cgroups.apply(resources)?;
