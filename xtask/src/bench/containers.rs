@@ -68,6 +68,18 @@ fn run_true(ground: &Ground) -> Result<Comparison, String> {
     })
 }
 
+/// A container that goes with its contender.
+struct Left {
+    ground: Ground,
+    end: String,
+}
+
+impl Drop for Left {
+    fn drop(&mut self) {
+        let _ = self.ground.shell(&self.end).status();
+    }
+}
+
 fn exec_true(ground: &Ground) -> Result<Comparison, String> {
     bundle(ground)?;
     let path = ground.scratch.join("bundle/config.json");
@@ -80,8 +92,10 @@ fn exec_true(ground: &Ground) -> Result<Comparison, String> {
         let own = |words: &str| format!("{program} --root {state} {words} >/dev/null 2>&1 </dev/null");
         // It lives for a hundred seconds, which is longer than the rounds take.
         let start = format!("{VIEW} sh -c \"{} || {}\"", own(&there), own(&made));
-        Contender::new(name, ground.shell(&format!("{VIEW} {program} --root {state} exec {id} /bin/true")))
-            .after(ground.shell(&start))
+        let end = format!("{VIEW} {program} --root {state} delete --force {id} >/dev/null 2>&1");
+        let left = Left { ground: ground.clone(), end };
+        let exec = format!("{VIEW} {program} --root {state} exec {id} /bin/true");
+        Contender::making(name, move || Ok(left.ground.shell(&exec))).after(ground.shell(&start))
     };
     Ok(Comparison {
         name: "exec of /bin/true",
