@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use ctk_runtime::program::{GREATER_EQUAL, JUMP, LOAD, append, jump, search, statement};
 use ctk_sys::Filter;
 
 use crate::Error;
@@ -51,12 +52,9 @@ const NOTIFY: u32 = 0x7fc0_0000;
 const ERRNO: u32 = 0x0005_0000;
 const KILL_THREAD: u32 = 0;
 
-const LOAD: u16 = 0x20;
 const AND: u16 = 0x54;
-const JUMP: u16 = 0x05;
 const EQUAL: u16 = 0x15;
 const GREATER: u16 = 0x25;
-const GREATER_EQUAL: u16 = 0x35;
 const RETURN: u16 = 0x06;
 
 /// What the kernel gets.
@@ -264,39 +262,10 @@ fn ranges(rules: &[Entry<'_>], default: u32, base: u32, number: &dyn Fn(&str) ->
     ranges
 }
 
-/// A rule from `start` on; joined with the one before if equal.
-fn append(ranges: &mut Vec<(u32, Rule)>, start: u32, rule: Rule) {
-    match ranges.last_mut() {
-        Some((_, last)) if *last == rule => {}
-        Some((last_start, last)) if *last_start == start => *last = rule,
-        _ => ranges.push((start, rule)),
-    }
-}
-
 fn calls(ranges: Vec<(u32, Rule)>) -> Vec<Filter> {
     let mut body = vec![statement(LOAD, 0)];
-    search(&ranges, &mut body);
+    search(&ranges, &carry_out, &mut body);
     body
-}
-
-/// Code that finds the range of the loaded number and carries out its rule.
-fn search(ranges: &[(u32, Rule)], out: &mut Vec<Filter>) {
-    if let [(_, rule)] = ranges {
-        return carry_out(rule, out);
-    }
-    let (low, high) = ranges.split_at(ranges.len() / 2);
-    let Some((first_high, _)) = high.first() else { return };
-    let mut left = Vec::new();
-    search(low, &mut left);
-    match u8::try_from(left.len()) {
-        Ok(length) => out.push(jump(GREATER_EQUAL, *first_high, length, 0)),
-        Err(_) => {
-            out.push(jump(GREATER_EQUAL, *first_high, 0, 1));
-            out.push(statement(JUMP, left.len() as u32));
-        }
-    }
-    out.extend(left);
-    search(high, out);
 }
 
 fn carry_out(rule: &Rule, out: &mut Vec<Filter>) {
@@ -355,14 +324,6 @@ fn compare(condition: Condition, rest: u8) -> Vec<Filter> {
             ]
         }
     }
-}
-
-fn statement(code: u16, k: u32) -> Filter {
-    Filter { code, jump_true: 0, jump_false: 0, k }
-}
-
-fn jump(code: u16, k: u32, jump_true: u8, jump_false: u8) -> Filter {
-    Filter { code, jump_true, jump_false, k }
 }
 
 #[cfg(test)]

@@ -24,5 +24,5 @@ pub use error::Error;
 pub use launch::{Launch, Limits, NetworkNamespace, Process, ProcessStdio, Rlimit};
 pub use mounts::Root;
 pub use running::{Exit, Joined, Reservation, Running, Waited, null_file, reserve, start};
-pub use seccomp::default_profile;
+pub use seccomp::{default_profile, program};
 pub use state::cleanup_stale;

@@ -4,12 +4,14 @@
 //! halving: about nine comparisons for four hundred calls, so the filter costs nanoseconds per call.
 
 mod profile;
+pub mod program;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ctk_sys::Filter;
 
+use self::program::{JUMP, LOAD, append, jump, search, statement};
 use crate::Capabilities;
 
 /// What happens to a call.
@@ -65,10 +67,7 @@ const ARCHITECTURES: [Architecture; 1] = [Architecture {
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 const ARCHITECTURES: [Architecture; 0] = [];
 
-const LOAD: u16 = 0x20;
-const JUMP: u16 = 0x05;
 const JUMP_EQUAL: u16 = 0x15;
-const JUMP_GREATER_EQUAL: u16 = 0x35;
 const JUMP_SET: u16 = 0x45;
 const RETURN: u16 = 0x06;
 const OFFSET_NUMBER: u32 = 0;
@@ -121,37 +120,8 @@ fn calls(rules: &[(&'static str, Rule)], architecture: &Architecture) -> Vec<Fil
         append(&mut ranges, end, &unknown);
     }
     let mut body = vec![statement(LOAD, OFFSET_NUMBER)];
-    search(&ranges, &mut body);
+    search(&ranges, &|rule: &&Rule, out| carry_out(rule, out), &mut body);
     body
-}
-
-/// A rule from `start` on; joined with the one before if equal.
-fn append<'a>(ranges: &mut Vec<(u32, &'a Rule)>, start: u32, rule: &'a Rule) {
-    match ranges.last_mut() {
-        Some((_, last)) if **last == *rule => {}
-        Some((last_start, last)) if *last_start == start => *last = rule,
-        _ => ranges.push((start, rule)),
-    }
-}
-
-/// Code that finds the range of the loaded number and carries out its rule.
-fn search(ranges: &[(u32, &Rule)], out: &mut Vec<Filter>) {
-    if let [(_, rule)] = ranges {
-        return carry_out(rule, out);
-    }
-    let (low, high) = ranges.split_at(ranges.len() / 2);
-    let Some((first_high, _)) = high.first() else { return };
-    let mut left = Vec::new();
-    search(low, &mut left);
-    match u8::try_from(left.len()) {
-        Ok(length) => out.push(jump(JUMP_GREATER_EQUAL, *first_high, length, 0)),
-        Err(_) => {
-            out.push(jump(JUMP_GREATER_EQUAL, *first_high, 0, 1));
-            out.push(statement(JUMP, left.len() as u32));
-        }
-    }
-    out.extend(left);
-    search(high, out);
 }
 
 fn carry_out(rule: &Rule, out: &mut Vec<Filter>) {
@@ -183,16 +153,9 @@ fn action(action: Action) -> Filter {
     }
 }
 
-fn statement(code: u16, k: u32) -> Filter {
-    Filter { code, jump_true: 0, jump_false: 0, k }
-}
-
-fn jump(code: u16, k: u32, jump_true: u8, jump_false: u8) -> Filter {
-    Filter { code, jump_true, jump_false, k }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::program::GREATER_EQUAL;
     use super::*;
 
     /// What the kernel would do with a call.
@@ -216,7 +179,7 @@ mod tests {
                     continue;
                 }
                 JUMP_EQUAL => loaded == i.k,
-                JUMP_GREATER_EQUAL => loaded >= i.k,
+                GREATER_EQUAL => loaded >= i.k,
                 JUMP_SET => loaded & i.k != 0,
                 other => panic!("code {other:#x}"),
             };
