@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use ctk_runtime::Hierarchy;
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal};
 use serde::{Deserialize, Serialize};
@@ -16,17 +17,6 @@ use crate::limits::{CGROUP_REMOVAL, FREEZE};
 use crate::plan::HostCgroups;
 use crate::resources::{self, Instruction, Setting};
 use crate::spec::Resources;
-
-/// One mounted hierarchy.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hierarchy {
-    /// Where its root is mounted.
-    mount: PathBuf,
-    /// Its version 1 controllers; empty for version 2.
-    controllers: Vec<String>,
-    /// Our own cgroup in it, relative to the mount.
-    own: PathBuf,
-}
 
 /// A container's directory in one hierarchy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,38 +47,7 @@ pub struct Membership {
 
 /// The hierarchies of this machine.
 pub fn hierarchies() -> Vec<Hierarchy> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    parse_hierarchies(&mounts, &own)
-}
-
-fn parse_hierarchies(mountinfo: &str, own: &str) -> Vec<Hierarchy> {
-    let mut found: Vec<Hierarchy> = Vec::new();
-    for line in mountinfo.lines() {
-        let Some((left, right)) = line.split_once(" - cgroup") else { continue };
-        let mut left = left.split(' ').skip(3);
-        let (Some(mount_root), Some(mount)) = (left.next(), left.next()) else { continue };
-        let version_2 = right.starts_with("2 ");
-        let options: Vec<&str> = right.rsplit(' ').next().unwrap_or_default().split(',').collect();
-        let membership = own.lines().find_map(|line| {
-            let mut fields = line.splitn(3, ':').skip(1);
-            let (controllers, path) = (fields.next()?, fields.next()?);
-            let controllers: Vec<&str> = controllers.split(',').filter(|c| !c.is_empty()).collect();
-            let ours = match version_2 {
-                true => controllers.is_empty(),
-                false => !controllers.is_empty() && controllers.iter().all(|c| options.contains(c)),
-            };
-            ours.then_some((controllers, path))
-        });
-        let Some((controllers, path)) = membership else { continue };
-        let path = path.strip_prefix(mount_root.trim_end_matches('/')).unwrap_or(path);
-        let controllers: Vec<String> = controllers.into_iter().map(String::from).collect();
-        // Mounted twice: the first is as good.
-        if !found.iter().any(|h| h.controllers == controllers) {
-            found.push(Hierarchy { mount: mount.into(), controllers, own: path.trim_start_matches('/').into() });
-        }
-    }
-    found
+    Hierarchy::read().unwrap_or_default()
 }
 
 /// What a plan has to know of them.
@@ -103,16 +62,6 @@ pub fn describe(hierarchies: &[Hierarchy]) -> HostCgroups {
         links.extend(hierarchy.controllers.iter().filter(|c| **c != name).map(|c| (c.clone(), name.clone())));
     }
     HostCgroups::Legacy { names, links }
-}
-
-impl Hierarchy {
-    fn name(&self) -> String {
-        self.mount.file_name().unwrap_or_default().to_string_lossy().into_owned()
-    }
-
-    fn is_version_2(&self) -> bool {
-        self.controllers.is_empty()
-    }
 }
 
 fn failed(path: impl Into<PathBuf>, field: &str) -> impl FnOnce(io::Error) -> Error {
@@ -520,7 +469,7 @@ mod tests {
                       34 30 0:30 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd\n\
                       33 30 0:29 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw,nsdelegate\n";
         let own = "5:name=systemd:/\n4:memory:/work/a\n3:cpu,cpuacct:/\n0::/me\n";
-        let found = parse_hierarchies(mounts, own);
+        let found = Hierarchy::parse(mounts, own);
         let seen: Vec<_> =
             found.iter().map(|h| (h.name(), h.own.display().to_string(), h.controllers.join(","))).collect();
         let expected = [
@@ -533,7 +482,7 @@ mod tests {
         let HostCgroups::Legacy { names, links } = describe(&found) else { panic!("version 1 is there") };
         assert_eq!(names, ["memory", "cpu,cpuacct", "systemd", "unified"]);
         assert_eq!(links, [("cpu".into(), "cpu,cpuacct".into()), ("cpuacct".into(), "cpu,cpuacct".to_string())]);
-        let only = parse_hierarchies("33 30 0:29 / /sys/fs/cgroup rw - cgroup2 c rw\n", "0::/\n");
+        let only = Hierarchy::parse("33 30 0:29 / /sys/fs/cgroup rw - cgroup2 c rw\n", "0::/\n");
         assert_eq!(describe(&only), HostCgroups::Unified);
     }
 }

@@ -83,7 +83,7 @@ pub fn read_bundle(bundle: &Path) -> Result<(Spec, String), Error> {
 }
 
 /// What plans depend on, of this machine and process.
-pub fn host(bundle: &Path, id: &str, hierarchies: &[cgroup::Hierarchy], switches: Switches) -> Host {
+pub fn host(bundle: &Path, id: &str, hierarchies: &[ctk_runtime::Hierarchy], switches: Switches) -> Host {
     Host {
         bundle: bundle.display().to_string(),
         id: id.into(),

@@ -20,13 +20,68 @@ const CPUSET: &str = "cpuset";
 
 /// One mounted hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Hierarchy {
+pub struct Hierarchy {
     /// Where its root is mounted.
-    mount: PathBuf,
+    pub mount: PathBuf,
     /// Its v1 controllers; empty for v2.
-    controllers: Vec<String>,
+    pub controllers: Vec<String>,
     /// Our own cgroup in it, relative to the mount.
-    own: PathBuf,
+    pub own: PathBuf,
+}
+
+impl Hierarchy {
+    /// What its mount point is called.
+    pub fn name(&self) -> String {
+        self.mount.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    /// Whether it is the one of version 2.
+    pub fn is_version_2(&self) -> bool {
+        self.controllers.is_empty()
+    }
+
+    /// Those of this machine.
+    pub fn read() -> io::Result<Vec<Hierarchy>> {
+        let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+        let own = fs::read_to_string("/proc/self/cgroup")?;
+        Ok(Hierarchy::parse(&mounts, &own))
+    }
+
+    /// From `/proc/self/mountinfo` and `/proc/self/cgroup`.
+    pub fn parse(mountinfo: &str, own: &str) -> Vec<Hierarchy> {
+        let mut found: Vec<Hierarchy> = Vec::new();
+        for line in mountinfo.lines() {
+            let Some((left, right)) = line.split_once(" - ") else { continue };
+            let mut left = left.split(' ').skip(3);
+            let (Some(mount_root), Some(mount)) = (left.next(), left.next()) else { continue };
+            let mut right = right.split(' ');
+            let version = match right.next() {
+                Some("cgroup") => 1,
+                Some("cgroup2") => 2,
+                _ => continue,
+            };
+            let options: Vec<&str> = right.nth(1).unwrap_or("").split(',').collect();
+            let membership = own.lines().find_map(|line| {
+                let mut fields = line.splitn(3, ':').skip(1);
+                let (controllers, path) = (fields.next()?, fields.next()?);
+                let controllers: Vec<&str> = controllers.split(',').filter(|c| !c.is_empty()).collect();
+                let ours = match version {
+                    2 => controllers.is_empty(),
+                    _ => !controllers.is_empty() && controllers.iter().all(|c| options.contains(c)),
+                };
+                ours.then_some((controllers, path))
+            });
+            let Some((controllers, path)) = membership else { continue };
+            let path = path.strip_prefix(mount_root.trim_end_matches('/')).unwrap_or(path);
+            let controllers: Vec<String> = controllers.into_iter().map(String::from).collect();
+            // Mounted twice: the first is as good.
+            if found.iter().any(|h| h.controllers == controllers) {
+                continue;
+            }
+            found.push(Hierarchy { mount: mount.into(), controllers, own: path.trim_start_matches('/').into() });
+        }
+        found
+    }
 }
 
 /// The cgroups of one container.
@@ -51,7 +106,7 @@ pub(crate) struct Membership {
 impl Cgroups {
     /// Makes the cgroups. Without limits it is content with none.
     pub(crate) fn create(id: &str, parent: Option<&str>, limits: &Limits) -> Result<Cgroups, Error> {
-        let hierarchies = read_hierarchies().unwrap_or_default();
+        let hierarchies = Hierarchy::read().unwrap_or_default();
         let mut cgroups = Cgroups::default();
         let result = cgroups.fill(&hierarchies, id, parent, limits);
         if result.is_err() {
@@ -334,48 +389,6 @@ fn enable(start: &Path, root: &Path, controllers: &[&str]) -> Result<PathBuf, Er
     Err(refused.unwrap_or_else(|| unavailable(MEMORY, "the cgroup hierarchy has no usable parent")))
 }
 
-fn read_hierarchies() -> io::Result<Vec<Hierarchy>> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
-    let own = fs::read_to_string("/proc/self/cgroup")?;
-    Ok(parse_hierarchies(&mounts, &own))
-}
-
-/// From `/proc/self/mountinfo` and `/proc/self/cgroup`.
-fn parse_hierarchies(mountinfo: &str, own: &str) -> Vec<Hierarchy> {
-    let mut found: Vec<Hierarchy> = Vec::new();
-    for line in mountinfo.lines() {
-        let Some((left, right)) = line.split_once(" - ") else { continue };
-        let mut left = left.split(' ').skip(3);
-        let (Some(mount_root), Some(mount)) = (left.next(), left.next()) else { continue };
-        let mut right = right.split(' ');
-        let version = match right.next() {
-            Some("cgroup") => 1,
-            Some("cgroup2") => 2,
-            _ => continue,
-        };
-        let options: Vec<&str> = right.nth(1).unwrap_or("").split(',').collect();
-        let membership = own.lines().find_map(|line| {
-            let mut fields = line.splitn(3, ':').skip(1);
-            let (controllers, path) = (fields.next()?, fields.next()?);
-            let controllers: Vec<&str> = controllers.split(',').filter(|c| !c.is_empty()).collect();
-            let ours = match version {
-                2 => controllers.is_empty(),
-                _ => !controllers.is_empty() && controllers.iter().all(|c| options.contains(c)),
-            };
-            ours.then_some((controllers, path))
-        });
-        let Some((controllers, path)) = membership else { continue };
-        let path = path.strip_prefix(mount_root.trim_end_matches('/')).unwrap_or(path);
-        let controllers: Vec<String> = controllers.into_iter().map(String::from).collect();
-        // Mounted twice: the first is as good.
-        if found.iter().any(|h| h.controllers == controllers) {
-            continue;
-        }
-        found.push(Hierarchy { mount: mount.into(), controllers, own: path.trim_start_matches('/').into() });
-    }
-    found
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -387,7 +400,7 @@ mod tests {
                       32 30 0:28 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu,cpuacct\n\
                       33 30 0:29 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
         let own = "4:memory:/work/a\n3:cpu,cpuacct:/\n0::/me\n";
-        let found = parse_hierarchies(mounts, own);
+        let found = Hierarchy::parse(mounts, own);
         let seen: Vec<_> =
             found.iter().map(|h| (base(h, None).display().to_string(), h.controllers.join(","))).collect();
         assert_eq!(

@@ -19,6 +19,7 @@ mod seccomp;
 mod state;
 
 pub use capability::Capabilities;
+pub use cgroup::Hierarchy;
 pub use ctk_sys::{Filter, set_controlling_namespace, unshare};
 pub use error::Error;
 pub use launch::{Launch, Limits, NetworkNamespace, Process, ProcessStdio, Rlimit};
