@@ -200,6 +200,7 @@ fn rows(mut comparison: Comparison, rounds: usize) -> Result<String, String> {
                 quiet(&mut prepare()?)?;
             }
             let mut command = (contender.command)()?;
+            settle();
             let started = Instant::now();
             quiet(&mut command)?;
             times.push(started.elapsed());
@@ -223,6 +224,12 @@ fn rows(mut comparison: Comparison, rounds: usize) -> Result<String, String> {
         );
     }
     Ok(text)
+}
+
+/// Lets the machine finish what the one before has left to it: files to be written, namespaces and memory to be freed.
+fn settle() {
+    let _ = Command::new("sync").status();
+    std::thread::sleep(Duration::from_millis(100));
 }
 
 fn median(times: &mut [Duration]) -> Duration {

@@ -1,6 +1,7 @@
 //! Desired units and the observed world. Reads only.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ctk_build::{
     Advised, BuildError, BuildRequest, Explained, Explanations, ImageDecl, KnownEpoch, LockView, RunSettings, Slots,
@@ -17,6 +18,9 @@ use ctk_push::{Found, Reach};
 use crate::ground::Ground;
 use crate::records::Records;
 use crate::{ApplyError, Besides, Session, apply};
+
+/// Pushes whose targets are asked at once: as many as cost a registry nothing.
+const PUSHES_AT_ONCE: usize = 16;
 
 /// What is asked of a plan or an apply.
 #[derive(Clone, Debug, Default)]
@@ -123,14 +127,20 @@ impl Session {
             platform: &ground.platform,
             cancel,
         };
-        let pushes = wanted.iter().filter_map(|address| Some((address, self.pushes.get(address)?)));
-        let shown: BTreeMap<&Address, _> =
-            pushes.map(|(address, decl)| (address, ctk_push::observe(decl, &reach))).collect();
+        let pushes: Vec<_> = wanted.iter().filter_map(|address| Some((address, self.pushes.get(address)?))).collect();
+        // Registries take their time to answer; contexts are walked meanwhile.
+        let (shown, observed) = std::thread::scope(|scope| {
+            let ask = || side_by_side(&pushes, PUSHES_AT_ONCE, |(_, decl)| ctk_push::observe(decl, &reach));
+            let asked = (!pushes.is_empty()).then(|| scope.spawn(ask));
+            let observed = side_by_side(&wanted, self.options.jobs, |address| self.unit(ground, address, cancel));
+            (asked.map(joined).unwrap_or_default(), observed)
+        });
+        let shown: BTreeMap<&Address, _> = pushes.iter().map(|(address, _)| *address).zip(shown).collect();
         let mut seen = Observed::default();
         let (mut units, mut unlocked) = (Vec::new(), Vec::new());
         let mut broken = BTreeMap::new();
-        for address in &wanted {
-            match self.unit(ground, address, cancel) {
+        for (address, observed) in wanted.iter().zip(observed) {
+            match observed {
                 Ok(mut observed) => {
                     let names = shown.get(address).into_iter().flatten().map(|one| one.name.clone());
                     observed.unit.targets.extend(names);
@@ -253,6 +263,32 @@ impl Session {
         let text = self.options.environment.get("SOURCE_DATE_EPOCH").map(String::as_str);
         ctk_build::epoch(text.unwrap_or_default(), decl, world, fetch)
     }
+}
+
+fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// `work` of each item, in their order, by at most so many threads.
+fn side_by_side<I: Sync, T: Send>(items: &[I], threads: usize, work: impl Fn(&I) -> T + Sync) -> Vec<T> {
+    if items.len() < 2 {
+        return items.iter().map(work).collect();
+    }
+    let next = AtomicUsize::new(0);
+    let worker = || {
+        let take = || Some(next.fetch_add(1, Ordering::Relaxed)).filter(|index| *index < items.len());
+        std::iter::from_fn(take).map(|index| (index, work(&items[index]))).collect::<Vec<_>>()
+    };
+    let mut done: Vec<(usize, T)> = std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads.min(items.len())).map(|_| scope.spawn(worker)).collect();
+        let mut done = worker();
+        for other in others {
+            done.extend(joined(other));
+        }
+        done
+    });
+    done.sort_unstable_by_key(|(index, _)| *index);
+    done.into_iter().map(|(_, result)| result).collect()
 }
 
 /// References that a test's containers run.

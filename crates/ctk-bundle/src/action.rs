@@ -69,8 +69,6 @@ pub enum Action {
     },
     /// Goes into the container's cgroups.
     JoinCgroups,
-    /// Waits until the runtime has moved it into the container's cgroups.
-    AwaitCgroups,
     /// Takes new namespaces.
     Unshare {
         /// `CLONE_NEW…`.
@@ -345,7 +343,6 @@ impl fmt::Display for Action {
             Action::BecomeRoot { groups: true } => write!(f, "become root of the user namespace"),
             Action::BecomeRoot { groups: false } => write!(f, "become root of the user namespace, keeping groups"),
             Action::JoinCgroups => write!(f, "join the container's cgroups"),
-            Action::AwaitCgroups => write!(f, "wait to be in the container's cgroups"),
             Action::Unshare { namespaces } => write!(f, "make a {} namespace", namespace_words(*namespaces)),
             Action::Join { namespace, path } => {
                 write!(f, "join the {} namespace `{}`", namespace_words(*namespace), show(path))

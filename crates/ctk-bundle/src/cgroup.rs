@@ -41,7 +41,9 @@ pub struct Cgroups {
 pub struct Membership {
     /// The version 2 directory.
     pub unified: Option<OwnedFd>,
-    /// `cgroup.procs` of the others.
+    /// `tasks` of the others. A thread that writes `0` there moves itself, and the kernel need not hold up every fork and
+    /// exit of the machine for it, as it must for a whole process in `cgroup.procs`: that takes until each processor has
+    /// passed a quiescent state, some 15 ms. The writer has one thread only, so it is the same.
     pub legacy: Vec<OwnedFd>,
 }
 
@@ -243,7 +245,7 @@ impl Cgroups {
                 membership.unified = Some(file.map_err(|e| failed(&directory.path, "")(e.into()))?);
                 continue;
             }
-            let path = directory.path.join("cgroup.procs");
+            let path = directory.path.join("tasks");
             let file = rustix::fs::open(&path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
             membership.legacy.push(file.map_err(|e| failed(path, "")(e.into()))?);
         }

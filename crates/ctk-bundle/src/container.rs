@@ -238,7 +238,7 @@ fn launch(parts: &Parts<'_>, kept: &mut Kept, options: &mut Options) -> Result<O
         lock: kept.lock_number(),
         ..Files::default()
     };
-    if has(|action| matches!(action, Action::HostHooks | Action::AwaitMappings | Action::AwaitCgroups)) {
+    if has(|action| matches!(action, Action::HostHooks | Action::AwaitMappings)) {
         files.go = Some(pipe()?);
     }
     if options.switches.waits {
@@ -313,13 +313,6 @@ fn bring_up(parts: &Parts<'_>, kept: &mut Kept, launch: &Launch<'_>, child: &ctk
         open::write_mappings(pid, uid, gid)?;
         go(launch)?;
     }
-    // Its hooks may look for it there.
-    let early = plan.tasks.iter().any(|task| task.action == Action::HostHooks);
-    if early {
-        launch.join_cgroups(pid)?;
-    } else if launch.join_cgroups(pid)? {
-        go(launch)?;
-    }
     loop {
         let Some(record) = child.told() else {
             // Executed, or killed on the way; the latter counts as a process that ended early.
@@ -338,9 +331,6 @@ fn bring_up(parts: &Parts<'_>, kept: &mut Kept, launch: &Launch<'_>, child: &ctk
                     crate::hooks::run(&hooks.create_runtime, "createRuntime", &own(Status::Creating))?;
                 }
                 go(launch)?;
-                if plan.tasks.iter().any(|task| task.action == Action::AwaitCgroups) {
-                    go(launch)?;
-                }
             }
             // Started: it waits.
             _ => return Ok(()),

@@ -96,22 +96,6 @@ impl<'a> Launch<'a> {
         result.map_err(|e| Error::Clone(e.into()))
     }
 
-    /// Moves a process into the cgroups that it was not born in, if it waits for that.
-    pub(crate) fn join_cgroups(&self, pid: i32) -> Result<bool, Error> {
-        let waits = self.tasks.iter().any(|task| task.action == Action::AwaitCgroups);
-        if !waits || self.membership.legacy.is_empty() {
-            return Ok(false);
-        }
-        for file in &self.membership.legacy {
-            match rustix::io::write(file, pid.to_string().as_bytes()) {
-                // It ended already, and has told why.
-                Ok(_) | Err(rustix::io::Errno::SRCH) => {}
-                Err(e) => return Err(Error::Control { attempt: "move into its cgroups", pid, source: e.into() }),
-            }
-        }
-        Ok(true)
-    }
-
     /// The task that a record of the process is about.
     pub(crate) fn task_of(&self, record: Failure) -> Option<usize> {
         self.with_steps(|_, of| of.get(record.step).copied())
@@ -192,8 +176,7 @@ impl<'a> Launch<'a> {
             |steps: &[Step<'b>]| if steps.iter().any(|s| matches!(s, Step::Await { .. })) { -1 } else { go_other };
         match action {
             Action::Hide => steps.push(Step::Hide),
-            Action::AwaitCgroups if self.membership.legacy.is_empty() => {}
-            Action::AwaitMappings | Action::AwaitCgroups => {
+            Action::AwaitMappings => {
                 let other = first_wait(steps);
                 steps.push(Step::Await { file: go, other });
             }

@@ -141,21 +141,14 @@ pub fn plan(spec: &Spec, host: &Host) -> Result<Plan, Error> {
         // The process ids that children get, and with new users everything whose owner they are not.
         *flag == NEW_PID || (user.is_some() && *flag != NEW_MOUNT)
     });
-    // A new cgroup namespace begins where its maker is: in the cgroups already. Else the runtime moves the process while
-    // that goes on: the kernel waits for all processors, and mounts need not wait for that.
-    let joins_itself = new & NEW_CGROUP != 0;
     if user.is_some() {
-        if joins_itself {
-            tasks.add("", Action::JoinCgroups);
-        }
+        tasks.add("", Action::JoinCgroups);
         tasks.add("linux.uidMappings", Action::AwaitMappings);
         tasks.add("", Action::Hide);
     } else {
         // Before it is where other processes of the container can see it (CVE-2019-5736).
         tasks.add("", Action::Hide);
-        if joins_itself {
-            tasks.add("", Action::JoinCgroups);
-        }
+        tasks.add("", Action::JoinCgroups);
     }
     for (namespace, path, field) in late {
         tasks.add(field.clone(), Action::Join { namespace, path: text(&path, &field)? });
@@ -179,9 +172,6 @@ pub fn plan(spec: &Spec, host: &Host) -> Result<Plan, Error> {
         labels(process, host, &mut tasks)?;
     }
     roots(spec, linux, host, &rootfs, new, &mut tasks)?;
-    if !joins_itself {
-        tasks.add("", Action::AwaitCgroups);
-    }
     if let Some(process) = &spec.process {
         process::tasks(process, spec, host, &mut tasks)?;
         if host.switches.waits {

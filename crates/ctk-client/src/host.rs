@@ -1,14 +1,16 @@
-//! One registry: how it is reached and what it asks for. Found out by one `GET /v2/` when first needed.
+//! One registry: how it is reached and what it asks for. Found out by one `GET /v2/` when first needed, or by the first
+//! question itself.
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
 use ctk_distribution::{Challenge, parse_challenges};
 use reqwest::header::WWW_AUTHENTICATE;
-use reqwest::{Response, Url};
+use reqwest::{Method, Response, Url};
 use tokio::sync::OnceCell;
 
 use crate::auth::Tokens;
+use crate::call::{Call, Sent, method_name};
 use crate::registries::Place;
 use crate::retry::patiently;
 use crate::{Client, ClientError, ClientOptions, Credentials, REACH_ATTEMPTS, Retry, credentials};
@@ -49,20 +51,54 @@ impl Client {
         reference: &str,
         retry: Retry,
     ) -> Result<Repository, ClientError> {
+        Ok(self.repository_asking(place, reference, retry, None).await?.0)
+    }
+
+    /// Reaches a place by a question without a body that has to be asked anyhow, which saves asking for `/v2/`. With its
+    /// answer, if the host was not known yet and the answer is a success.
+    pub(crate) async fn repository_asking(
+        &self,
+        place: &Place,
+        reference: &str,
+        retry: Retry,
+        question: Option<&Call<'_>>,
+    ) -> Result<(Repository, Option<Sent>), ClientError> {
         let retry = Retry { attempts: retry.attempts.min(REACH_ATTEMPTS), ..retry };
-        let host = patiently(retry, async || self.host(&place.host, place.insecure).await).await?;
-        Ok(Repository { host, name: place.repository.clone(), reference: reference.into() })
+        let reached = patiently(retry, async || self.host_asking(&place.host, place.insecure, question).await).await;
+        let (host, answer) = reached?;
+        Ok((Repository { host, name: place.repository.clone(), reference: reference.into() }, answer))
     }
 
     pub(crate) async fn host(&self, name: &str, insecure: bool) -> Result<Arc<Host>, ClientError> {
+        Ok(self.host_asking(name, insecure, None).await?.0)
+    }
+
+    async fn host_asking(
+        &self,
+        name: &str,
+        insecure: bool,
+        question: Option<&Call<'_>>,
+    ) -> Result<(Arc<Host>, Option<Sent>), ClientError> {
         let cell = {
             let mut hosts = self.inner.hosts.lock().expect("no holder panics");
             hosts.entry((name.to_owned(), insecure)).or_default().clone()
         };
-        cell.get_or_try_init(|| self.reach(name, insecure)).await.cloned()
+        let mut answer = None;
+        let reach = async || {
+            let (host, sent) = self.reach(name, insecure, question).await?;
+            answer = sent;
+            Ok::<_, ClientError>(Arc::new(host))
+        };
+        let host = cell.get_or_try_init(reach).await.cloned()?;
+        Ok((host, answer))
     }
 
-    async fn reach(&self, name: &str, insecure: bool) -> Result<Arc<Host>, ClientError> {
+    async fn reach(
+        &self,
+        name: &str,
+        insecure: bool,
+        question: Option<&Call<'_>>,
+    ) -> Result<(Host, Option<Sent>), ClientError> {
         let insecure = insecure || self.inner.options.insecure.iter().any(|host| host == name);
         let loopback = is_loopback(name);
         // Docker Hub's references name `docker.io`, its registry listens elsewhere.
@@ -82,26 +118,46 @@ impl Client {
             })?;
             let unchecked = insecure || loopback;
             let http = self.http(name, *scheme == "http", unchecked)?;
-            let ping = base.join("/v2/").expect("a fixed path");
-            match http.get(ping).send().await {
+            let host = |challenge| Host {
+                name: name.into(),
+                base: base.clone(),
+                insecure: unchecked,
+                http: http.clone(),
+                challenge: Mutex::new(challenge),
+                tokens: Tokens::default(),
+                credentials: Default::default(),
+            };
+            let ask = async |call: &Call<'_>| {
+                let url = base.join(call.target).expect("a path of the protocol");
+                let mut request = http.request(call.method.clone(), url.clone());
+                for (name, value) in &call.headers {
+                    request = request.header(name, value);
+                }
+                let path = url.path().to_owned();
+                match request.send().await {
+                    Ok(response) => Ok(Sent { response, url, path, authenticated: false, own_origin: true }),
+                    Err(cause) => {
+                        Err(ClientError::NoAnswer { host: name.into(), method: method_name(&call.method), path, cause })
+                    }
+                }
+            };
+            let ping = Call::new(Method::GET, "/v2/", &[]);
+            let mut answer = ask(question.unwrap_or(&ping)).await;
+            // What a stranger is told may differ from what we would be told: `/v2/` says whom it wants to see.
+            let strange = |sent: &Sent| !sent.response.status().is_success() && !matches!(sent.status(), 400 | 401);
+            if question.is_some() && answer.as_ref().is_ok_and(strange) {
+                answer = ask(&ping).await;
+            }
+            match answer {
                 // A TLS server that hears plain HTTP answers 400 (Go, nginx) and nothing of the protocol.
-                Ok(answer) if *scheme == "http" && schemes.len() > 1 && answer.status() == 400 => {}
-                Ok(answer) => {
-                    return Ok(Arc::new(Host {
-                        name: name.into(),
-                        base,
-                        insecure: unchecked,
-                        http,
-                        challenge: Mutex::new(challenge(&answer)),
-                        tokens: Tokens::default(),
-                        credentials: Default::default(),
-                    }));
+                Ok(sent) if *scheme == "http" && schemes.len() > 1 && sent.status() == 400 => {}
+                Ok(sent) => {
+                    let host = host(challenge(&sent.response));
+                    let asked = question.is_some() && sent.path != ping.target && sent.response.status().is_success();
+                    return Ok((host, asked.then_some(sent)));
                 }
-                Err(cause) => {
-                    // The first scheme's error is the one that says something, unless nobody listened to it.
-                    let error = ClientError::NoAnswer { host: name.into(), method: "GET", path: "/v2/".into(), cause };
-                    last = last.or(Some(error));
-                }
+                // The first scheme's error is the one that says something, unless nobody listened to it.
+                Err(error) => last = last.or(Some(error)),
             }
         }
         Err(last.expect("at least one scheme failed"))

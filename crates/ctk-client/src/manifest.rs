@@ -55,6 +55,25 @@ pub(crate) fn own_type(bytes: &[u8]) -> Option<String> {
     }
 }
 
+/// A request for a manifest.
+pub(crate) struct Question {
+    method: Method,
+    path: String,
+    scopes: [Scope; 1],
+}
+
+impl Question {
+    pub(crate) fn new(method: Method, repository: &str, target: &str) -> Question {
+        let scopes = [Scope::repository(repository, Actions::Pull)];
+        Question { method, path: manifest_path(repository, target), scopes }
+    }
+
+    pub(crate) fn call(&self) -> Call<'_> {
+        let call = Call::new(self.method.clone(), &self.path, &self.scopes);
+        call.header(ACCEPT, media_type::ACCEPTED_MANIFESTS.join(", "))
+    }
+}
+
 impl Client {
     /// What a tag or digest names, without fetching it. `None` when there is no such thing.
     pub(crate) async fn head_manifest(
@@ -62,7 +81,18 @@ impl Client {
         from: &Repository,
         target: &str,
     ) -> Result<Option<Descriptor>, ClientError> {
-        let sent = self.manifest_call(from, Method::HEAD, target).await?;
+        let question = Question::new(Method::HEAD, &from.name, target);
+        let sent = self.send(from, question.call()).await?;
+        self.head_answered(from, target, sent).await
+    }
+
+    /// What an answer to [`Client::head_manifest`]'s question says.
+    pub(crate) async fn head_answered(
+        &self,
+        from: &Repository,
+        target: &str,
+        sent: Sent,
+    ) -> Result<Option<Descriptor>, ClientError> {
         match sent.status() {
             200 => {}
             404 => return Ok(None),
@@ -82,7 +112,7 @@ impl Client {
 
     /// Fetches and verifies a manifest.
     pub(crate) async fn get_manifest(&self, from: &Repository, target: &str) -> Result<Fetched, ClientError> {
-        let sent = self.manifest_call(from, Method::GET, target).await?;
+        let sent = self.send(from, Question::new(Method::GET, &from.name, target).call()).await?;
         if sent.status() != 200 {
             return Err(self.complain(from, &Method::GET, sent).await);
         }
@@ -124,13 +154,6 @@ impl Client {
             reason: "it has no media type".into(),
         })?;
         Ok(Fetched { descriptor: Descriptor::new(kind, digest, bytes.len() as u64), bytes })
-    }
-
-    async fn manifest_call(&self, from: &Repository, method: Method, target: &str) -> Result<Sent, ClientError> {
-        let path = manifest_path(&from.name, target);
-        let scopes = [Scope::repository(&from.name, Actions::Pull)];
-        let call = Call::new(method, &path, &scopes).header(ACCEPT, media_type::ACCEPTED_MANIFESTS.join(", "));
-        self.send(from, call).await
     }
 
     /// Puts a manifest under a digest or tag. Safe to repeat.

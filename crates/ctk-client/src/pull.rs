@@ -7,10 +7,11 @@ use ctk_oci::{Descriptor, Index, Platform, Reference};
 use ctk_plan::{Cancel, Step};
 use ctk_store::{Depth, Store};
 use futures_util::{StreamExt, TryStreamExt, stream};
+use reqwest::Method;
 
 use crate::blob::Download;
 use crate::host::Repository;
-use crate::manifest::{Fetched, Shape, own_type};
+use crate::manifest::{Fetched, Question, Shape, own_type};
 use crate::progress::Progress;
 use crate::registries::Place;
 use crate::retry::patiently;
@@ -50,8 +51,13 @@ impl Client {
             let place = self.registries()?.push_place(reference)?;
             let retry = self.options().retry;
             let retry = Retry { attempts: retry.attempts.min(OBSERVE_ATTEMPTS), ..retry };
-            let repository = self.repository(&place, &reference.to_string(), retry).await?;
-            patiently(retry, async || self.head_manifest(&repository, &reference.target()).await).await
+            let (name, target) = (reference.to_string(), reference.target());
+            let question = Question::new(Method::HEAD, &place.repository, &target);
+            let (repository, answer) = self.repository_asking(&place, &name, retry, Some(&question.call())).await?;
+            if let Some(sent) = answer {
+                return self.head_answered(&repository, &target, sent).await;
+            }
+            patiently(retry, async || self.head_manifest(&repository, &target).await).await
         })
     }
 

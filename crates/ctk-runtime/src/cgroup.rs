@@ -99,7 +99,8 @@ pub(crate) struct Cgroups {
 pub(crate) struct Membership {
     /// The v2 directory.
     pub(crate) unified: Option<OwnedFd>,
-    /// `cgroup.procs` of v1 directories.
+    /// `tasks` of v1 directories, for the child to write `0` to: a thread that moves itself holds up nobody, while a
+    /// process in `cgroup.procs` waits until each processor has passed a quiescent state, some 15 ms.
     pub(crate) legacy: Vec<OwnedFd>,
 }
 
@@ -195,9 +196,9 @@ impl Cgroups {
         };
         let mut legacy = Vec::new();
         for path in &self.legacy {
-            let procs = path.join("cgroup.procs");
-            let file = rustix::fs::open(&procs, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
-            legacy.push(file.map_err(|e| failed(&procs, e))?);
+            let tasks = path.join("tasks");
+            let file = rustix::fs::open(&tasks, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
+            legacy.push(file.map_err(|e| failed(&tasks, e))?);
         }
         Ok(Membership { unified, legacy })
     }
