@@ -6,23 +6,35 @@ use std::process::Command;
 use crate::{codegen, run, tidy};
 
 /// Format, lints, tidy, tests, documentation, generated pages, end-to-end cases; the cheap ones first.
+///
+/// All of it in one profile and for all packages at once: dependencies are then compiled once, whoever uses them with
+/// whichever features.
 pub fn ci(root: &Path) -> Result<(), String> {
+    let all = |command: &str| {
+        let mut cargo = cargo(root);
+        cargo.args([command, "--profile", PROFILE, "--workspace", "--locked"]);
+        cargo
+    };
     run(cargo(root).args(["fmt", "--all", "--check"]))?;
     tidy::tidy(root)?;
-    run(cargo(root).args(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))?;
-    run(tests(root).args(["--workspace", "--exclude", "ctk-e2e"]))?;
-    run(cargo(root).args(["test", "--workspace", "--doc", "--locked", "--quiet"]))?;
-    run(cargo(root)
-        .args(["doc", "--workspace", "--no-deps", "--locked", "--quiet"])
-        .env("RUSTDOCFLAGS", "-D warnings"))?;
-    codegen::codegen(root, &release_binary(root)?, true)?;
-    e2e(root, None)
+    run(all("clippy").args(["--all-targets", "--", "-D", "warnings"]))?;
+    run(all("build").arg("--all-targets"))?;
+    run(&mut tests(root, PROFILE, Which::Units))?;
+    run(all("test").args(["--doc", "--quiet"]))?;
+    run(all("doc").args(["--no-deps", "--quiet"]).env("RUSTDOCFLAGS", "-D warnings"))?;
+    let binary = target(root).join(PROFILE).join("ctk");
+    codegen::codegen(root, &binary, true)?;
+    let example = binary.with_file_name("example-xtask");
+    run(tests(root, PROFILE, Which::Cases).env("CTK_BINARY", binary).env("CTK_EXAMPLE_XTASK", example))
 }
+
+/// The profile of everything that must be green.
+const PROFILE: &str = "ci";
 
 /// The release binary, then every case of `e2e/` with it.
 pub fn e2e(root: &Path, filter: Option<&str>) -> Result<(), String> {
     let binary = release_binary(root)?;
-    run(tests(root).args(["--package", "ctk-e2e"]).args(filter).env("CTK_BINARY", binary))
+    run(tests(root, "dev", Which::CasesAlone).args(filter).env("CTK_BINARY", binary))
 }
 
 /// Builds `ctk` for release and returns its path.
@@ -47,13 +59,30 @@ fn cargo(root: &Path) -> Command {
     command
 }
 
+/// Tests to run.
+enum Which {
+    /// Those of the crates; built is the whole workspace, since with fewer packages dependencies have other features and
+    /// are compiled again.
+    Units,
+    /// Those of `e2e/`, built likewise.
+    Cases,
+    /// The same, with nothing else built.
+    CasesAlone,
+}
+
 /// `cargo nextest run` where it is installed, else `cargo test`: the same tests either way.
-fn tests(root: &Path) -> Command {
+fn tests(root: &Path, profile: &str, which: Which) -> Command {
     let has_nextest = cargo(root).args(["nextest", "--version"]).output().is_ok_and(|output| output.status.success());
     let mut command = cargo(root);
     match has_nextest {
-        true => command.args(["nextest", "run", "--locked", "--no-fail-fast", "--no-tests", "pass"]),
-        false => command.args(["test", "--locked", "--no-fail-fast", "--lib", "--bins", "--tests"]),
+        true => command.args(["nextest", "run", "--locked", "--no-fail-fast", "--no-tests", "pass", "--cargo-profile"]),
+        false => command.args(["test", "--locked", "--no-fail-fast", "--lib", "--bins", "--tests", "--profile"]),
     };
+    command.arg(profile).args(match (which, has_nextest) {
+        (Which::Units, true) => ["--workspace", "--filterset", "not package(ctk-e2e)"].as_slice(),
+        (Which::Units, false) => &["--workspace", "--exclude", "ctk-e2e"],
+        (Which::Cases, true) => &["--workspace", "--filterset", "package(ctk-e2e)"],
+        (Which::Cases, false) | (Which::CasesAlone, _) => &["--package", "ctk-e2e"],
+    });
     command
 }
