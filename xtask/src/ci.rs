@@ -12,7 +12,7 @@ use crate::{codegen, run, tidy};
 pub fn ci(root: &Path) -> Result<(), String> {
     let all = |command: &str| {
         let mut cargo = cargo(root);
-        cargo.args([command, "--profile", PROFILE, "--workspace", "--locked"]);
+        cargo.args([command, "--profile", PROFILE, "--workspace", "--features", "xtask/whole", "--locked"]);
         cargo
     };
     run(cargo(root).args(["fmt", "--all", "--check"]))?;
@@ -37,9 +37,14 @@ pub fn e2e(root: &Path, filter: Option<&str>) -> Result<(), String> {
     run(tests(root, "dev", Which::CasesAlone).args(filter).env("CTK_BINARY", binary))
 }
 
-/// Builds `ctk` for release and returns its path.
+/// Builds `ctk` for release, and `ctk-runtime` beside it, and returns the path of the first.
 pub fn release_binary(root: &Path) -> Result<PathBuf, String> {
-    run(cargo(root).args(["build", "--release", "--locked", "--package", "ctk"]))?;
+    run(cargo(root).args(["build", "--release", "--locked", "--package", "ctk", "--bin", "ctk"]))?;
+    // Without a dynamic loader it starts sooner, and it can seal itself before its C library begins.
+    let flags =
+        ["-C", "target-feature=+crt-static", "-C", "relocation-model=static", "-C", "link-arg=-Wl,-e,ctk_start"];
+    let program = ["rustc", "--release", "--locked", "--package", "ctk", "--bin", "ctk-runtime", "--"];
+    run(cargo(root).args(program).args(flags))?;
     Ok(target(root).join("release/ctk"))
 }
 
@@ -79,9 +84,11 @@ fn tests(root: &Path, profile: &str, which: Which) -> Command {
         false => command.args(["test", "--locked", "--no-fail-fast", "--lib", "--bins", "--tests", "--profile"]),
     };
     command.arg(profile).args(match (which, has_nextest) {
-        (Which::Units, true) => ["--workspace", "--filterset", "not package(ctk-e2e)"].as_slice(),
-        (Which::Units, false) => &["--workspace", "--exclude", "ctk-e2e"],
-        (Which::Cases, true) => &["--workspace", "--filterset", "package(ctk-e2e)"],
+        (Which::Units, true) => {
+            ["--workspace", "--features", "xtask/whole", "--filterset", "not package(ctk-e2e)"].as_slice()
+        }
+        (Which::Units, false) => &["--workspace", "--features", "xtask/whole", "--exclude", "ctk-e2e"],
+        (Which::Cases, true) => &["--workspace", "--features", "xtask/whole", "--filterset", "package(ctk-e2e)"],
         (Which::Cases, false) | (Which::CasesAlone, _) => &["--package", "ctk-e2e"],
     });
     command

@@ -1,8 +1,10 @@
 //! All automation of this workspace: `cargo xtask <command>`.
 
+#[cfg(feature = "whole")]
 mod bench;
 mod ci;
 mod codegen;
+#[cfg(feature = "whole")]
 mod images;
 mod new;
 mod tidy;
@@ -35,13 +37,31 @@ enum Task {
         filter: Option<String>,
     },
     /// Compare with the peers installed on this machine and print the table of docs/performance.md.
+    #[cfg(feature = "whole")]
     Bench(bench::Bench),
+    /// Compare with the peers installed on this machine and print the table of docs/performance.md.
+    #[cfg(not(feature = "whole"))]
+    #[command(disable_help_flag = true)]
+    Bench(Words),
     /// Apply the project's own containers.kdl through the library API.
+    #[cfg(feature = "whole")]
     Images {
         /// Only say what would happen.
         #[arg(long)]
         plan: bool,
     },
+    /// Apply the project's own containers.kdl through the library API.
+    #[cfg(not(feature = "whole"))]
+    #[command(disable_help_flag = true)]
+    Images(Words),
+}
+
+/// Whatever was said: for the program with all tasks.
+#[cfg(not(feature = "whole"))]
+#[derive(clap::Args)]
+struct Words {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    _words: Vec<String>,
 }
 
 fn main() -> ExitCode {
@@ -52,8 +72,12 @@ fn main() -> ExitCode {
         Task::Codegen(codegen) => codegen.run(&root),
         Task::New(new) => new.create(&root),
         Task::E2e { filter } => ci::e2e(&root, filter.as_deref()),
+        #[cfg(feature = "whole")]
         Task::Bench(bench) => bench.run(&root),
+        #[cfg(feature = "whole")]
         Task::Images { plan } => images::images(&root, plan),
+        #[cfg(not(feature = "whole"))]
+        Task::Bench(_) | Task::Images(_) => whole(&root),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -62,6 +86,14 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The same task by the program that has all.
+#[cfg(not(feature = "whole"))]
+fn whole(root: &Path) -> Result<(), String> {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root).args(["run", "--quiet", "--package", "xtask", "--features", "whole", "--"]);
+    run(command.args(std::env::args_os().skip(1)))
 }
 
 /// The folder of the workspace's `Cargo.toml`.

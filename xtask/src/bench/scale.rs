@@ -127,9 +127,13 @@ fn files(
         Contender::making("buildx build --push", buildx(Rc::clone(&others))),
         Contender::making("buildah bud --layers, push", script(BUILDAH)),
     ];
-    let contenders = contenders.into_iter().map(|contender| match change {
+    // Nothing changes from the second time on: the first is each contender's own, and finds the files in memory that the
+    // one before has not touched.
+    let firsts: [Box<dyn FnMut() -> Result<Command, String>>; 3] =
+        [Box::new(script(OURS)), Box::new(buildx(Rc::clone(&others))), Box::new(script(BUILDAH))];
+    let contenders = contenders.into_iter().zip(firsts).map(|(contender, first)| match change {
         Some(change) => contender.after_making(script(change)),
-        None => contender,
+        None => contender.after_making(first),
     });
     let mut contenders: Vec<Contender> = contenders.collect();
     // Once each, so that all have it.
