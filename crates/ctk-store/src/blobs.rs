@@ -23,7 +23,7 @@ pub trait Blobs: Send + Sync {
 
 /// Takes the bytes of one blob.
 pub trait Sink: Write + Send {
-    /// Makes the blob visible, durably. Fails with [`StoreError::Mismatch`] when other content was expected, and is
+    /// Makes the blob visible. Fails with [`StoreError::Mismatch`] when other content was expected, and is
     /// no error when the blob is already there.
     fn commit(self: Box<Self>) -> Result<(Digest, u64), StoreError>;
 }

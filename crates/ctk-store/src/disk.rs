@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use ctk_oci::{Descriptor, Digest};
 
 use crate::error::Context;
-use crate::fsutil::{make_directory, sync_directory};
+use crate::fsutil::make_directory;
 use crate::lease::Held;
+use crate::syncer::Unsynced;
 use crate::{BlobReader, BlobWriter, Blobs, Sink, Store, StoreError};
 
 /// A blob being written. Nothing is visible before [`Ingest::commit`]; dropping it leaves nothing.
@@ -26,9 +27,9 @@ impl Store {
         Ok(Ingest { store: self.clone(), path, writer: Some(BlobWriter::new(file, expected)) })
     }
 
-    /// Makes the complete file `from` the blob `digest`: fsync, rename, fsync of the directory.
+    /// Makes the complete file `from` the blob `digest`, by a rename. It is on the disk a little later: see
+    /// [`Store::sync_blobs`].
     pub(crate) fn adopt_blob(&self, from: &Path, file: &File, digest: &Digest) -> Result<(), StoreError> {
-        file.sync_data().context("sync", from)?;
         let to = self.blob_path(digest);
         let directory = to.parent().expect("blobs have a directory");
         let _adding = self.session().adding()?;
@@ -38,12 +39,21 @@ impl Store {
         }
         let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o444);
         file.set_permissions(permissions).context("chmod", from)?;
+        let mut directories = vec![directory.to_owned()];
         if !directory.exists() {
             make_directory(directory)?;
-            sync_directory(directory.parent().expect("blobs/<algorithm>"))?;
+            directories.extend(directory.parent().map(Path::to_owned));
         }
         fs::rename(from, &to).context("rename into place", &to)?;
-        sync_directory(directory)
+        let file = file.try_clone().context("keep open", &to)?;
+        self.syncer().add(Unsynced { file, path: to, directories });
+        Ok(())
+    }
+
+    /// Waits until all blobs that came by this handle are on the disk. Names of images and records of what is in force
+    /// do that by themselves; whoever gives a blob's file another name has to.
+    pub fn sync_blobs(&self) -> Result<(), StoreError> {
+        self.syncer().wait()
     }
 }
 
@@ -71,7 +81,7 @@ impl Ingest {
         }
     }
 
-    /// Makes it visible, durably; gives digest and size. It stays as long as the store's handle lives.
+    /// Makes it visible; gives digest and size. It stays as long as the store's handle lives.
     pub fn commit(mut self) -> Result<(Digest, u64), StoreError> {
         let writer = self.writer.take().expect("taken only here");
         let (file, digest, size) = writer.finish()?;

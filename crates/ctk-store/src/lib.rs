@@ -37,6 +37,7 @@ mod partial;
 mod records;
 mod refs;
 mod store;
+mod syncer;
 
 pub use archive::{Imported, import_archive, import_from_layout, import_layout};
 pub use aside::Aside;

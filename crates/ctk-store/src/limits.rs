@@ -14,3 +14,5 @@ pub const ARCHIVE_INDEX_MAX_BYTES: u64 = 16 << 20;
 pub const USE_GRANULARITY_SECONDS: u64 = 3600;
 /// How often a wait for a lock looks for a cancellation, in milliseconds.
 pub const LOCK_POLL_MILLISECONDS: u64 = 20;
+/// Blobs that may wait for the disk, each an open file: who makes more waits for them.
+pub const UNSYNCED_BLOBS: usize = 64;

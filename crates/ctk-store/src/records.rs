@@ -73,6 +73,7 @@ impl Store {
         let to_json = serde_json::to_vec(&stored);
         let bytes = to_json.map_err(|source| StoreError::Json { path: path.clone(), source })?;
         if links.root {
+            self.sync_blobs()?;
             return replace(&path, &self.session().temporary()?, &bytes);
         }
         put_in_place(&path, &self.session().temporary()?, &bytes)

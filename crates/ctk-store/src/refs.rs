@@ -83,6 +83,7 @@ impl Store {
 
     /// Sets and removes names, all or none. Removing what isn't there is no error.
     pub fn update_references(&self, changes: &[(String, Option<Ref>)]) -> Result<(), StoreError> {
+        self.sync_blobs()?;
         let _lock = self.lock_refs(FlockOperation::LockExclusive)?;
         self.replay()?;
         if let [(name, value)] = changes {

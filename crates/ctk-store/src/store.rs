@@ -15,6 +15,7 @@ use crate::error::Context;
 use crate::fsutil::{file_name, make_directory, make_private, read_if_there, replace, scatter, take_named};
 use crate::lease::{FORMAT_PART, Held, Session, clear_dead};
 use crate::limits::{CONFIG_MAX_BYTES, MANIFEST_MAX_BYTES};
+use crate::syncer::Syncer;
 use crate::{BlobReader, Lock, Scratch, StoreError};
 
 const FORMAT: &str = "ctk-store 1\n";
@@ -32,6 +33,14 @@ pub struct Store {
 struct Inner {
     root: PathBuf,
     session: Session,
+    syncer: Arc<Syncer>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Nobody asked, so nobody is told; but a process that ends takes the thread with it.
+        let _ = self.syncer.wait();
+    }
 }
 
 impl Store {
@@ -66,7 +75,7 @@ impl Store {
         }
         scatter(&root.join("tmp"));
         clear_dead(&root)?;
-        Ok(Store { inner: Arc::new(Inner { session: Session::new(&root), root }) })
+        Ok(Store { inner: Arc::new(Inner { session: Session::new(&root), root, syncer: Arc::default() }) })
     }
 
     /// Where it is.
@@ -76,6 +85,10 @@ impl Store {
 
     pub(crate) fn session(&self) -> &Session {
         &self.inner.session
+    }
+
+    pub(crate) fn syncer(&self) -> &Arc<Syncer> {
+        &self.inner.syncer
     }
 
     pub(crate) fn path(&self, parts: &str) -> PathBuf {

@@ -33,6 +33,8 @@ impl Storage {
             return Err(refused(format!("indexes are nested more than {NESTING_LIMIT} deep")));
         }
         let bytes = store.read(root, MANIFEST_LIMIT_BYTES)?;
+        // Their files become ours.
+        store.sync_blobs()?;
         if media_type::is_index(&root.media_type) {
             let index: Index = serde_json::from_slice(&bytes).map_err(|error| refused(error.to_string()))?;
             for member in &index.manifests {
