@@ -170,6 +170,25 @@ pub fn busybox(architecture: &str) -> PathBuf {
     file
 }
 
+/// Packages of this machine's own release and all they need, unpacked into a folder of their own, where they get in
+/// nobody's way; fetched once. `name` says what for, and is to change with the packages.
+pub fn unpacked(name: &str, packages: &str) -> PathBuf {
+    let folder = std::env::var_os("CTK_PEERS").map_or_else(|| crate::target().join("peers"), PathBuf::from);
+    fs::create_dir_all(&folder).expect("a folder for the peers");
+    let root = folder.join(name);
+    if !root.exists() {
+        let making = tempfile::Builder::new().prefix("making-").tempdir_in(&folder).expect("a folder");
+        let new = making.path().join("root");
+        let mut command = Command::new("mmdebstrap");
+        command.args(["--variant=extract", "--mode=root"]).arg(format!("--include={packages}"));
+        command.arg(codename()).arg(&new).arg(mirror()).stdin(Stdio::null());
+        run(command).ok();
+        // Another process may have made it meanwhile.
+        let _ = fs::rename(&new, &root);
+    }
+    root
+}
+
 /// The name of this machine's release.
 fn codename() -> String {
     let release = fs::read_to_string("/etc/os-release").expect("/etc/os-release");

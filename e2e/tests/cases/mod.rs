@@ -25,6 +25,8 @@ mod registry;
 mod runs;
 mod runtime;
 mod runtime_callers;
+mod runtime_machine;
+mod runtime_resources;
 mod runtime_security;
 mod solver;
 mod ssh;
