@@ -110,6 +110,11 @@ impl Bundle {
         self
     }
 
+    /// Which hierarchies its runtime sees.
+    pub fn view(&self) -> View {
+        self.view
+    }
+
     /// A path in its folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
