@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
-use crate::{Output, binary, has_programs, run};
+use crate::{Output, binary, has, has_programs, run};
 
 /// A runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +39,26 @@ impl Runtime {
     }
 }
 
+/// Which cgroup hierarchies a runtime sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum View {
+    /// Those that the machine has.
+    Machine,
+    /// Those of version 1 only.
+    Legacy,
+}
+
+impl View {
+    /// Those that this machine can show, given that it has `controllers` of version 1.
+    pub fn all(controllers: &[&str]) -> Vec<View> {
+        let there = |controller: &&str| Path::new("/sys/fs/cgroup").join(controller).join("cgroup.procs").exists();
+        match has(&format!("cgroup version 1 with {}", controllers.join(", ")), controllers.iter().all(there)) {
+            true => vec![View::Machine, View::Legacy],
+            false => Vec::new(),
+        }
+    }
+}
+
 /// Programs of busybox that checks use.
 const APPLETS: &[&str] = &[
     "cat", "cut", "dd", "echo", "env", "false", "grep", "head", "hostname", "id", "kill", "ls", "mkdir", "ps",
@@ -49,6 +69,7 @@ const APPLETS: &[&str] = &[
 pub struct Bundle {
     folder: TempDir,
     runtime: Runtime,
+    view: View,
     /// The container's name.
     pub id: String,
 }
@@ -58,7 +79,7 @@ impl Bundle {
     pub fn new(runtime: Runtime) -> Bundle {
         let folder = tempfile::Builder::new().prefix("ctk-e2e-").tempdir_in("/var/tmp").expect("a temporary folder");
         let id = format!("e2e-{}-{}", runtime.name(), folder.path().file_name().expect("a name").to_string_lossy());
-        let bundle = Bundle { folder, runtime, id };
+        let bundle = Bundle { folder, runtime, view: View::Machine, id };
         // Whoever is root in a container of mapped ids must find the way.
         fs::set_permissions(bundle.folder.path(), fs::Permissions::from_mode(0o755)).expect("a mode");
         let root = bundle.path("rootfs");
@@ -81,6 +102,17 @@ impl Bundle {
         fs::write(bundle.path("host/script"), "#!/bin/sh\necho ran\n").expect("a file");
         fs::set_permissions(bundle.path("host/script"), fs::Permissions::from_mode(0o755)).expect("a mode");
         bundle
+    }
+
+    /// The same, with a runtime that sees these hierarchies.
+    pub fn in_view(mut self, view: View) -> Bundle {
+        self.view = view;
+        self
+    }
+
+    /// Which hierarchies its runtime sees.
+    pub fn view(&self) -> View {
+        self.view
     }
 
     /// A path in its folder.
@@ -145,7 +177,7 @@ impl Bundle {
         };
         // Mounts of a check are nobody else's; and crun 1.8 knows no host with both versions of cgroups.
         let mut script = "mount -t tmpfs below \"$0\" && echo below > \"$0/file\"; ".to_owned();
-        if self.runtime == Runtime::Crun {
+        if self.runtime == Runtime::Crun || self.view == View::Legacy {
             script.push_str("umount /sys/fs/cgroup/unified 2>/dev/null; ");
         }
         script.push_str("exec \"$@\"");

@@ -12,6 +12,7 @@ pub mod front;
 pub mod git;
 pub mod image;
 pub mod listing;
+pub mod machine;
 pub mod peers;
 pub mod sshd;
 

@@ -19,6 +19,12 @@ const SUITE: &str = "forky";
 /// What the root holds.
 const PACKAGES: &str = "docker.io,docker-buildx,containerd,runc,buildah,crun,netavark,iptables,ca-certificates,git,dash,coreutils,mount,xz-utils,sed,grep";
 
+/// What the daemon of this machine's own release needs.
+const OWN_PACKAGES: &str = "docker.io,containerd,runc,iptables,ca-certificates,dash,coreutils,mount,tini";
+
+/// Raised with [`OWN_PACKAGES`].
+const OWN_NAME: &str = "docker-1";
+
 /// Raised when a root made earlier no longer fits.
 const EDITION: &str = "3";
 
@@ -34,12 +40,32 @@ pub struct Peers {
 impl Peers {
     /// Starts the daemon; its data, and everything it is to read and write, is below `folder`.
     pub fn start(folder: &Path) -> Peers {
-        let root = root();
+        let peers = Peers::start_in(&root(), folder, "");
+        eventually(Duration::from_secs(60), "BuildKit answers", || {
+            assert!(peers.is_alive(), "{}", peers.log());
+            peers.inside("docker-buildx", &["ls"]).status.success()
+        });
+        peers
+    }
+
+    /// The daemon of this machine's own release on a machine of cgroup version 1, with `runtime` for its containers.
+    pub fn start_with_runtime(folder: &Path, runtime: &Path) -> Peers {
+        let root = unpacked(OWN_NAME, OWN_PACKAGES);
+        furnish(&root);
+        fs::create_dir_all(folder).expect("a folder");
+        fs::copy(runtime, folder.join("ctk-runtime")).expect("a runtime");
+        let more = "--exec-opt native.cgroupdriver=cgroupfs --add-runtime ctk=/run/work/ctk-runtime \
+                    --default-runtime ctk --oom-score-adjust 0";
+        Peers::start_in(&root, folder, more)
+    }
+
+    fn start_in(root: &Path, folder: &Path, more: &str) -> Peers {
         fs::create_dir_all(folder.join("docker")).expect("a folder");
         let log = fs::File::create(folder.join("dockerd.log")).expect("a log");
         // A daemon needs a root that is a mount point: runc makes `/` a slave.
         let script = r#"
             set -e
+            case "$2" in *cgroupfs*) umount /sys/fs/cgroup/unified 2>/dev/null || true;; esac
             mount --bind "$0" "$0"
             mount --rbind /sys "$0/sys"; mount --rbind /dev "$0/dev"; mount -t proc proc "$0/proc"
             mount -t tmpfs run "$0/run"; mkdir "$0/run/old" "$0/run/work"; mount --bind "$1" "$0/run/work"
@@ -49,11 +75,17 @@ impl Peers {
             ulimit -n 20000
             exec /usr/bin/env -i PATH=/usr/sbin:/usr/bin HOME=/root dockerd --data-root /run/work/docker \
                 --exec-root /run/docker --pidfile /run/docker.pid -H unix:///run/docker.sock \
-                --iptables=false --ip6tables=false --bridge=none --insecure-registry 127.0.0.0/8
+                --iptables=false --ip6tables=false --bridge=none --insecure-registry 127.0.0.0/8 $2
         "#;
         let mut command = Command::new("unshare");
         command.args(["--mount", "--pid", "--fork", "--kill-child", "--propagation", "private", "sh", "-c", script]);
-        command.arg(&root).arg(folder).stdin(Stdio::null()).stdout(log.try_clone().expect("a log")).stderr(log);
+        command
+            .arg(root)
+            .arg(folder)
+            .arg(more)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a log"))
+            .stderr(log);
         let process = command.process_group(0).spawn().expect("unshare");
         let children = format!("/proc/{0}/task/{0}/children", process.id());
         let mut daemon = None;
@@ -63,10 +95,14 @@ impl Peers {
         });
         let peers = Peers { process, daemon: daemon.expect("was waited for"), folder: folder.to_owned() };
         eventually(Duration::from_secs(60), "the daemon answers", || {
-            assert!(Path::new(&format!("/proc/{}", peers.daemon)).exists(), "{}", peers.log());
-            peers.inside("docker-buildx", &["ls"]).status.success() && peers.socket().exists()
+            assert!(peers.is_alive(), "{}", peers.log());
+            peers.socket().exists() && peers.inside("docker", &["version"]).status.success()
         });
         peers
+    }
+
+    fn is_alive(&self) -> bool {
+        Path::new(&format!("/proc/{}", self.daemon)).exists()
     }
 
     fn socket(&self) -> PathBuf {
@@ -121,10 +157,17 @@ fn root() -> PathBuf {
     command.args(["--variant=extract", "--mode=root", "--aptopt=Acquire::Check-Valid-Until \"false\""]);
     command.arg(format!("--include={PACKAGES}")).arg(&suite).arg(&new).arg(&mirror).stdin(Stdio::null());
     run(command).ok();
-    // What packages' scripts would have done.
+    furnish(&new);
+    // Another process may have made it meanwhile.
+    let _ = fs::rename(&new, &root);
+    root
+}
+
+/// Makes what packages' scripts would have made.
+fn furnish(root: &Path) {
     for name in ["bin", "sbin", "lib", "lib64"] {
-        if !new.join(name).exists() {
-            std::os::unix::fs::symlink(format!("usr/{name}"), new.join(name)).expect("a link");
+        if !root.join(name).exists() {
+            std::os::unix::fs::symlink(format!("usr/{name}"), root.join(name)).expect("a link");
         }
     }
     for (name, content) in [
@@ -137,20 +180,17 @@ fn root() -> PathBuf {
         ("etc/docker/daemon.json", "{\"features\":{\"containerd-snapshotter\":true}}\n"),
         ("etc/containers/policy.json", "{\"default\":[{\"type\":\"insecureAcceptAnything\"}]}\n"),
     ] {
-        let path = new.join(name);
+        let path = root.join(name);
         fs::create_dir_all(path.parent().expect("below the root")).expect("a folder");
         let _ = fs::remove_file(&path);
         fs::write(path, content).expect("a file");
     }
     for name in ["proc", "sys", "dev", "run", "tmp", "root", "var/tmp"] {
-        fs::create_dir_all(new.join(name)).expect("a folder");
+        fs::create_dir_all(root.join(name)).expect("a folder");
     }
-    if !new.join("bin/sh").exists() {
-        std::os::unix::fs::symlink("dash", new.join("bin/sh")).expect("a link");
+    if !root.join("bin/sh").exists() {
+        std::os::unix::fs::symlink("dash", root.join("bin/sh")).expect("a link");
     }
-    // Another process may have made it meanwhile.
-    let _ = fs::rename(&new, &root);
-    root
 }
 
 /// A static busybox for another processor, by Debian's name of it; fetched once.
@@ -168,6 +208,25 @@ pub fn busybox(architecture: &str) -> PathBuf {
         fs::rename(root.join("bin/busybox"), &file).expect("a busybox");
     }
     file
+}
+
+/// Packages of this machine's own release and all they need, unpacked into a folder of their own, where they get in
+/// nobody's way; fetched once. `name` says what for, and is to change with the packages.
+pub fn unpacked(name: &str, packages: &str) -> PathBuf {
+    let folder = std::env::var_os("CTK_PEERS").map_or_else(|| crate::target().join("peers"), PathBuf::from);
+    fs::create_dir_all(&folder).expect("a folder for the peers");
+    let root = folder.join(name);
+    if !root.exists() {
+        let making = tempfile::Builder::new().prefix("making-").tempdir_in(&folder).expect("a folder");
+        let new = making.path().join("root");
+        let mut command = Command::new("mmdebstrap");
+        command.args(["--variant=extract", "--mode=root"]).arg(format!("--include={packages}"));
+        command.arg(codename()).arg(&new).arg(mirror()).stdin(Stdio::null());
+        run(command).ok();
+        // Another process may have made it meanwhile.
+        let _ = fs::rename(&new, &root);
+    }
+    root
 }
 
 /// The name of this machine's release.

@@ -92,6 +92,10 @@ pub fn example(rootless: bool, uid: u32, gid: u32) -> String {
         true => {
             linux["uidMappings"] = json!([{ "containerID": 0, "hostID": uid, "size": 1 }]);
             linux["gidMappings"] = json!([{ "containerID": 0, "hostID": gid, "size": 1 }]);
+            // The machine's /sys has all cgroups, those that the user owns among them (CVE-2023-25809).
+            if let Some(masked) = linux.get_mut("maskedPaths").and_then(serde_json::Value::as_array_mut) {
+                masked.push("/sys/fs/cgroup".into());
+            }
         }
         false => linux["resources"] = json!({ "devices": [{ "allow": false, "access": "rwm" }] }),
     }

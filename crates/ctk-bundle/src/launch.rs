@@ -426,8 +426,22 @@ pub(crate) fn explained(words: &str, field: &str, errno: i32) -> Error {
         ended if ended >= ctk_sys::ENDED => hook(format!("ended with exit status {}", ended - ctk_sys::ENDED)),
         _ => {
             let source = std::io::Error::from_raw_os_error(errno);
-            Error::Step { step: words.into(), field: field.into(), source }
+            Error::Step { step: start_words(words, errno), field: field.into(), source }
         }
+    }
+}
+
+/// What failed; of a program that cannot be executed also why, in the words that docker's client looks for when it
+/// chooses between the exit codes 125, 126 and 127.
+fn start_words(words: &str, errno: i32) -> String {
+    let searched = words.strip_prefix("find the executable file ").and_then(|rest| rest.split_once(" in $PATH "));
+    match (errno, searched) {
+        (libc::ENOENT, Some((name, places))) => format!("execute {name}: executable file not found in $PATH {places}"),
+        (libc::ENOENT, None) if words.starts_with("execute ") => format!("{words}: executable file not found"),
+        (libc::EACCES, _) if searched.is_some() || words.starts_with("execute ") => {
+            format!("{words}: permission denied")
+        }
+        _ => words.to_owned(),
     }
 }
 
@@ -440,4 +454,23 @@ pub(crate) fn discard(pidfd: &OwnedFd) {
     use std::os::fd::AsFd;
     let _ = pidfd_send_signal(pidfd, Signal::KILL);
     let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_that_cannot_run_are_told_in_dockers_words() {
+        let told = |words: &str, errno| explained(words, "process.args", errno).line();
+        let missing = "failed to execute `x`: executable file not found in $PATH (/bin) (process.args): \
+                       No such file or directory (os error 2)";
+        assert_eq!(told("find the executable file `x` in $PATH (/bin)", libc::ENOENT), missing);
+        assert!(told("execute `/x`", libc::ENOENT).contains("executable file not found"));
+        assert!(told("execute `/x`", libc::EACCES).contains("permission denied"));
+        assert_eq!(
+            told("mount proc", libc::EACCES),
+            "failed to mount proc (process.args): Permission denied (os error 13)"
+        );
+    }
 }

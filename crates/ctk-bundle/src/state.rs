@@ -170,7 +170,11 @@ impl Kept {
             Err(error) => return Err(Error::file("make", directory)(error)),
         }
         let path = directory.join(LOCK);
-        let lock = File::options().write(true).create_new(true).open(&path).map_err(Error::file("make", &path))?;
+        let lock = File::options().write(true).create_new(true).open(&path).map_err(|error| {
+            // A full disk.
+            let _ = fs::remove_dir(&directory);
+            Error::file("make", &path)(error)
+        })?;
         flock(&lock, FlockOperation::LockExclusive).map_err(|e| Error::file("lock", path)(e.into()))?;
         let path = directory.join(CONFIG);
         let kept = Kept { directory, lock, record };

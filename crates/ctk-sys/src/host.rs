@@ -97,67 +97,6 @@ fn change_mount(mount: BorrowedFd<'_>, recursive: bool, attributes: &MountAttrib
     result.map(drop).map_err(|e| Errno::from_raw_os_error(e.into_raw()))
 }
 
-/// Loads a program that decides about devices, and attaches it to a cgroup of version 2. An instruction is
-/// `struct bpf_insn`, eight bytes.
-pub fn attach_device_program(cgroup: BorrowedFd<'_>, instructions: &[[u8; 8]]) -> Result<(), Errno> {
-    const LOAD: i32 = 5;
-    const ATTACH: i32 = 8;
-    const TYPE_CGROUP_DEVICE: u32 = 15;
-    const ATTACH_CGROUP_DEVICE: u32 = 6;
-    const ALLOW_MULTI: u32 = 2;
-    /// The start of `union bpf_attr` for loading.
-    #[repr(C)]
-    struct Load {
-        kind: u32,
-        count: u32,
-        instructions: u64,
-        license: u64,
-        log_level: u32,
-        log_size: u32,
-        log: u64,
-        kernel: u32,
-        flags: u32,
-        name: [u8; 16],
-    }
-    /// The start of `union bpf_attr` for attaching.
-    #[repr(C)]
-    struct Attach {
-        target: u32,
-        program: u32,
-        kind: u32,
-        flags: u32,
-    }
-    let license: &CStr = c"Apache";
-    let load = Load {
-        kind: TYPE_CGROUP_DEVICE,
-        count: instructions.len() as u32,
-        instructions: instructions.as_ptr() as u64,
-        license: license.as_ptr() as u64,
-        log_level: 0,
-        log_size: 0,
-        log: 0,
-        kernel: 0,
-        flags: 0,
-        name: *b"devices\0\0\0\0\0\0\0\0\0",
-    };
-    // SAFETY: the attributes are of the size given; what they point to outlives the calls. The descriptor that comes
-    // back is nobody else's, and is closed once the cgroup holds the program.
-    let result = unsafe {
-        let program = syscall!(Sysno::bpf, LOAD, &raw const load, size_of::<Load>())
-            .map_err(|e| Errno::from_raw_os_error(e.into_raw()))?;
-        let attach = Attach {
-            target: cgroup.as_raw_fd() as u32,
-            program: program as u32,
-            kind: ATTACH_CGROUP_DEVICE,
-            flags: ALLOW_MULTI,
-        };
-        let result = syscall!(Sysno::bpf, ATTACH, &raw const attach, size_of::<Attach>());
-        let _ = syscall!(Sysno::close, program);
-        result
-    };
-    result.map(drop).map_err(|e| Errno::from_raw_os_error(e.into_raw()))
-}
-
 /// Holds all signals back from this thread and gives a file that tells of them (`signalfd(2)`): records of 128 bytes
 /// that begin with the number. Threads and processes made before go on as they were.
 pub fn signal_file() -> Result<OwnedFd, Errno> {

@@ -8,6 +8,7 @@
 
 mod child;
 mod clone;
+mod devices;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod early;
 mod host;
@@ -15,10 +16,10 @@ mod step;
 
 pub use child::{ENDED, KILLED};
 pub use clone::{Child, Failure, Start, read_record, start};
+pub use devices::attach_device_program;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub use early::ctk_start;
 pub use host::{
-    attach_device_program, execute_file, mount_change, mount_map_ids, mount_set_attributes, set_controlling_namespace,
-    signal_file, unshare,
+    execute_file, mount_change, mount_map_ids, mount_set_attributes, set_controlling_namespace, signal_file, unshare,
 };
 pub use step::{Filter, MountKind, Pointer, RawFd, Step};

@@ -203,35 +203,3 @@ fn lives_are_as_the_specification_says() {
     let wrong: Vec<String> = Runtime::all().into_iter().flat_map(lifecycle).collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
-
-/// A runtime that is killed at any moment of `create` leaves nothing that `delete --force` does not take away.
-#[test]
-fn a_killed_create_leaves_nothing_after_delete() {
-    if !is_root() || !has_programs(&["unshare", "busybox"]) {
-        return;
-    }
-    let bundle = Bundle::new(Runtime::Ours);
-    bundle.configure(&json!({ "process": { "args": ["sleep", "100"] } }));
-    let id = bundle.id.clone();
-    let cgroups = || {
-        let find = ctk_e2e::run({
-            let mut command = std::process::Command::new("find");
-            command.args(["/sys/fs/cgroup", "-name", &id]);
-            command
-        });
-        find.out
-    };
-    for round in 0..40_u64 {
-        let mut command = std::process::Command::new(bundle.path("ctk-runtime"));
-        let _ = bundle.runtime(&["list"]);
-        command.arg("--root").arg(bundle.path("state")).args(["create", &id]).current_dir(bundle.path(""));
-        command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
-        let mut child = command.stderr(std::process::Stdio::null()).spawn().expect("ctk-runtime");
-        std::thread::sleep(Duration::from_micros(round * 700));
-        let _ = child.kill();
-        let _ = child.wait();
-        assert!(bundle.quietly(&["delete", "--force", &id]).status.success(), "round {round}");
-        assert_eq!(cgroups(), "", "round {round}");
-        assert!(!bundle.path("state").join(&id).exists(), "round {round}");
-    }
-}

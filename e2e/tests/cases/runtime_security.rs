@@ -162,3 +162,121 @@ fn ids_and_environments_are_taken_at_their_word() {
     let inherited = bundle.runtime(&["exec", &bundle.id, "grep", "CapInh", "/proc/self/status"]);
     assert_eq!(inherited.ok(), "CapInh:\t0000000000000000\n");
 }
+
+/// Files of the runtime and of its caller stay outside (CVE-2024-21626), also those of a process that comes in.
+#[test]
+fn no_file_is_handed_on() {
+    let Some(bundle) = bundle() else { return };
+    // 3 is what the shell reads the directory with.
+    let list = "for file in /proc/self/fd/*; do echo ${file##*/}; done";
+    let holds = |output: Output| assert_eq!(output.ok(), "0\n1\n2\n3\n");
+    let with_files = |arguments: &[&str]| {
+        let command = bundle.command(arguments);
+        let words = std::iter::once(command.get_program()).chain(command.get_args());
+        let mut caller = std::process::Command::new("sh");
+        caller.args(["-c", "exec 5</ 7</etc/passwd 9</proc; exec \"$@\"", "sh"]).args(words);
+        caller.current_dir(bundle.path("")).stdin(std::process::Stdio::null());
+        ctk_e2e::run(caller)
+    };
+    bundle.configure(&json!({ "process": { "args": ["sh", "-c", list] } }));
+    holds(with_files(&["run", &bundle.id]));
+    bundle.configure(&json!({ "process": { "args": ["sleep", "100"] } }));
+    assert!(bundle.quietly(&["run", "--detach", &bundle.id]).status.success());
+    holds(with_files(&["exec", &bundle.id, "sh", "-c", list]));
+}
+
+/// Lengths that do not fit where somebody packs them by hand (CVE-2021-43784): what asks for isolation is kept whole or
+/// the container is not made.
+#[test]
+fn long_lists_lose_no_namespace() {
+    let Some(bundle) = bundle() else { return };
+    let own = |name: &str| fs::read_link(format!("/proc/self/ns/{name}")).expect("a namespace").display().to_string();
+    let script = "readlink /proc/self/ns/net; readlink /proc/self/ns/mnt; readlink /proc/self/ns/pid";
+    let long = "x/".repeat(500);
+    // Each of them is more than a number of 16 bits counts.
+    let many: Vec<Value> = (0..80)
+        .map(|index| json!({ "destination": format!("/tmp/{index}/{long}"), "type": "tmpfs", "source": "tmpfs" }))
+        .collect();
+    let changes =
+        json!({ "process": { "args": ["sh", "-c", script] }, "root": { "readonly": false }, "mounts+": many });
+    let output = run(&bundle, &changes);
+    let lines = output.ok();
+    assert_eq!(lines.lines().count(), 3);
+    for name in ["net", "mnt", "pid"] {
+        assert!(!lines.contains(&own(name)), "{lines}");
+    }
+    let mappings: Vec<Value> =
+        (0..6000).map(|index| json!({ "containerID": index, "hostID": 100_000 + index, "size": 1 })).collect();
+    let changes = json!({
+        "process": { "args": ["true"] },
+        "linux": { "namespaces+": [{ "type": "user" }], "uidMappings": mappings, "gidMappings": mappings },
+    });
+    let output = run(&bundle, &changes);
+    assert!(!output.status.success() && output.err.contains("Mappings"), "{}", output.story());
+    let path = format!("/proc/self/ns/net{}", "\u{0}".repeat(70_000));
+    let changes =
+        json!({ "process": { "args": ["true"] }, "linux": { "namespaces": [{ "type": "network", "path": path }] } });
+    let output = run(&bundle, &changes);
+    assert!(!output.status.success(), "{}", output.story());
+    assert_eq!(bundle.status(), None);
+}
+
+/// An ordinary user's cgroups, shown by a `/sys` of the machine, cannot be written from a container that has no cgroup
+/// namespace (CVE-2023-25809).
+#[test]
+fn cgroups_of_the_user_are_not_the_containers() {
+    let Some(bundle) = bundle() else { return };
+    let version_2 = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"].into_iter();
+    let version_2 = version_2.map(std::path::Path::new).find(|path| path.join("cgroup.controllers").exists());
+    if !has_programs(&["setpriv"]) || !ctk_e2e::has("cgroup version 2", version_2.is_some()) {
+        return;
+    }
+    let given = version_2.expect("was asked").join(format!("{}-given", bundle.id));
+    fs::create_dir(&given).expect("a cgroup");
+    std::os::unix::fs::chown(&given, Some(65_534), Some(65_534)).expect("an owner");
+    let as_user = |words: &[&str]| {
+        let mut command = std::process::Command::new("setpriv");
+        command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--", "sh", "-c"]);
+        command.arg("exec \"$@\"").arg("sh").args(words).current_dir(bundle.path("host"));
+        ctk_e2e::run(command)
+    };
+    std::os::unix::fs::chown(bundle.path("host"), Some(65_534), Some(65_534)).expect("an owner");
+    // The binary may stand where only root can go.
+    let program = bundle.path("program");
+    fs::copy(ctk_e2e::binary(), &program).expect("a copy");
+    symlink("program", bundle.path("ctk-runtime")).expect("a link");
+    let runtime = bundle.path("ctk-runtime").display().to_string();
+    as_user(&[&runtime, "spec", "--rootless"]).ok();
+    let text = fs::read_to_string(bundle.path("host/config.json")).expect("it");
+    let mut config: Value = serde_json::from_str(&text).expect("JSON");
+    config["process"]["terminal"] = false.into();
+    config["process"]["env"] = json!(["PATH=/bin"]);
+    config["process"]["rlimits"] = json!([]);
+    config["process"]["args"] =
+        json!(["sh", "-c", format!("mkdir {}/evil && echo made; ls /sys/fs/cgroup; true", given.display())]);
+    config["root"]["path"] = bundle.path("rootfs").display().to_string().into();
+    let namespaces = config["linux"]["namespaces"].as_array_mut().expect("namespaces");
+    namespaces.retain(|namespace| namespace["type"] != json!("cgroup"));
+    fs::write(bundle.path("host/config.json"), config.to_string()).expect("a file");
+    let state = bundle.path("host/state").display().to_string();
+    let output = as_user(&[&runtime, "--root", &state, "run", &bundle.id]);
+    let made = given.join("evil").exists();
+    let _ = fs::remove_dir(given.join("evil"));
+    fs::remove_dir(&given).expect("an empty cgroup");
+    assert!(output.status.success() && output.out.is_empty() && !made, "{}", output.story());
+}
+
+/// A label that the kernel cannot give is an error, not a container without it. `runtime_machine` has a kernel that can.
+#[test]
+fn labels_are_given_or_refused() {
+    let Some(bundle) = bundle() else { return };
+    let modules = fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default();
+    for (field, module) in [("apparmorProfile", "apparmor"), ("selinuxLabel", "selinux")] {
+        if modules.contains(module) {
+            continue;
+        }
+        let changes = json!({ "process": { "args": ["true"], field: "e2e" } });
+        let output = run(&bundle, &changes);
+        assert!(!output.status.success() && output.err.contains(field), "{}", output.story());
+    }
+}
