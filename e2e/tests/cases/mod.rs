@@ -25,6 +25,8 @@ mod registry;
 mod runs;
 mod runtime;
 mod runtime_callers;
+mod runtime_kernel;
+mod runtime_ordinary;
 mod runtime_security;
 mod solver;
 mod ssh;
