@@ -62,7 +62,7 @@ impl View {
 /// Programs of busybox that checks use.
 const APPLETS: &[&str] = &[
     "cat", "cut", "dd", "echo", "env", "false", "grep", "head", "hostname", "id", "kill", "ls", "mkdir", "ps",
-    "readlink", "rm", "sh", "sleep", "sort", "stty", "test", "touch", "tr", "true", "tty", "uname", "wc",
+    "readlink", "rm", "sh", "sleep", "sort", "stat", "stty", "test", "touch", "tr", "true", "tty", "uname", "wc",
 ];
 
 /// A folder with a bundle, a folder of the host, and the state of a runtime.
@@ -70,16 +70,20 @@ pub struct Bundle {
     folder: TempDir,
     runtime: Runtime,
     view: View,
+    user: Option<u32>,
     /// The container's name.
     pub id: String,
 }
+
+/// An ordinary user: nobody's processes but those of a test.
+const USER: u32 = 54_321;
 
 impl Bundle {
     /// A bundle whose root has busybox and little else.
     pub fn new(runtime: Runtime) -> Bundle {
         let folder = tempfile::Builder::new().prefix("ctk-e2e-").tempdir_in("/var/tmp").expect("a temporary folder");
         let id = format!("e2e-{}-{}", runtime.name(), folder.path().file_name().expect("a name").to_string_lossy());
-        let bundle = Bundle { folder, runtime, view: View::Machine, id };
+        let bundle = Bundle { folder, runtime, view: View::Machine, user: None, id };
         // Whoever is root in a container of mapped ids must find the way.
         fs::set_permissions(bundle.folder.path(), fs::Permissions::from_mode(0o755)).expect("a mode");
         let root = bundle.path("rootfs");
@@ -115,6 +119,31 @@ impl Bundle {
         self.view
     }
 
+    /// A bundle that belongs to an ordinary user, who runs the runtime too. Its container has a user namespace in which
+    /// he is root.
+    pub fn ordinary(runtime: Runtime) -> Bundle {
+        let mut bundle = Bundle::new(runtime);
+        bundle.user = Some(USER);
+        bundle.give(&bundle.path(""));
+        bundle
+    }
+
+    /// Gives a path and all below to the user of the bundle.
+    pub fn give(&self, path: &Path) {
+        let Some(user) = self.user else { return };
+        let mut command = Command::new("chown");
+        command.args(["-hR", &format!("{user}:{user}")]).arg(path);
+        run(command).ok();
+    }
+
+    /// Words that run a program as the user of the bundle.
+    pub fn as_user(&self) -> Vec<String> {
+        let Some(user) = self.user else { return Vec::new() };
+        ["setpriv", "--reuid", &user.to_string(), "--regid", &user.to_string(), "--clear-groups", "--"]
+            .map(String::from)
+            .to_vec()
+    }
+
     /// A path in its folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
@@ -140,6 +169,19 @@ impl Bundle {
         config["process"]["env"] = json!(["PATH=/bin"]);
         config["linux"]["namespaces"] =
             json!(["pid", "network", "ipc", "uts", "mount"].map(|name| json!({ "type": name })));
+        if let Some(user) = self.user {
+            let own = json!([{ "containerID": 0, "hostID": user, "size": 1 }]);
+            let namespaces = config["linux"]["namespaces"].as_array_mut().expect("namespaces");
+            namespaces.push(json!({ "type": "user" }));
+            config["linux"]["uidMappings"] = own.clone();
+            config["linux"]["gidMappings"] = own;
+            config["linux"]["resources"] = json!({});
+            let mounts = config["mounts"].as_array_mut().expect("mounts");
+            mounts.retain(|mount| mount["type"] != json!("cgroup"));
+            for mount in mounts.iter_mut().filter(|mount| mount["type"] == json!("devpts")) {
+                mount["options"] = json!(["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]);
+            }
+        }
         merge(&mut config, changes);
         fs::write(self.path("config.json"), self.replace(&config.to_string())).expect("a file");
     }
@@ -183,7 +225,13 @@ impl Bundle {
         script.push_str("exec \"$@\"");
         let mut command = Command::new("unshare");
         command.args(["--mount", "--propagation", "private", "--", "timeout", "60", "sh", "-c", &script]);
-        command.arg(self.path("host/below")).arg(runtime).arg("--root").arg(self.path("state")).args(arguments);
+        command
+            .arg(self.path("host/below"))
+            .args(self.as_user())
+            .arg(runtime)
+            .arg("--root")
+            .arg(self.path("state"))
+            .args(arguments);
         command.current_dir(self.folder.path()).env("CALLER", "1").stdin(Stdio::null());
         command
     }

@@ -73,8 +73,22 @@ fn failed(path: impl Into<PathBuf>, field: &str) -> impl FnOnce(io::Error) -> Er
 
 impl Cgroups {
     /// Where the directories will be. `path` is `linux.cgroupsPath`: absolute below each hierarchy's root, relative below
-    /// our own cgroup.
+    /// our own cgroup. Who is not root has no right to those: his are below what was delegated to him, where anything
+    /// was.
     pub fn place(hierarchies: &[Hierarchy], path: Option<&str>, id: &str) -> Result<Cgroups, Error> {
+        use rustix::fs::{Access, AtFlags, CWD, accessat};
+        let writes = |path: &Path| accessat(CWD, path, Access::WRITE_OK, AtFlags::EACCESS).is_ok();
+        let owns = |path: &Path| writes(path) && writes(&path.join("cgroup.procs"));
+        let ordinary = !rustix::process::geteuid().is_root() || in_user_namespace();
+        Cgroups::place_for(hierarchies, path, id, ordinary.then_some(&owns))
+    }
+
+    fn place_for(
+        hierarchies: &[Hierarchy],
+        path: Option<&str>,
+        id: &str,
+        owns: Option<&dyn Fn(&Path) -> bool>,
+    ) -> Result<Cgroups, Error> {
         let field = "linux.cgroupsPath";
         let path = path.filter(|path| !path.is_empty()).unwrap_or(id);
         if path.split('/').any(|part| part == "..") {
@@ -87,11 +101,26 @@ impl Cgroups {
         }
         let mut cgroups = Cgroups::default();
         for hierarchy in hierarchies {
-            let base = match path.starts_with('/') {
-                true => hierarchy.mount.clone(),
-                false => hierarchy.mount.join(&hierarchy.own),
+            let own = hierarchy.mount.join(&hierarchy.own);
+            let delegated = owns.and_then(|owns| delegated(&hierarchy.mount, &own, owns));
+            let below = path.trim_matches('/');
+            let directory = match (path.starts_with('/'), delegated) {
+                (true, Some(base)) => {
+                    let there = hierarchy.mount.join(below);
+                    if there.starts_with(&base) { there } else { base.join(below) }
+                }
+                (false, Some(base)) => base.join(below),
+                (absolute, None) => {
+                    let there = if absolute { hierarchy.mount.join(below) } else { own.join(below) };
+                    // With version 1, another place that is his does as well.
+                    let his =
+                        |owns: &dyn Fn(&Path) -> bool| !hierarchy.is_version_2() && existing(&there).is_some_and(owns);
+                    if owns.is_some_and(|owns| !his(owns)) {
+                        continue;
+                    }
+                    there
+                }
             };
-            let directory = base.join(path.trim_matches('/'));
             let (name, controllers) = (hierarchy.name(), hierarchy.controllers.clone());
             cgroups.directories.push(Directory { name, controllers, path: directory });
         }
@@ -235,6 +264,62 @@ impl Cgroups {
         }
     }
 
+    /// Goes down to cgroups that the container made below its own: `PATH` in every hierarchy, `CONTROLLER:PATH` in the one
+    /// that has the controller (an empty name is version 2).
+    pub fn descend(&mut self, below: &str) -> Result<(), Error> {
+        let wrong = |reason: String| Err(Error::Unsupported { what: format!("--cgroup `{below}`"), reason });
+        let (controller, path) = match below.split_once(':') {
+            Some((controller, path)) => (Some(controller), path),
+            None => (None, below),
+        };
+        if path.split('/').any(|part| part == "..") {
+            return wrong("leads upwards; give a cgroup below the container's".into());
+        }
+        let mut found = false;
+        for directory in &mut self.directories {
+            let chosen = match controller {
+                None => true,
+                Some("") => directory.controllers.is_empty(),
+                Some(name) => directory.name == name || directory.controllers.iter().any(|c| c == name),
+            };
+            if !chosen {
+                continue;
+            }
+            found = true;
+            let path = path.trim_matches('/');
+            if !path.is_empty() {
+                directory.path.push(path);
+            }
+            if !directory.path.is_dir() {
+                let of = directory.path.display();
+                return wrong(format!("`{of}` is not there; make it, or name the controller: CONTROLLER:PATH"));
+            }
+        }
+        if found { Ok(()) } else { wrong("no cgroup hierarchy of the container has the controller".into()) }
+    }
+
+    /// Where the version 2 cgroup takes no processes, because the container has divided it: goes down to the one that
+    /// its first process is in.
+    pub fn follow(&mut self, pid: i32) {
+        let Some(directory) = self.directories.iter_mut().find(|directory| directory.controllers.is_empty()) else {
+            return;
+        };
+        let divided = fs::read_to_string(directory.path.join("cgroup.subtree_control")).unwrap_or_default();
+        if divided.trim().is_empty() {
+            return;
+        }
+        let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        let own = text.lines().find_map(|line| line.strip_prefix("0::/"));
+        let hierarchies = hierarchies();
+        let mount = hierarchies.iter().find(|hierarchy| hierarchy.is_version_2()).map(|hierarchy| &hierarchy.mount);
+        if let (Some(own), Some(mount)) = (own, mount)
+            && let path = mount.join(own)
+            && path.starts_with(&directory.path)
+        {
+            directory.path = path;
+        }
+    }
+
     /// Opens what a process needs to join.
     pub fn membership(&self) -> Result<Membership, Error> {
         let mut membership = Membership { unified: None, legacy: Vec::new() };
@@ -372,6 +457,18 @@ impl Cgroups {
     }
 }
 
+/// The topmost cgroup, of ours and those above it, that is the user's: what was delegated to him. Processes may be moved
+/// everywhere below it (version 2 wants rights on what both places have in common).
+fn delegated(mount: &Path, own: &Path, owns: &dyn Fn(&Path) -> bool) -> Option<PathBuf> {
+    let above = own.ancestors().take_while(|path| path.starts_with(mount) && owns(path));
+    above.last().map(Path::to_owned)
+}
+
+/// The part of a path that is there.
+fn existing(path: &Path) -> Option<&Path> {
+    path.ancestors().find(|path| path.exists())
+}
+
 fn encode(instruction: &Instruction) -> [u8; 8] {
     let [o0, o1] = instruction.offset.to_ne_bytes();
     let [i0, i1, i2, i3] = instruction.immediate.to_ne_bytes();
@@ -462,6 +559,33 @@ pub(crate) fn read_limited(path: &Path, limit: u64) -> io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_delegated_is_the_topmost_that_is_the_users() {
+        let (mount, own) = (Path::new("/c"), Path::new("/c/user/me/app/shell"));
+        let mine = |path: &Path| path.starts_with("/c/user/me");
+        assert_eq!(delegated(mount, own, &mine), Some("/c/user/me".into()));
+        assert_eq!(delegated(mount, own, &|_| false), None);
+        assert_eq!(delegated(mount, own, &|_| true), Some("/c".into()));
+        // Somebody else's in between: what is above it is no use.
+        assert_eq!(delegated(mount, own, &|path| path != Path::new("/c/user/me/app")), Some(own.into()));
+    }
+
+    #[test]
+    fn an_ordinary_users_cgroups_are_below_what_is_his() {
+        let of_mounts = "33 30 0:29 / /c rw - cgroup2 c rw\n";
+        let found = Hierarchy::parse(of_mounts, "0::/user/me/shell\n");
+        let mine = |path: &Path| path.starts_with("/c/user/me");
+        let place = |path: Option<&str>, owns: Option<&dyn Fn(&Path) -> bool>| {
+            let placed = Cgroups::place_for(&found, path, "box", owns).unwrap();
+            placed.directories.first().map(|directory| directory.path.clone()).unwrap_or_default()
+        };
+        assert_eq!(place(None, Some(&mine)), Path::new("/c/user/me/box"));
+        assert_eq!(place(Some("/pods/box"), Some(&mine)), Path::new("/c/user/me/pods/box"));
+        assert_eq!(place(Some("/user/me/pods"), Some(&mine)), Path::new("/c/user/me/pods"));
+        assert_eq!(place(Some("pods"), Some(&|_| false)), Path::new(""));
+        assert_eq!(place(Some("/pods"), None), Path::new("/c/pods"));
+    }
 
     #[test]
     fn hybrid_hosts_have_all() {

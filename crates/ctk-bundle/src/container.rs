@@ -82,6 +82,13 @@ pub fn read_bundle(bundle: &Path) -> Result<(Spec, String), Error> {
     Ok((state::parse(&text)?, text))
 }
 
+/// Where the cgroups of a container will be, as far as this user may make them.
+pub fn cgroups(options: &Options) -> Result<Cgroups, Error> {
+    let (spec, _) = read_bundle(&options.bundle)?;
+    let path = spec.linux.as_ref().and_then(|linux| linux.cgroups_path.as_deref());
+    Cgroups::place(&cgroup::hierarchies(), path, &options.id)
+}
+
 /// What plans depend on, of this machine and process.
 pub fn host(bundle: &Path, id: &str, hierarchies: &[ctk_runtime::Hierarchy], switches: Switches) -> Host {
     Host {
@@ -148,12 +155,18 @@ pub fn create(mut options: Options) -> Result<Made, Error> {
         owner: options.owner.clone(),
         annotations: spec.annotations.clone().unwrap_or_default(),
         cgroups: Cgroups::default(),
+        rdt_class: None,
+        rdt_own: Vec::new(),
         steps: Vec::new(),
     };
     let mut kept = Kept::create(&options.root, record, &text)?;
     let made = (|| {
         let path = linux.and_then(|linux| linux.cgroups_path.as_deref());
         kept.record.cgroups = Cgroups::place(&hierarchies, path, &options.id)?;
+        if let Some(rdt) = &plan.rdt {
+            let (class, own) = rdt.place()?;
+            (kept.record.rdt_class, kept.record.rdt_own) = (Some(class), own);
+        }
         // Before anything is in them: whoever cleans up knows where.
         kept.write()?;
         kept.record.cgroups.make(&hierarchies)?;
@@ -168,6 +181,7 @@ pub fn create(mut options: Options) -> Result<Made, Error> {
         Ok(pidfd) => Ok(Made { kept, pidfd, spec }),
         Err(error) => {
             kept.record.cgroups.remove();
+            remove_classes(&kept.record);
             if let Some(hooks) = &spec.hooks {
                 kept.record.pid = 0;
                 crate::hooks::run_all(&hooks.poststop, "poststop", &stopped(&kept.record));
@@ -256,8 +270,22 @@ fn launch(parts: &Parts<'_>, kept: &mut Kept, options: &mut Options) -> Result<O
     let mut launch = Launch::open(&plan.tasks, files, &kept.record.cgroups, program, compiled)?;
     launch.open_namespaces()?;
     let child = {
+        let adjustment = spec.process.as_ref().and_then(|process| process.oom_score_adj);
+        let _own = adjustment.map(OomScore::give).transpose()?;
         let _back = enter(plan)?;
-        launch.start(plan.namespaces & !NEW_TIME)?
+        match &plan.user {
+            None => launch.start(plan.namespaces & !NEW_TIME)?,
+            Some((path, field)) => {
+                let open = |path: &str, field: &str| launch::namespace(&crate::action::text(path, field)?, field);
+                let words = |flag| format!("join the {} namespace", crate::action::namespace_words(flag));
+                let mut others = Vec::with_capacity(plan.joined.len());
+                for (flag, path, field) in &plan.joined {
+                    others.push((open(path, field)?, *flag, format!("{} `{path}`", words(*flag)), field.clone()));
+                }
+                let user = (open(path, field)?, format!("join the user namespace `{path}`"), field.clone());
+                launch.start_within(plan.namespaces & !NEW_TIME, &user, &others)?
+            }
+        }
     };
     kept.record.pid = child.pid;
     kept.record.start_time = state::start_time(child.pid).unwrap_or(0);
@@ -282,14 +310,6 @@ fn launch(parts: &Parts<'_>, kept: &mut Kept, options: &mut Options) -> Result<O
 fn bring_up(parts: &Parts<'_>, kept: &mut Kept, launch: &Launch<'_>, child: &ctk_sys::Child) -> Result<(), Error> {
     let Parts { spec, plan, .. } = *parts;
     let pid = child.pid;
-    if let Some(adjustment) = spec.process.as_ref().and_then(|process| process.oom_score_adj) {
-        let path = format!("/proc/{pid}/oom_score_adj");
-        fs::write(&path, adjustment.to_string()).map_err(|source| Error::Step {
-            step: format!("set the OOM score adjustment to {adjustment}"),
-            field: "process.oomScoreAdj".into(),
-            source,
-        })?;
-    }
     let own = |status| {
         let mut state = kept.record.state();
         state.status = status;
@@ -310,7 +330,10 @@ fn bring_up(parts: &Parts<'_>, kept: &mut Kept, launch: &Launch<'_>, child: &ctk
         rustix::io::write(write, b"1").map(drop).map_err(|e| Error::Clone(e.into()))
     };
     if let Some((uid, gid)) = &plan.mappings {
-        open::write_mappings(pid, uid, gid)?;
+        match &plan.user {
+            None => open::write_mappings(pid, uid, gid)?,
+            Some((path, _)) => open::check_mappings(pid, path, uid, gid)?,
+        }
         go(launch)?;
     }
     loop {
@@ -323,9 +346,10 @@ fn bring_up(parts: &Parts<'_>, kept: &mut Kept, launch: &Launch<'_>, child: &ctk
         }
         match launch.task_of(record).and_then(|index| plan.tasks.get(index)).map(|task| &task.action) {
             Some(Action::HostHooks) => {
-                if let Some(devices) = spec.linux.as_ref().and_then(|linux| linux.net_devices.as_ref()) {
-                    crate::devices::move_all(devices, pid)?;
+                if let (Some(rdt), Some(class)) = (&plan.rdt, &kept.record.rdt_class) {
+                    rdt.join(class, &kept.record.rdt_own, pid)?;
                 }
+                crate::devices::move_all(&plan.net_devices, pid)?;
                 if let Some(hooks) = &spec.hooks {
                     crate::hooks::run(&hooks.prestart, "prestart", &own(Status::Creating))?;
                     crate::hooks::run(&hooks.create_runtime, "createRuntime", &own(Status::Creating))?;
@@ -389,13 +413,41 @@ impl Drop for Back {
     }
 }
 
+/// How likely the kernel is to kill this process for want of memory: what a child inherits, until the guard is dropped.
+/// An ordinary user may not change it of a process that is hidden already.
+pub(crate) struct OomScore(String);
+
+const OWN_OOM_SCORE: &str = "/proc/self/oom_score_adj";
+
+impl OomScore {
+    pub(crate) fn give(adjustment: i32) -> Result<OomScore, Error> {
+        let change = || {
+            let before = fs::read_to_string(OWN_OOM_SCORE)?;
+            fs::write(OWN_OOM_SCORE, adjustment.to_string())?;
+            Ok(OomScore(before))
+        };
+        change().map_err(|source| Error::Step {
+            step: format!("set the OOM score adjustment to {adjustment}"),
+            field: "process.oomScoreAdj".into(),
+            source,
+        })
+    }
+}
+
+impl Drop for OomScore {
+    fn drop(&mut self) {
+        let _ = fs::write(OWN_OOM_SCORE, self.0.trim());
+    }
+}
+
 /// Goes into the namespaces that a child inherits, until the guard is dropped. Only for a process of one thread.
 fn enter(plan: &Plan) -> Result<Back, Error> {
     let mut back = Back(Vec::new());
     let own = |name: &str| {
         launch::namespace(&std::ffi::CString::new(format!("/proc/self/ns/{name}")).unwrap_or_default(), "")
     };
-    for (namespace, path, field) in &plan.joined {
+    // In a user namespace that is there already, some can be joined only as a member of it.
+    for (namespace, path, field) in plan.joined.iter().filter(|_| plan.user.is_none()) {
         let file = launch::namespace(&crate::action::text(path, field)?, field)?;
         let name = match *namespace as i32 {
             libc::CLONE_NEWPID => "pid_for_children",
@@ -571,11 +623,19 @@ pub fn remove(kept: &Kept, spec: Option<&Spec>) -> Vec<Error> {
         let path = kept.record.cgroups.directories.first().map(|d| d.path.clone()).unwrap_or_default();
         errors.push(Error::Cgroup { path, field: String::new(), source: io::ErrorKind::ResourceBusy.into() });
     }
+    remove_classes(&kept.record);
     if let Some(hooks) = spec.and_then(|spec| spec.hooks.as_ref()) {
         errors.extend(crate::hooks::run_all(&hooks.poststop, "poststop", &stopped(&kept.record)));
     }
     kept.remove();
     errors
+}
+
+/// Classes of service and groups that were made for a container. A directory that is gone is as good.
+fn remove_classes(record: &Record) {
+    for path in &record.rdt_own {
+        let _ = fs::remove_dir(path);
+    }
 }
 
 fn wait_for_end(pidfd: &OwnedFd, pid: i32) -> Result<(), Error> {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::Error;
 use crate::action::{Action, NAMESPACES, Task};
-use crate::container;
+use crate::container::{self, OomScore};
 use crate::launch::{self, Files, Launch};
 use crate::open;
 use crate::plan::{Switches, Tasks};
@@ -33,8 +33,8 @@ pub struct Options {
     pub pid_file: Option<PathBuf>,
     /// Whether a container whose processes are frozen is joined all the same.
     pub ignore_paused: bool,
-    /// Whether there may be seccomp and the like only as the process says; see [`container`].
-    pub cgroup: Option<String>,
+    /// Cgroups below the container's: `PATH` for all hierarchies, `CONTROLLER:PATH` for one.
+    pub cgroups: Vec<String>,
 }
 
 /// Starts a process as `process` makes it of the container's own; comes back once its program was executed.
@@ -55,13 +55,10 @@ pub fn exec(
     }
     let pidfd = kept.process().ok_or(Error::Ended)?;
     let pid = kept.record.pid;
-    let namespaces = foreign_namespaces(pid);
-    if namespaces & NEW_USER != 0 && !rustix::process::geteuid().is_root() {
-        return Err(Error::Unsupported {
-            what: "exec by an ordinary user in a container with a user namespace".into(),
-            reason: "its process ids cannot be joined from outside; root can".into(),
-        });
-    }
+    let mut namespaces = foreign_namespaces(pid);
+    // Who is not root has the rights to join the others only as a member of the user namespace.
+    let as_member = namespaces & NEW_USER != 0 && !rustix::process::geteuid().is_root();
+    let becomes_root = namespaces & NEW_USER != 0 && has_root(pid);
     let switches = Switches { preserve_fds: options.preserve_fds, ..Switches::default() };
     let host = container::host(Path::new(&kept.record.bundle), &options.id, &[], switches);
     let mut tasks = Tasks(Vec::with_capacity(40));
@@ -73,7 +70,7 @@ pub fn exec(
     }
     crate::plan::labels(&process, &host, &mut tasks)?;
     tasks.add("", Action::JoinContainer);
-    if namespaces & NEW_USER != 0 {
+    if becomes_root {
         tasks.add("", Action::BecomeRoot { groups: host.makes_nodes });
     }
     if process.terminal {
@@ -91,32 +88,44 @@ pub fn exec(
     let home = open::home(Path::new(&format!("/proc/{pid}/root")), process.user.uid);
     let program = process::program(&process, Some(&home))?;
     let compiled = linux.seccomp.as_ref().map(seccomp::compile).transpose()?;
-    let copy = pidfd.try_clone().map_err(Error::Clone)?;
+    let copy = || pidfd.try_clone().map_err(Error::Clone);
+    let first = if as_member { namespaces & (NEW_USER | NEW_PID) } else { namespaces & NEW_PID };
+    namespaces &= !first;
     let files = Files {
         console: options.console.take(),
-        container: Some((copy, namespaces & !NEW_PID)),
+        container: Some((copy()?, namespaces)),
         lock: kept.lock_number(),
         ..Files::default()
     };
     let mut cgroups = kept.record.cgroups.clone();
-    if let Some(below) = &options.cgroup {
-        for directory in &mut cgroups.directories {
-            directory.path.push(below.trim_start_matches('/'));
-        }
+    options.cgroups.iter().try_for_each(|below| cgroups.descend(below))?;
+    if options.cgroups.is_empty() {
+        cgroups.follow(pid);
     }
     let launch = Launch::open(&tasks, files, &cgroups, Some(&program), compiled.as_ref())?;
-    if namespaces & NEW_PID != 0 {
-        ctk_sys::set_controlling_namespace(pidfd.as_fd(), NEW_PID).map_err(|e| Error::Step {
-            step: "join the container's process ids (has it ended?)".into(),
-            field: String::new(),
-            source: e.into(),
-        })?;
-    }
-    let child = launch.start(0)?;
+    let words = |what: &str| format!("join the container's {what} (has it ended?)");
+    let child = {
+        // What others see of a process that is hidden already is not ours to change.
+        let _own = process.oom_score_adj.map(OomScore::give).transpose().ok();
+        if as_member {
+            let user = (copy()?, words("user namespace"), String::new());
+            let mut others = Vec::new();
+            if first & NEW_PID != 0 {
+                others.push((copy()?, NEW_PID, words("process ids"), String::new()));
+            }
+            launch.start_within(0, &user, &others)?
+        } else {
+            if first & NEW_PID != 0 {
+                ctk_sys::set_controlling_namespace(pidfd.as_fd(), NEW_PID).map_err(|e| Error::Step {
+                    step: words("process ids"),
+                    field: String::new(),
+                    source: e.into(),
+                })?;
+            }
+            launch.start(0)?
+        }
+    };
     let joined = child.pid;
-    if let Some(adjustment) = process.oom_score_adj {
-        let _ = fs::write(format!("/proc/{joined}/oom_score_adj"), adjustment.to_string());
-    }
     let record = child.told();
     let pidfd = child.into_pidfd();
     let result = match record {
@@ -130,6 +139,12 @@ pub fn exec(
             Err(error)
         }
     }
+}
+
+/// Whether the user namespace of a process has a root.
+fn has_root(pid: i32) -> bool {
+    let text = fs::read_to_string(format!("/proc/{pid}/uid_map")).unwrap_or_default();
+    text.lines().any(|line| line.split_whitespace().next() == Some("0"))
 }
 
 /// The namespaces of a process that are not ours.

@@ -4,12 +4,13 @@
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use ctk_sys::{Child, Failure, MountKind, Pointer, Start, Step};
+use ctk_sys::{Child, CopyLimits, Failure, MountKind, NotWithin, Pointer, Start, Step, Within};
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 use crate::Error;
 use crate::action::{Action, Bind, PreparedHook, Task};
 use crate::cgroup::{Cgroups, Membership};
+use crate::limits::{COPY_UP_DEPTH, COPY_UP_ENTRIES};
 use crate::open::{self, Opened};
 use crate::process::Program;
 use crate::seccomp::Compiled;
@@ -60,13 +61,6 @@ impl<'a> Launch<'a> {
         for Task { field, action } in tasks {
             opened.push(match action {
                 Action::Bind(bind) => open::bind(bind, field)?,
-                Action::CopyUp(fresh) => match &files.root {
-                    Some(root) => Opened::Tree(open::copy_up(fresh, root, field)?, true),
-                    None => {
-                        let reason = "only root copies into a tmpfs; leave out `tmpcopyup`".into();
-                        return Err(Error::Unsupported { what: format!("tmpcopyup ({field})"), reason });
-                    }
-                },
                 Action::CgroupDirectory { name, .. } => {
                     match cgroups.directories.iter().find(|directory| directory.name == *name) {
                         Some(directory) => Opened::Tree(open::cgroup(&directory.path, field)?, true),
@@ -94,6 +88,30 @@ impl<'a> Launch<'a> {
             }
         });
         result.map_err(|e| Error::Clone(e.into()))
+    }
+
+    /// The same in a user namespace that is there already. Files of namespaces come with the words for an error and the
+    /// field of `config.json`.
+    pub(crate) fn start_within(&self, namespaces: u32, user: &Joined, others: &[Other]) -> Result<Child, Error> {
+        let failed = |(words, field): (&String, &String), errno: rustix::io::Errno| Error::Step {
+            step: words.clone(),
+            field: field.clone(),
+            source: errno.into(),
+        };
+        let files: Vec<_> = others.iter().map(|(file, flag, ..)| (file.as_raw_fd(), *flag)).collect();
+        let within = Within { user: user.0.as_raw_fd(), others: &files };
+        let result = self.with_steps(|steps, _| {
+            let cgroup = self.membership.unified.as_ref().map(AsRawFd::as_raw_fd);
+            ctk_sys::start_within(&Start { namespaces: u64::from(namespaces), cgroup, steps }, &within)
+        });
+        result.map_err(|error| match error {
+            NotWithin::User(errno) => failed((&user.1, &user.2), errno),
+            NotWithin::Other(index, errno) => match others.get(index) {
+                Some((_, _, words, field)) => failed((words, field), errno),
+                None => Error::Clone(errno.into()),
+            },
+            NotWithin::Clone(errno) => Error::Clone(errno.into()),
+        })
     }
 
     /// The task that a record of the process is about.
@@ -133,7 +151,9 @@ impl<'a> Launch<'a> {
         let mut vectors: Vec<(Vec<Pointer<'_>>, Vec<Pointer<'_>>)> = Vec::with_capacity(self.tasks.len());
         for task in self.tasks {
             options.push(match &task.action {
-                Action::Fresh(fresh) => fresh.options.iter().map(|(k, v)| (k.as_c_str(), v.as_c_str())).collect(),
+                Action::Fresh(fresh) | Action::CopyUp(fresh) => {
+                    fresh.options.iter().map(|(k, v)| (k.as_c_str(), v.as_c_str())).collect()
+                }
                 _ => Vec::new(),
             });
             vectors.push(match &task.action {
@@ -227,11 +247,16 @@ impl<'a> Launch<'a> {
                 });
             }
             Action::CopyUp(fresh) => {
-                if let Opened::Tree(tree, _) = opened {
-                    steps.push(make(&fresh.at, true));
-                    let (mount, no_links) = (tree.as_raw_fd(), fresh.no_links);
-                    steps.push(Step::Attach { mount, at: &fresh.at, no_links });
-                }
+                steps.push(make(&fresh.at, true));
+                steps.push(Step::NewMountWith {
+                    kind: &fresh.kind,
+                    options,
+                    attributes: fresh.attributes,
+                    propagation: fresh.propagation & !libc::MS_REC,
+                    at: &fresh.at,
+                    no_links: fresh.no_links,
+                    limits: CopyLimits { entries: COPY_UP_ENTRIES, depth: COPY_UP_DEPTH },
+                });
             }
             Action::CgroupDirectory { at, .. } => {
                 if let Opened::Tree(tree, _) = opened {
@@ -338,6 +363,12 @@ impl<'a> Launch<'a> {
         Ok(())
     }
 }
+
+/// A user namespace to join: its file or a pidfd, words, field.
+pub(crate) type Joined = (OwnedFd, String, String);
+
+/// Another namespace: its file or a pidfd, which, words, field.
+pub(crate) type Other = (OwnedFd, u32, String, String);
 
 struct Words<'a> {
     candidates: &'a [&'a CStr],

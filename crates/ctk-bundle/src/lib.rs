@@ -20,6 +20,7 @@ mod open;
 pub mod options;
 pub mod plan;
 pub mod process;
+pub mod rdt;
 pub mod resources;
 pub mod seal;
 pub mod seccomp;

@@ -21,10 +21,16 @@ pub const FREEZE: Duration = Duration::from_secs(10);
 pub const KILL: Duration = Duration::from_secs(30);
 
 /// How many device files, directories and links a `tmpcopyup` copies: a directory of an image, not a disk.
-pub const COPY_UP_ENTRIES: usize = 100_000;
+pub const COPY_UP_ENTRIES: u32 = 100_000;
 
 /// How deep a `tmpcopyup` goes.
-pub const COPY_UP_DEPTH: usize = 64;
+pub const COPY_UP_DEPTH: u32 = 64;
 
 /// Containers in a state directory that are looked at.
 pub const CONTAINERS: usize = 100_000;
+
+/// Bytes of one answer about network devices: the kernel sends at most this at once.
+pub const NETLINK_BYTES: usize = 32 * 1024;
+
+/// Network devices or addresses in an answer: a machine with more has its list refused.
+pub const NETLINK_MESSAGES: usize = 100_000;

@@ -1,21 +1,16 @@
-//! What a plan's tasks need opened before the process exists: trees of bind mounts, mapped ids, copies.
+//! What a plan's tasks need opened before the process exists: trees of bind mounts, mapped ids.
 
-use std::ffi::CString;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
-    fsmount, fsopen, open_tree,
-};
+use rustix::mount::{OpenTreeFlags, open_tree};
 
 use crate::Error;
-use crate::action::{Bind, Fresh};
-use crate::limits::{COPY_UP_DEPTH, COPY_UP_ENTRIES};
+use crate::action::Bind;
 use crate::spec::IdMapping;
 
 /// A mount that a task attaches.
@@ -148,6 +143,22 @@ pub(crate) fn write_mappings(pid: i32, uid: &[IdMapping], gid: &[IdMapping]) -> 
     }
 }
 
+/// Compares the ids of a user namespace that was joined with those that the configuration says it has.
+pub(crate) fn check_mappings(pid: i32, path: &str, uid: &[IdMapping], gid: &[IdMapping]) -> Result<(), Error> {
+    for (name, wanted, field) in [("uid_map", uid, "linux.uidMappings"), ("gid_map", gid, "linux.gidMappings")] {
+        let file = format!("/proc/{pid}/{name}");
+        let text = fs::read_to_string(&file).map_err(Error::file("read", &file))?;
+        let found: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+        let one = |m: &IdMapping| [m.container_id, m.host_id, m.size].map(|number| number.to_string());
+        if !found.iter().eq(wanted.iter().map(one).collect::<Vec<_>>().iter()) {
+            let has = found.iter().map(|line| line.join(":")).collect::<Vec<_>>().join(",");
+            let reason = format!("the namespace `{path}` has {has}; say the same or leave the mappings out");
+            return Err(Error::config(field, reason));
+        }
+    }
+    Ok(())
+}
+
 fn helper(program: &str, pid: i32, mappings: &[IdMapping]) -> io::Result<()> {
     let mut command = std::process::Command::new(program);
     command.arg(pid.to_string()).stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
@@ -171,104 +182,6 @@ pub(crate) fn cgroup(path: &std::path::Path, field: &str) -> Result<OwnedFd, Err
 }
 
 const INSIDE: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
-
-/// A tmpfs with a copy of what a directory of the root holds.
-pub(crate) fn copy_up(fresh: &Fresh, root: &OwnedFd, field: &str) -> Result<OwnedFd, Error> {
-    let place = fresh.at.to_string_lossy().into_owned();
-    let failed = |errno| step(format!("copy `{place}` into its tmpfs"), field)(errno);
-    let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).map_err(failed)?;
-    for (key, value) in &fresh.options {
-        match value.is_empty() {
-            true => fsconfig_set_flag(context.as_fd(), key.as_c_str()).map_err(failed)?,
-            false => fsconfig_set_string(context.as_fd(), key.as_c_str(), value.as_c_str()).map_err(failed)?,
-        }
-    }
-    fsconfig_create(context.as_fd()).map_err(failed)?;
-    let read_only = fresh.attributes & crate::options::READ_ONLY;
-    let flags = MountAttrFlags::from_bits_retain((fresh.attributes & !read_only) as u32);
-    let tree = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, flags).map_err(failed)?;
-    let directory = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    match rustix::fs::openat2(root, fresh.at.as_c_str(), directory, Mode::empty(), INSIDE) {
-        Ok(from) => {
-            let mut left = COPY_UP_ENTRIES;
-            // What `fsmount` gives is only a path.
-            let to = rustix::fs::openat(&tree, ".", directory, Mode::empty()).map_err(failed)?;
-            copy(&from, &to, 0, &mut left).map_err(failed)?;
-            let mode_given = fresh.options.iter().any(|(key, _)| key.as_bytes() == b"mode");
-            same_attributes(&from, &to, !mode_given).map_err(failed)?;
-        }
-        Err(Errno::NOENT) => {}
-        Err(errno) => return Err(failed(errno)),
-    }
-    let propagation = if fresh.propagation == 0 { libc::MS_PRIVATE } else { fresh.propagation & !libc::MS_REC };
-    ctk_sys::mount_change(tree.as_fd(), false, read_only, 0, propagation).map_err(failed)?;
-    Ok(tree)
-}
-
-fn same_attributes(from: &OwnedFd, to: &OwnedFd, mode: bool) -> Result<(), Errno> {
-    let status = rustix::fs::fstat(from)?;
-    rustix::fs::fchown(to, Some(Uid::from_raw(status.st_uid)), Some(Gid::from_raw(status.st_gid)))?;
-    if mode {
-        rustix::fs::fchmod(to, Mode::from_raw_mode(status.st_mode))?;
-    }
-    Ok(())
-}
-
-fn copy(from: &OwnedFd, to: &OwnedFd, depth: usize, left: &mut usize) -> Result<(), Errno> {
-    if depth > COPY_UP_DEPTH {
-        return Err(Errno::LOOP);
-    }
-    for entry in Dir::read_from(from)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        if matches!(name.to_bytes(), b"." | b"..") {
-            continue;
-        }
-        *left = left.checked_sub(1).ok_or(Errno::FBIG)?;
-        let status = rustix::fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW)?;
-        let mode = Mode::from_raw_mode(status.st_mode);
-        let nofollow = OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        match FileType::from_raw_mode(status.st_mode) {
-            FileType::Directory => {
-                rustix::fs::mkdirat(to, name, Mode::RWXU)?;
-                let flags = OFlags::RDONLY | OFlags::DIRECTORY | nofollow;
-                let (inner, outer) = (
-                    rustix::fs::openat(from, name, flags, Mode::empty())?,
-                    rustix::fs::openat(to, name, flags, Mode::empty())?,
-                );
-                copy(&inner, &outer, depth + 1, left)?;
-                same_attributes(&inner, &outer, true)?;
-            }
-            FileType::RegularFile => {
-                let flags = OFlags::RDONLY | OFlags::NONBLOCK | nofollow;
-                let source = rustix::fs::openat(from, name, flags, Mode::empty())?;
-                let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | nofollow;
-                let target = rustix::fs::openat(to, name, flags, Mode::RUSR | Mode::WUSR)?;
-                let mut reader = fs::File::from(source);
-                let mut writer = fs::File::from(target);
-                io::copy(&mut reader, &mut writer)
-                    .map_err(|e| e.raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error))?;
-                same_attributes(&reader.into(), &writer.into(), true)?;
-            }
-            FileType::Symlink => {
-                let target: CString = rustix::fs::readlinkat(from, name, Vec::new())?;
-                rustix::fs::symlinkat(target.as_c_str(), to, name)?;
-                own(to, name, &status)?;
-            }
-            kind => {
-                rustix::fs::mknodat(to, name, kind, mode, status.st_rdev)?;
-                rustix::fs::chmodat(to, name, mode, AtFlags::empty())?;
-                own(to, name, &status)?;
-            }
-        }
-    }
-    Ok(())
-}
-
-fn own(to: &OwnedFd, name: &std::ffi::CStr, status: &rustix::fs::Stat) -> Result<(), Errno> {
-    let owner = (Some(Uid::from_raw(status.st_uid)), Some(Gid::from_raw(status.st_gid)));
-    rustix::fs::chownat(to, name, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW)
-}
 
 /// The home of a user, as `/etc/passwd` below `root` has it.
 pub fn home(root: &std::path::Path, uid: u32) -> String {

@@ -8,6 +8,7 @@ use crate::Error;
 use crate::action::{Action, Bind, Fresh, NAMESPACES, PreparedHook, Task, ids, text};
 use crate::options::{self, Options};
 use crate::process;
+use crate::rdt::{self, Rdt};
 use crate::spec::{Device, IdMapping, Linux, Mount, Namespace, Process, Spec};
 
 /// What a plan depends on beside the bundle.
@@ -69,10 +70,17 @@ pub struct Plan {
     pub namespaces: u32,
     /// Namespaces that the runtime itself joins before it makes the process: flag, path, field.
     pub joined: Vec<(u32, String, String)>,
-    /// Mapped user and group ids of a new user namespace.
+    /// The user namespace to make the process in, if that is there already: path, field. Then `joined` are joined as a
+    /// member of it where they must be.
+    pub user: Option<(String, String)>,
+    /// Mapped user and group ids: of a new user namespace, or what one that is there must have.
     pub mappings: Option<(Vec<IdMapping>, Vec<IdMapping>)>,
     /// Lines of `/proc/self/timens_offsets`.
     pub time_offsets: Vec<String>,
+    /// Network devices that move into the container: name here, name there.
+    pub net_devices: Vec<(String, String)>,
+    /// Shares of caches and memory bandwidth.
+    pub rdt: Option<Rdt>,
     /// What the process does.
     pub tasks: Vec<Task>,
 }
@@ -81,14 +89,24 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "root {}", self.rootfs)?;
         writeln!(f, "new {}", crate::action::namespace_words(self.namespaces))?;
+        if let Some((path, _)) = &self.user {
+            writeln!(f, "join user {path}")?;
+        }
         for (flag, path, _) in &self.joined {
             writeln!(f, "join {} {path}", crate::action::namespace_words(*flag))?;
         }
         if let Some((uid, gid)) = &self.mappings {
-            writeln!(f, "map uid {} gid {}", ids(uid), ids(gid))?;
+            let word = if self.user.is_some() { "check" } else { "map" };
+            writeln!(f, "{word} uid {} gid {}", ids(uid), ids(gid))?;
         }
         for line in &self.time_offsets {
             writeln!(f, "time {line}")?;
+        }
+        for (name, new) in &self.net_devices {
+            writeln!(f, "network device {name} as {new}")?;
+        }
+        if let Some(rdt) = &self.rdt {
+            writeln!(f, "{rdt}")?;
         }
         for task in &self.tasks {
             match task.field.is_empty() {
@@ -134,16 +152,21 @@ pub fn plan(spec: &Spec, host: &Host) -> Result<Plan, Error> {
         true => root.path.clone(),
         false => format!("{}/{}", host.bundle.trim_end_matches('/'), root.path),
     };
-    let (new, by_path) = namespaces(&linux.namespaces)?;
+    let (new, mut by_path) = namespaces(&linux.namespaces)?;
     let mut tasks = Tasks(Vec::with_capacity(96));
-    let user = user_namespace(linux, new, &by_path)?;
+    let mappings = user_namespace(linux, new, &by_path)?;
+    let joined_user = by_path.iter().position(|(flag, _, _)| *flag == NEW_USER);
+    let joined_user = joined_user.map(|index| by_path.remove(index)).map(|(_, path, field)| (path, field));
+    let users = new & NEW_USER != 0 || joined_user.is_some();
     let (early, late): (Vec<_>, Vec<_>) = by_path.into_iter().partition(|(flag, _, _)| {
         // The process ids that children get, and with new users everything whose owner they are not.
-        *flag == NEW_PID || (user.is_some() && *flag != NEW_MOUNT)
+        *flag == NEW_PID || (users && *flag != NEW_MOUNT)
     });
-    if user.is_some() {
+    if users {
         tasks.add("", Action::JoinCgroups);
-        tasks.add("linux.uidMappings", Action::AwaitMappings);
+        if mappings.is_some() {
+            tasks.add("linux.uidMappings", Action::AwaitMappings);
+        }
         tasks.add("", Action::Hide);
     } else {
         // Before it is where other processes of the container can see it (CVE-2019-5736).
@@ -153,8 +176,9 @@ pub fn plan(spec: &Spec, host: &Host) -> Result<Plan, Error> {
     for (namespace, path, field) in late {
         tasks.add(field.clone(), Action::Join { namespace, path: text(&path, &field)? });
     }
-    if user.is_some() {
-        tasks.add("linux.uidMappings", Action::BecomeRoot { groups: host.makes_nodes });
+    if users {
+        let field = joined_user.as_ref().map_or("linux.uidMappings", |(_, field)| field);
+        tasks.add(field, Action::BecomeRoot { groups: host.makes_nodes });
     }
     if new & NEW_CGROUP != 0 {
         // After the cgroups were joined, so that they are the root that the container sees.
@@ -171,7 +195,7 @@ pub fn plan(spec: &Spec, host: &Host) -> Result<Plan, Error> {
     if let Some(process) = &spec.process {
         labels(process, host, &mut tasks)?;
     }
-    roots(spec, linux, host, &rootfs, new, &mut tasks)?;
+    roots(spec, linux, host, &rootfs, &mut tasks)?;
     if let Some(process) = &spec.process {
         process::tasks(process, spec, host, &mut tasks)?;
         if host.switches.waits {
@@ -187,8 +211,11 @@ pub fn plan(spec: &Spec, host: &Host) -> Result<Plan, Error> {
         rootfs,
         namespaces: new & !NEW_CGROUP,
         joined: early,
-        mappings: user,
+        user: joined_user,
+        mappings,
         time_offsets: time_offsets(linux, new)?,
+        net_devices: net_devices(linux)?,
+        rdt: linux.intel_rdt.as_ref().map(|rdt| rdt::plan(rdt, &host.id)).transpose()?,
         tasks: tasks.0,
     })
 }
@@ -238,14 +265,11 @@ type Mappings = (Vec<IdMapping>, Vec<IdMapping>);
 
 fn user_namespace(linux: &Linux, new: u32, by_path: &ByPath) -> Result<Option<Mappings>, Error> {
     let mapped = !linux.uid_mappings.is_empty() || !linux.gid_mappings.is_empty();
-    if let Some((_, _, field)) = by_path.iter().find(|(flag, _, _)| *flag == NEW_USER) {
-        return Err(Error::Unsupported {
-            what: format!("joining a user namespace ({field})"),
-            reason: "leave out the path for a new one with linux.uidMappings and linux.gidMappings".into(),
-        });
-    }
+    let joined = by_path.iter().any(|(flag, _, _)| *flag == NEW_USER);
     if new & NEW_USER == 0 {
         return match mapped {
+            // Those of the namespace, said once more: they are compared, and `idmap` of mounts uses them.
+            true if joined => Ok(Some((linux.uid_mappings.to_vec(), linux.gid_mappings.to_vec()))),
             true => Err(Error::config("linux.uidMappings", "needs a `user` namespace in linux.namespaces")),
             false => Ok(None),
         };
@@ -273,6 +297,34 @@ fn time_offsets(linux: &Linux, new: u32) -> Result<Vec<String>, Error> {
         other => Err(Error::config(&format!("linux.timeOffsets.{other}"), "is neither monotonic nor boottime")),
     };
     offsets.iter().map(line).collect()
+}
+
+/// Names of network devices here and there (`config-linux.md#network-devices`).
+fn net_devices(linux: &Linux) -> Result<Vec<(String, String)>, Error> {
+    /// `IFNAMSIZ` without the null.
+    const LIMIT: usize = 15;
+    let mut all: Vec<(String, String)> = Vec::new();
+    for (name, device) in linux.net_devices.iter().flatten() {
+        let field = format!("linux.netDevices.{name}");
+        if !linux.namespaces.iter().any(|namespace| namespace.kind == "network") {
+            return Err(Error::config(
+                &field,
+                "needs a `network` namespace in linux.namespaces: it would stay where it is",
+            ));
+        }
+        let new = device.name.as_deref().filter(|new| !new.is_empty()).unwrap_or(name);
+        for (word, field) in [(name.as_str(), field.clone()), (new, format!("{field}.name"))] {
+            let bad = |c: char| c == '/' || c == ':' || c.is_whitespace();
+            if word.is_empty() || word.len() > LIMIT || matches!(word, "." | "..") || word.contains(bad) {
+                return Err(Error::config(&field, format!("`{word}` is no name of a network device")));
+            }
+        }
+        if !new.contains('%') && all.iter().any(|(_, other)| other == new) {
+            return Err(Error::config(&format!("{field}.name"), format!("a second `{new}`")));
+        }
+        all.push((name.clone(), new.into()));
+    }
+    Ok(all)
 }
 
 fn names(spec: &Spec, new: u32, tasks: &mut Tasks) -> Result<(), Error> {
@@ -354,18 +406,12 @@ pub(crate) fn labels(process: &Process, host: &Host, tasks: &mut Tasks) -> Resul
     Ok(())
 }
 
-fn roots(spec: &Spec, linux: &Linux, host: &Host, rootfs: &str, new: u32, tasks: &mut Tasks) -> Result<(), Error> {
+fn roots(spec: &Spec, linux: &Linux, host: &Host, rootfs: &str, tasks: &mut Tasks) -> Result<(), Error> {
     let readonly = spec.root.as_ref().is_some_and(|root| root.readonly);
-    if let Some(label) = linux.mount_label.as_deref().filter(|label| !label.is_empty()) {
+    if let Some(label) = linux.mount_label.as_deref().filter(|label| !label.is_empty() && !host.selinux) {
         return Err(Error::Unsupported {
             what: format!("linux.mountLabel `{label}`"),
-            reason: "this runtime labels nothing for SELinux; leave it out".into(),
-        });
-    }
-    if linux.intel_rdt.is_some() {
-        return Err(Error::Unsupported {
-            what: "linux.intelRdt".into(),
-            reason: "this runtime does not divide caches; leave it out".into(),
+            reason: "SELinux is not in use in this kernel; leave it out".into(),
         });
     }
     let propagation = match linux.rootfs_propagation.as_deref().unwrap_or_default() {
@@ -387,11 +433,12 @@ fn roots(spec: &Spec, linux: &Linux, host: &Host, rootfs: &str, new: u32, tasks:
     for (index, mount) in spec.mounts.iter().enumerate() {
         add_mount(mount, &format!("mounts[{index}]"), linux, host, tasks)?;
     }
-    devices(spec, linux, host, new, tasks)?;
+    devices(spec, linux, host, tasks)?;
     let no_hooks = crate::spec::Hooks::default();
     let hooks_of = spec.hooks.as_ref().unwrap_or(&no_hooks);
     let net_devices = linux.net_devices.as_ref().is_some_and(|devices| !devices.is_empty());
-    if !hooks_of.prestart.is_empty() || !hooks_of.create_runtime.is_empty() || net_devices {
+    let waits = net_devices || linux.intel_rdt.is_some();
+    if !hooks_of.prestart.is_empty() || !hooks_of.create_runtime.is_empty() || waits {
         tasks.add("hooks", Action::HostHooks);
     }
     hooks(spec, "createContainer", tasks)?;
@@ -488,6 +535,11 @@ fn add_mount(mount: &Mount, field: &str, linux: &Linux, host: &Host, tasks: &mut
     // What `mount` and `df` show.
     let label = if source.is_empty() { kind } else { source };
     let mut with_source = vec![(text("source", field)?, text(label, field)?)];
+    // File systems that are made from nothing have no labels of their own; those of the kernel's have rules for that.
+    let context = linux.mount_label.as_deref().filter(|label| !label.is_empty());
+    if let Some(label) = context.filter(|_| !matches!(kind, "proc" | "sysfs" | "mqueue")) {
+        with_source.push((text("context", "linux.mountLabel")?, text(label, "linux.mountLabel")?));
+    }
     with_source.append(&mut data);
     let fresh = Fresh {
         kind: text(kind, field)?,
@@ -595,7 +647,7 @@ const LINKS: [(&str, &str); 5] = [
     ("pts/ptmx", "/dev/ptmx"),
 ];
 
-fn devices(spec: &Spec, linux: &Linux, host: &Host, new: u32, tasks: &mut Tasks) -> Result<(), Error> {
+fn devices(spec: &Spec, linux: &Linux, host: &Host, tasks: &mut Tasks) -> Result<(), Error> {
     // A /dev of the host has its own.
     let of_host = spec.mounts.iter().rev().find(|mount| mount.destination.trim_end_matches('/') == "/dev");
     if of_host
@@ -603,7 +655,8 @@ fn devices(spec: &Spec, linux: &Linux, host: &Host, new: u32, tasks: &mut Tasks)
     {
         return Ok(());
     }
-    let bind = new & NEW_USER != 0 || !host.makes_nodes;
+    let users = linux.namespaces.iter().any(|namespace| namespace.kind == "user");
+    let bind = users || !host.makes_nodes;
     let mut seen = BTreeSet::new();
     let mut add = |path: &str, kind: u32, numbers: (u32, u32), mode: u32, owner: (u32, u32), field: &str| {
         if !seen.insert(path.to_owned()) {

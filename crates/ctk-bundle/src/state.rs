@@ -76,6 +76,12 @@ pub struct Record {
     pub annotations: BTreeMap<String, String>,
     /// Its cgroups.
     pub cgroups: Cgroups,
+    /// The class of service of its caches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rdt_class: Option<PathBuf>,
+    /// What goes with it of those.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rdt_own: Vec<PathBuf>,
     /// Steps after the start, for explaining: number, words, field.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<(usize, String, String)>,

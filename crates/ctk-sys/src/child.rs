@@ -10,6 +10,7 @@ use crate::host::MountAttributes;
 use crate::step::{Filter, MountKind, RawFd, Step};
 
 mod attributes;
+mod copying;
 mod mounting;
 mod run;
 mod terminal;
@@ -77,7 +78,7 @@ pub(crate) fn run(context: &mut Context, steps: &[Step<'_>]) -> ! {
     exit(0)
 }
 
-fn report(file: RawFd, index: usize, errno: i32) -> Done {
+pub(crate) fn report(file: RawFd, index: usize, errno: i32) -> Done {
     let [s0, s1, s2, s3] = (index as u32).to_ne_bytes();
     let [e0, e1, e2, e3] = errno.to_ne_bytes();
     write(file, &[s0, s1, s2, s3, e0, e1, e2, e3])
@@ -88,7 +89,7 @@ pub(crate) fn close(file: RawFd) {
     let _ = unsafe { syscall!(Sysno::close, file) };
 }
 
-fn exit(code: i32) -> ! {
+pub(crate) fn exit(code: i32) -> ! {
     loop {
         // SAFETY: ends the process.
         let _ = unsafe { syscall!(Sysno::exit_group, code) };
@@ -206,6 +207,9 @@ fn perform(context: &mut Context, step: &Step<'_>) -> Done {
             let result = result.and_then(|()| attach(mount, at, no_links));
             close(mount);
             result
+        }
+        Step::NewMountWith { kind, options, attributes, propagation, at, no_links, ref limits } => {
+            copying::new_mount_with(kind, options, attributes, propagation, at, no_links, limits)
         }
         Step::BindHost { from, recursive, at } => mounting::bind_host(from, recursive, at),
         Step::Remount { at, recursive, set, clear, propagation } => {

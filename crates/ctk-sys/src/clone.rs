@@ -37,6 +37,26 @@ pub struct Failure {
     pub errno: i32,
 }
 
+/// The user namespace in which a child is made, and with it all of its new namespaces.
+pub struct Within<'a> {
+    /// Its file, or a pidfd of a process in it.
+    pub user: RawFd,
+    /// Namespaces to join before the child is made, as [`Step::Join`] has them: those that can be joined from here are
+    /// joined from here, the others as a member of the user namespace.
+    pub others: &'a [(RawFd, u32)],
+}
+
+/// Why there is no child in a user namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotWithin {
+    /// The user namespace could not be joined.
+    User(Errno),
+    /// One of the others could not be joined: its index in [`Within::others`].
+    Other(usize, Errno),
+    /// The child could not be made.
+    Clone(Errno),
+}
+
 /// Not in `libc` at its full width.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
@@ -103,6 +123,128 @@ pub fn start(start: &Start<'_>) -> Result<Child, Errno> {
             Ok(Child { pid: pid as i32, pidfd, report: report_read })
         }
         Err(errno) => Err(Errno::from_raw_os_error(errno.into_raw())),
+    }
+}
+
+/// The same in a user namespace that is there already. Who joins one cannot go back, so this is done by a process in
+/// between: it has our files, joins, makes the child as a child of ours, says its pidfd, and is gone.
+pub fn start_within(start: &Start<'_>, within: &Within<'_>) -> Result<Child, NotWithin> {
+    let failed = NotWithin::Clone;
+    let (report_read, report_write) = pipe_with(PipeFlags::CLOEXEC).map_err(failed)?;
+    let (word_read, word_write) = pipe_with(PipeFlags::CLOEXEC).map_err(failed)?;
+    let mut pidfd: RawFd = -1;
+    let mut arguments = CloneArgs {
+        flags: (libc::CLONE_FILES | libc::CLONE_PIDFD) as u64,
+        pidfd: &raw mut pidfd as u64,
+        exit_signal: libc::SIGCHLD as u64,
+        ..CloneArgs::default()
+    };
+    if let Some(fd) = start.cgroup {
+        arguments.flags |= CLONE_INTO_CGROUP;
+        arguments.cgroup = fd as u64;
+    }
+    let mut context = Context::new(report_write.as_raw_fd());
+    let (read_end, word) = (report_read.as_raw_fd(), word_write.as_raw_fd());
+    let all = u64::MAX;
+    let mut before: u64 = 0;
+    // SAFETY: as in `start`.
+    let blocked = unsafe {
+        syscall!(Sysno::rt_sigprocmask, libc::SIG_SETMASK, &raw const all, &raw mut before, size_of::<u64>())
+    };
+    // SAFETY: as in `start`: memory and stack are copied. The files are shared, and the copy closes none of them.
+    let result = unsafe { syscall!(Sysno::clone3, &raw const arguments, size_of::<CloneArgs>()) };
+    if let Ok(0) = result {
+        between(&mut context, start, within, read_end, word);
+    }
+    if blocked.is_ok() {
+        // SAFETY: as in `start`.
+        let _ =
+            unsafe { syscall!(Sysno::rt_sigprocmask, libc::SIG_SETMASK, &raw const before, 0_usize, size_of::<u64>()) };
+    }
+    result.map_err(|e| failed(Errno::from_raw_os_error(e.into_raw())))?;
+    // SAFETY: the kernel stored a new descriptor in `pidfd` because of CLONE_PIDFD; nobody else knows it.
+    let one_between = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    let by = rustix::process::WaitId::PidFd(one_between.as_fd());
+    while let Err(Errno::INTR) = rustix::process::waitid(by.clone(), rustix::process::WaitIdOptions::EXITED) {}
+    // Not before: it was its file as well.
+    drop(word_write);
+    let told = read_record(word_read.as_fd()).ok_or(failed(Errno::CHILD))?;
+    let errno = Errno::from_raw_os_error(told.errno);
+    match told.step {
+        MADE => {
+            let pid = read_record(word_read.as_fd()).ok_or(failed(Errno::CHILD))?.errno;
+            // SAFETY: the one in between had the kernel put the child's pidfd into the files that we share, and is gone.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(told.errno) };
+            Ok(Child { pid, pidfd, report: report_read })
+        }
+        NOT_MADE => Err(failed(errno)),
+        index if index == within.others.len() => Err(NotWithin::User(errno)),
+        index => Err(NotWithin::Other(index, errno)),
+    }
+}
+
+/// What the one in between says instead of the index of a namespace.
+const MADE: usize = u32::MAX as usize;
+const NOT_MADE: usize = u32::MAX as usize - 1;
+
+/// What the process in between does; it never comes back.
+fn between(context: &mut Context, start: &Start<'_>, within: &Within<'_>, read_end: RawFd, word: RawFd) -> ! {
+    let say = |step: usize, value: i32| {
+        if child::report(word, step, value).is_err() {
+            child::exit(127);
+        }
+    };
+    // SAFETY: takes numbers.
+    let join = |(of, namespaces): (RawFd, u32)| unsafe { syscall!(Sysno::setns, of, namespaces) };
+    // Nobody of the user namespace may look into a copy of the runtime.
+    // SAFETY: takes numbers. The memory is this process's own copy, so the parent stays as it is.
+    let hidden = unsafe { syscall!(Sysno::prctl, libc::PR_SET_DUMPABLE, 0, 0, 0, 0) };
+    if let Err(errno) = hidden {
+        say(NOT_MADE, errno.into_raw());
+        child::exit(127);
+    }
+    // Bits of those that are to be joined as a member.
+    let mut later: u64 = 0;
+    for (index, other) in within.others.iter().enumerate() {
+        if join(*other).is_err() {
+            later |= 1_u64 << (index & 63);
+        }
+    }
+    if let Err(errno) = join((within.user, libc::CLONE_NEWUSER as u32)) {
+        say(within.others.len(), errno.into_raw());
+        child::exit(127);
+    }
+    for (index, other) in within.others.iter().enumerate() {
+        if later >> (index & 63) & 1 == 1
+            && let Err(errno) = join(*other)
+        {
+            say(index, errno.into_raw());
+            child::exit(127);
+        }
+    }
+    let mut pidfd: RawFd = -1;
+    let arguments = CloneArgs {
+        // A sibling of this process, with the signal of its end that this one has.
+        flags: start.namespaces | (libc::CLONE_PARENT | libc::CLONE_PIDFD) as u64,
+        pidfd: &raw mut pidfd as u64,
+        ..CloneArgs::default()
+    };
+    // SAFETY: as in `start`. The copy has files of its own.
+    match unsafe { syscall!(Sysno::clone3, &raw const arguments, size_of::<CloneArgs>()) } {
+        Ok(0) => {
+            child::close(read_end);
+            child::close(word);
+            child::run(context, start.steps)
+        }
+        Ok(pid) => {
+            say(MADE, pidfd);
+            say(MADE, pid as i32);
+            child::exit(0)
+        }
+        Err(errno) => {
+            say(NOT_MADE, errno.into_raw());
+            child::exit(127)
+        }
     }
 }
 

@@ -15,11 +15,11 @@ mod host;
 mod step;
 
 pub use child::{ENDED, KILLED};
-pub use clone::{Child, Failure, Start, read_record, start};
+pub use clone::{Child, Failure, NotWithin, Start, Within, read_record, start, start_within};
 pub use devices::attach_device_program;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub use early::ctk_start;
 pub use host::{
     execute_file, mount_change, mount_map_ids, mount_set_attributes, set_controlling_namespace, signal_file, unshare,
 };
-pub use step::{Filter, MountKind, Pointer, RawFd, Step};
+pub use step::{CopyLimits, Filter, MountKind, Pointer, RawFd, Step};

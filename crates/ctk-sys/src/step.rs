@@ -44,6 +44,15 @@ pub enum MountKind {
     File,
 }
 
+/// How much a copy may be. Crossing it is `EFBIG` or, for the depth, `ELOOP`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CopyLimits {
+    /// Files, directories and everything else.
+    pub entries: u32,
+    /// Directories inside of each other; each takes 2 KiB of the stack.
+    pub depth: u32,
+}
+
 /// One thing a child does. Paths are absolute and resolved inside the current root (`RESOLVE_IN_ROOT`) unless said
 /// otherwise, so that links in an image cannot lead outside or, with `no_links`, anywhere else.
 #[derive(Clone, Copy)]
@@ -325,6 +334,23 @@ pub enum Step<'a> {
         at: &'a CStr,
         /// Whether a symbolic link on the way is an error.
         no_links: bool,
+    },
+    /// The same with a copy of what the directory held, owners and modes included.
+    NewMountWith {
+        /// Its type.
+        kind: &'a CStr,
+        /// Its options; an empty value stands for a flag.
+        options: &'a [(&'a CStr, &'a CStr)],
+        /// `MOUNT_ATTR_…`.
+        attributes: u64,
+        /// `MS_…` propagation flag, or 0.
+        propagation: u64,
+        /// Where.
+        at: &'a CStr,
+        /// Whether a symbolic link on the way is an error.
+        no_links: bool,
+        /// How much is copied before it is an error.
+        limits: CopyLimits,
     },
     /// Shows a path of the host, seen from the old root, inside the placed one.
     BindHost {

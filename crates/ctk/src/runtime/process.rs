@@ -38,6 +38,11 @@ pub fn process(arguments: &Arguments, spec: &Spec) -> Result<Process, String> {
     if arguments.is_on("no-new-privs") {
         process.no_new_privileges = true;
     }
+    for (name, label) in [("apparmor", &mut process.apparmor_profile), ("process-label", &mut process.selinux_label)] {
+        if let Some(value) = arguments.value(name) {
+            *label = Some(value.into());
+        }
+    }
     let more: Vec<String> = arguments.values("cap").map(String::from).collect();
     if !more.is_empty() {
         let capabilities = process.capabilities.get_or_insert_with(Capabilities::default);

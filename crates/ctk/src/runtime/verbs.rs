@@ -143,12 +143,19 @@ fn show_plan(options: &Options, log: &Log) {
     if !log.is_debug() {
         return;
     }
+    let hierarchies = ctk_bundle::cgroup::hierarchies();
     let plan = container::read_bundle(&options.bundle).and_then(|(spec, _)| {
-        let hierarchies = ctk_bundle::cgroup::hierarchies();
         plan::plan(&spec, &container::host(&options.bundle, &options.id, &hierarchies, options.switches))
     });
     if let Ok(plan) = plan {
         plan.to_string().lines().for_each(|line| log.debug(line));
+    }
+    let cgroups = container::cgroups(options).unwrap_or_default().directories;
+    for directory in &cgroups {
+        log.debug(&format!("cgroup {} {}", directory.name, directory.path.display()));
+    }
+    for hierarchy in hierarchies.iter().filter(|one| !cgroups.iter().any(|d| d.controllers == one.controllers)) {
+        log.debug(&format!("cgroup {}: none, nothing of it was delegated to this user", hierarchy.name()));
     }
 }
 
@@ -212,11 +219,6 @@ fn foreground(arguments: &Arguments, log: &Log) -> Result<u8, Failure> {
 }
 
 fn further(arguments: &Arguments) -> Result<u8, Failure> {
-    for (name, what) in [("apparmor", "AppArmor"), ("process-label", "SELinux")] {
-        if arguments.value(name).is_some_and(|value| !value.is_empty()) {
-            return Err(format!("--{name} is not supported: this runtime does not label for {what}").into());
-        }
-    }
     let id = id(arguments)?.to_owned();
     let detach = arguments.is_on("detach");
     let mut ours = None;
@@ -243,7 +245,7 @@ fn further(arguments: &Arguments) -> Result<u8, Failure> {
         console,
         pid_file: arguments.value("pid-file").filter(|path| !path.is_empty()).map(PathBuf::from),
         ignore_paused: arguments.is_on("ignore-paused"),
-        cgroup: arguments.value("cgroup").map(String::from),
+        cgroups: arguments.values("cgroup").filter(|path| !path.is_empty()).map(String::from).collect(),
     };
     let (_, pidfd) = exec::exec(options, |_| Ok(wanted))?;
     hand_over(arguments, &pidfd)?;
