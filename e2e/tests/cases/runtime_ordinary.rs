@@ -159,6 +159,41 @@ fn exec_goes_into_a_cgroup_below() {
     assert!(output.err.contains("fork"), "{}", output.story());
 }
 
+/// A version 2 cgroup that was divided takes no processes: a further one goes where the first one went, and not out of
+/// the container's.
+#[test]
+fn exec_follows_into_a_divided_cgroup() {
+    if !ready() {
+        return;
+    }
+    let bundle = Bundle::new(Runtime::Ours);
+    sleeping(&bundle, &json!({}));
+    let pid = state(&bundle)["pid"].to_string();
+    let of = |pid: &str| {
+        let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("cgroups");
+        text.lines().find_map(|line| line.strip_prefix("0::").map(String::from))
+    };
+    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mounts");
+    let mount = mounts.lines().find(|line| line.contains(" - cgroup2 ")).and_then(|line| line.split(' ').nth(4));
+    let (Some(own), Some(mount)) = (of(&pid), mount) else {
+        has("cgroup version 2", false);
+        return;
+    };
+    let path = format!("{mount}{own}");
+    let offered = fs::read_to_string(format!("{path}/cgroup.controllers")).unwrap_or_default();
+    // One that takes no thread of its own: what is divided by it holds processes in leaves only.
+    let controller = offered.split_whitespace().find(|name| matches!(*name, "hugetlb" | "memory" | "io"));
+    if !has("a controller of cgroup version 2", controller.is_some()) {
+        return;
+    }
+    fs::create_dir(format!("{path}/inner")).expect("a cgroup");
+    fs::write(format!("{path}/inner/cgroup.procs"), &pid).expect("moved");
+    fs::write(format!("{path}/cgroup.subtree_control"), format!("+{}", controller.unwrap_or_default()))
+        .expect("divided");
+    let line = bundle.runtime(&["exec", &bundle.id, "grep", "0::", "/proc/self/cgroup"]).ok();
+    assert_eq!(line, format!("0::{own}/inner\n"));
+}
+
 fn state(bundle: &Bundle) -> Value {
     serde_json::from_str(&bundle.runtime(&["state", &bundle.id]).ok()).expect("a state")
 }
