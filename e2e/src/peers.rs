@@ -20,10 +20,10 @@ const SUITE: &str = "forky";
 const PACKAGES: &str = "docker.io,docker-buildx,containerd,runc,buildah,crun,netavark,iptables,ca-certificates,git,dash,coreutils,mount,xz-utils,sed,grep";
 
 /// What the daemon of this machine's own release needs.
-const OWN_PACKAGES: &str = "docker.io,containerd,runc,iptables,ca-certificates,dash,coreutils,mount,tini";
+const OWN_PACKAGES: &str = "docker.io,containerd,runc,iptables,ca-certificates,dash,coreutils,mount,procps,tini";
 
 /// Raised with [`OWN_PACKAGES`].
-const OWN_NAME: &str = "docker-1";
+const OWN_NAME: &str = "docker-2";
 
 /// Raised when a root made earlier no longer fits.
 const EDITION: &str = "3";
@@ -73,7 +73,7 @@ impl Peers {
             mount --bind "$0/run/resolv.conf" "$0/etc/resolv.conf"; mount --bind "$0/run/hosts" "$0/etc/hosts"
             cd "$0"; pivot_root . run/old; umount -l /run/old
             ulimit -n 20000
-            exec /usr/bin/env -i PATH=/usr/sbin:/usr/bin HOME=/root dockerd --data-root /run/work/docker \
+            exec /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root dockerd --data-root /run/work/docker \
                 --exec-root /run/docker --pidfile /run/docker.pid -H unix:///run/docker.sock \
                 --iptables=false --ip6tables=false --bridge=none --insecure-registry 127.0.0.0/8 $2
         "#;
