@@ -63,7 +63,7 @@ fn move_one(here: &mut Netlink, there: &mut Netlink, theirs: &OwnedFd, name: &st
         message.header.prefix_len = address.header.prefix_len;
         message.header.scope = address.header.scope;
         message.header.index = index;
-        message.attributes = address.attributes.into_iter().filter(|one| is_address(one)).collect();
+        message.attributes = address.attributes.into_iter().filter(is_address).collect();
         there.request(Message::NewAddress(message), NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL)?;
     }
     let mut link = LinkMessage::default();
