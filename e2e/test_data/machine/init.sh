@@ -24,6 +24,10 @@ say() { echo "$1: $(echo "$2" | tr '\n' ' ')"; }
 # Takes the configuration of this name.
 take() { cp "configs/$1.json" config.json; }
 inside() { ctk-runtime exec box sh -c "$1" 2>&1; }
+# The exit code, and how long it took inside, in centiseconds.
+timed() {
+    inside "now() { cut -d' ' -f1 /proc/uptime | tr -d .; }; at=\$(now); $1 2>/dev/null; echo \$? \$((\$(now) - at))"
+}
 usage() { sed -n 's/^usage_usec //p' $cgroup/cpu.stat; }
 # Centiseconds since boot.
 now() { cut -d' ' -f1 /proc/uptime | tr -d .; }
@@ -63,7 +67,7 @@ say oom $?
 sleep 2
 say oom-events "$(grep -c '"type":"oom"' /run/events)"
 say state "$(ctk-runtime state box | grep status)"
-say forks "$(inside 'i=0; while test $i -lt 30; do sleep 1 & i=$((i+1)); echo $i; done' | sed -n '/fork/p; $=')"
+say forks "$(inside 'i=0; while test $i -lt 30; do sleep 3 & i=$((i+1)); echo $i; done' | sed -n '/fork/p; $=')"
 ctk-runtime exec --detach --pid-file /run/spin box sh -c "while true; do :; done" > /run/out 2>&1 < /dev/null
 say spin "$? $(cat /run/out)"
 say share "$(share)"
@@ -86,15 +90,11 @@ kill -9 "$(cat /run/spin)"
 say memory-after "$(cat $cgroup/memory.max) $(inside 'dd if=/dev/zero of=/dev/null bs=64M count=1 2>/dev/null; echo $?')"
 say pids-after "$(cat $cgroup/pids.max)"
 
-at=$(now)
-say write "$(inside 'dd if=/dev/zero of=/dev/disk bs=64k count=32 oflag=direct 2>/dev/null; echo $?')"
-say write-took $(($(now) - at))
+say write "$(timed 'dd if=/dev/zero of=/dev/disk bs=64k count=32 oflag=direct')"
 echo '{"blockIO": {"throttleReadBpsDevice": [{"major": 259, "minor": 0, "rate": 4194304}], "throttleWriteBpsDevice": [{"major": 259, "minor": 0, "rate": 4194304}]}}' |
     ctk-runtime update --resources - box
 say update-io "$? $(cat $cgroup/io.max)"
-at=$(now)
-say read "$(inside 'dd if=/dev/disk of=/dev/null bs=64k count=64 iflag=direct 2>/dev/null; echo $?')"
-say read-took $(($(now) - at))
+say read "$(timed 'dd if=/dev/disk of=/dev/null bs=64k count=64 iflag=direct')"
 say stats "$(ctk-runtime events --stats box)"
 
 say refused "$(inside 'mknod /tmp/serial c 4 64; : < /tmp/serial')"

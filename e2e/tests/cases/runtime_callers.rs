@@ -138,7 +138,7 @@ fn podmans_limits_hold() {
     podman
         .run(&["--name", "three", "--memory", "32m", IMAGE, "dd", "if=/dev/zero", "of=/dev/null", "bs=200M"])
         .fails(137);
-    let forks = "(i=0; while [ $i -lt 20 ]; do sleep 1 & i=$((i+1)); done) 2>&1 | grep -c fork; true";
+    let forks = "(i=0; while [ $i -lt 20 ]; do sleep 4 & i=$((i+1)); done) 2>&1 | grep -c fork; true";
     assert_eq!(podman.run(&["--rm", "--pids-limit", "9", IMAGE, "sh", "-c", forks]).ok(), "1\n");
 }
 
@@ -308,7 +308,7 @@ fn docker_runs_execs_stops_checks_health_and_limits() {
     let limits = ["--memory", "32m", "--memory-swap", "32m"];
     docker.run(&[&["--name", "four"], &limits[..], &[IMAGE], &greedy].concat()).fails(137);
     assert_eq!(docker.inspect("{{.State.OOMKilled}}", "four"), "true");
-    let forks = "(i=0; while [ $i -lt 20 ]; do sleep 1 & i=$((i+1)); done) 2>&1 | grep -c fork; true";
+    let forks = "(i=0; while [ $i -lt 20 ]; do sleep 4 & i=$((i+1)); done) 2>&1 | grep -c fork; true";
     assert_eq!(docker.run(&["--rm", "--pids-limit", "9", IMAGE, "sh", "-c", forks]).ok(), "1\n");
     docker
         .run(&[&["--detach", "--name", "five", "--cpus", "0.2"], &limits[..], &[IMAGE, "sleep", "100"]].concat())

@@ -138,11 +138,10 @@ fn a_machine_of_version_2_holds_limits() {
     is("memory-after", "100663296 0");
     is("pids-after", "20");
     // 2 MiB at 1 MiB/s, then 4 MiB at 4 MiB/s.
-    is("write", "0");
-    within("write-took", of("write-took"), 200.0, 0.4);
+    let took = |name: &str| of(name).strip_prefix("0 ").unwrap_or_else(|| panic!("{name}\n{story}"));
+    within("write", took("write"), 200.0, 0.4);
     is("update-io", "0 259:0 rbps=4194304 wbps=4194304 riops=max wiops=max");
-    is("read", "0");
-    within("read-took", of("read-took"), 100.0, 0.6);
+    within("read", took("read"), 100.0, 0.4);
     let event: Value = serde_json::from_str(of("stats")).expect("an event");
     let stats = &event["data"];
     assert_eq!(stats["memory"]["usage"]["limit"], json!(96 * MIB), "{stats}");
