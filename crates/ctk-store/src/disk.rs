@@ -44,8 +44,8 @@ impl Store {
             make_directory(directory)?;
             directories.extend(directory.parent().map(Path::to_owned));
         }
+        let file = file.try_clone().context("keep open", from)?;
         fs::rename(from, &to).context("rename into place", &to)?;
-        let file = file.try_clone().context("keep open", &to)?;
         self.syncer().add(Unsynced { file, path: to, directories });
         Ok(())
     }

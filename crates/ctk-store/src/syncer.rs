@@ -7,12 +7,12 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex};
 
 use crate::StoreError;
 use crate::error::Context;
-use crate::fsutil::sync_directory;
 use crate::limits::UNSYNCED_BLOBS;
 
 /// What is to be synced: a file, and the directories that name it.
@@ -34,7 +34,15 @@ struct State {
     waiting: Vec<Unsynced>,
     /// Whether there is a thread; it ends when there is nothing to do.
     running: bool,
-    failed: Option<StoreError>,
+    /// What the kernel refused first. It may have let go of the bytes, so nothing of this handle counts as durable
+    /// from then on.
+    failed: Option<Failure>,
+}
+
+#[derive(Clone)]
+struct Failure {
+    path: PathBuf,
+    errno: i32,
 }
 
 impl Syncer {
@@ -57,13 +65,17 @@ impl Syncer {
         }
     }
 
-    /// Waits until everything that was added is on the disk; the error is that of the first which could not be.
+    /// Waits until everything that was added is on the disk; the error is that of the first which could not be, for all
+    /// who wait from then on.
     pub(crate) fn wait(&self) -> Result<(), StoreError> {
         let mut state = self.state.lock().expect("no panic while locked");
         while state.running {
             state = self.changed.wait(state).expect("no panic while locked");
         }
-        state.failed.take().map_or(Ok(()), Err)
+        match &state.failed {
+            None => Ok(()),
+            Some(Failure { path, errno }) => Err(io::Error::from_raw_os_error(*errno)).context("sync", path),
+        }
     }
 
     fn work(&self) {
@@ -78,20 +90,34 @@ impl Syncer {
                 std::mem::take(&mut state.waiting)
             };
             self.changed.notify_all();
-            if let Err(error) = sync(batch) {
-                self.state.lock().expect("no panic while locked").failed.get_or_insert(error);
+            if let Some(failure) = sync(batch) {
+                self.state.lock().expect("no panic while locked").failed.get_or_insert(failure);
             }
         }
     }
 }
 
-fn sync(batch: Vec<Unsynced>) -> Result<(), StoreError> {
+/// Syncs all of it, whatever fails on the way; gives the first failure.
+fn sync(batch: Vec<Unsynced>) -> Option<Failure> {
+    let mut first = None;
+    let mut heed = |path: PathBuf, result: io::Result<()>| {
+        if let Err(error) = result {
+            first.get_or_insert(Failure {
+                path,
+                errno: error.raw_os_error().unwrap_or(rustix::io::Errno::IO.raw_os_error()),
+            });
+        }
+    };
     let mut directories = BTreeSet::new();
     for Unsynced { file, path, directories: names } in batch {
-        file.sync_data().context("sync", &path)?;
+        heed(path, file.sync_data());
         directories.extend(names);
     }
-    directories.iter().try_for_each(|directory| sync_directory(directory))
+    for directory in directories {
+        let synced = File::open(&directory).and_then(|open| open.sync_all());
+        heed(directory, synced);
+    }
+    first
 }
 
 #[cfg(test)]
@@ -105,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_waits_hears_of_the_first_failure_once() {
+    fn whoever_waits_hears_of_the_first_failure() {
         let folder = tempfile::tempdir().unwrap();
         let syncer = Arc::new(Syncer::default());
         syncer.wait().unwrap();
@@ -120,9 +146,11 @@ mod tests {
         syncer.wait().unwrap();
         syncer.add(unsynced(folder.path(), "one", "gone"));
         syncer.add(unsynced(folder.path(), "two", ""));
-        let error = syncer.wait().unwrap_err().to_string();
-        assert!(error.starts_with("cannot sync") && error.contains("gone"), "{error}");
-        syncer.wait().unwrap();
+        // Another image's name must not be written down as if nothing had been.
+        for _ in 0..2 {
+            let error = syncer.wait().unwrap_err().to_string();
+            assert!(error.starts_with("cannot sync") && error.contains("gone"), "{error}");
+        }
         assert!(syncer.state.lock().unwrap().waiting.is_empty());
     }
 }
