@@ -14,6 +14,7 @@
 //! removes what they left, and the last who leaves takes bridge, rules and kernel settings along.
 
 mod attach;
+mod conntrack;
 mod error;
 mod files;
 mod host;
@@ -27,13 +28,12 @@ mod nft;
 mod options;
 mod publish;
 mod resolv;
-mod rootless;
 mod rules;
 mod server;
 mod subnets;
 mod text;
-mod upstream;
 
+pub use attach::bring_loopback_up;
 pub use error::Error;
 pub use networks::{DEFAULT_NETWORK, Networks};
 pub use options::{
@@ -41,5 +41,4 @@ pub use options::{
     NetworkOptions, Port, Protocol, PublishedPort, Subnet,
 };
 pub use resolv::host_resolv_conf;
-pub use rootless::Relay;
 pub use server::NameServer;

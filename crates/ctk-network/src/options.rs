@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -165,8 +166,8 @@ pub struct DnsOptions {
     pub options: Vec<String>,
     /// Lines of the hosts file; a name for [`HostAddress::Gateway`] is the host itself.
     pub hosts: Vec<(String, HostAddress)>,
-    /// The text of the host's `resolv.conf`, from which what is not given above comes.
-    pub host_resolv_conf: String,
+    /// The host's `resolv.conf`, from which what is not given above comes; nothing does if it is empty.
+    pub host_resolv_conf: PathBuf,
 }
 
 /// What an added host leads to.
@@ -205,9 +206,12 @@ pub struct Interface {
     /// Its address and the subnet's length.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub addresses: Vec<IpNet>,
-    /// What its default route leads to.
+    /// What its default routes lead to; empty if another network's device has them, or the network has no way out.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub gateways: Vec<IpAddr>,
+    /// The host's own addresses on this network.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub host: Vec<IpAddr>,
     /// Its hardware address.
     pub mac: MacAddress,
     /// More names by which others on this network find it.

@@ -209,7 +209,8 @@ mod tests {
     #[test]
     fn hardware_addresses_are_of_one_device() {
         assert_eq!("02:42:AC-11:00:02".parse::<MacAddress>().unwrap().to_string(), "02:42:ac:11:00:02");
-        for text in ["03:42:ac:11:00:02", "0:42:ac:11:00:02", "02:42:ac:11:00", "00:00:00:00:00:00", "+2:42:ac:11:0:02"] {
+        for text in ["03:42:ac:11:00:02", "0:42:ac:11:00:02", "02:42:ac:11:00", "00:00:00:00:00:00", "+2:42:ac:11:0:02"]
+        {
             assert!(text.parse::<MacAddress>().is_err(), "{text}");
         }
     }
