@@ -102,6 +102,9 @@ impl Networks {
         }
         choose_default_routes(&mut interfaces);
         inside(namespace, || configure(&interfaces, true))?;
+        for network in networks {
+            wait_until_running(endpoint, network)?;
+        }
         let needs_name_server = networks.iter().any(|network| network.dns_enabled);
         let resolv_conf = if needs_name_server {
             ResolvConf::of(dns)?.text(&[IpAddr::V4(names::ADDRESS)], true)
@@ -130,7 +133,7 @@ impl Networks {
             interface.gateways.clear();
         }
         let configured = inside(namespace, || configure(std::slice::from_ref(&interface), false));
-        if let Err(error) = configured {
+        if let Err(error) = configured.and_then(|()| wait_until_running(endpoint, &network)) {
             let _ = self.leave(&endpoint.id, &network.name);
             return Err(error);
         }
@@ -261,7 +264,7 @@ impl Networks {
         netlink.add_pair(&pair).map_err(kernel(format!("make a pair of devices for `{}`", network.name)))?;
         let index = index_of(&record.device).map_err(kernel("find the pair of devices"))?.unwrap_or_default();
         no_ipv6(&record.device)?;
-        netlink.up(index).map_err(kernel("bring a pair of devices up"))?;
+        netlink.up_port(index).map_err(kernel("bring a pair of devices up"))?;
         add_ports(&nft, &record.ports)
     }
 }
@@ -382,8 +385,7 @@ fn make_bridge(netlink: &mut Netlink, network: &Network) -> Result<u32, Error> {
     netlink.add_bridge(name, mac_of(network.subnets[0].gateway), network.mtu).map_err(failed())?;
     let index = index_of(name).map_err(failed())?.unwrap_or_default();
     if network.subnets.iter().any(|subnet| subnet.gateway.is_ipv6()) {
-        host::set(&format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "0")?;
-        host::set(&format!("/proc/sys/net/ipv6/conf/{name}/accept_ra"), "0")?;
+        with_ipv6(name)?;
     } else {
         no_ipv6(name)?;
     }
@@ -395,6 +397,15 @@ fn make_bridge(netlink: &mut Netlink, network: &Network) -> Result<u32, Error> {
     }
     netlink.up(index).map_err(failed())?;
     Ok(index)
+}
+
+/// A device with IPv6 addresses that we give, and nobody else. They, and the one that the kernel gives it, are there at
+/// once: until it has looked for twins of the latter, for a second or two, it would not ask for neighbours at all.
+fn with_ipv6(device: &str) -> Result<(), Error> {
+    for (setting, value) in [("disable_ipv6", "0"), ("accept_ra", "0"), ("accept_dad", "0")] {
+        host::set(&format!("/proc/sys/net/ipv6/conf/{device}/{setting}"), value)?;
+    }
+    Ok(())
 }
 
 /// A device that needs no IPv6 address of its own. Nothing to do in a kernel without IPv6.
@@ -549,8 +560,7 @@ fn configure(interfaces: &[Interface], is_new: bool) -> Result<(), Error> {
         let index =
             index.ok_or_else(|| failed()(io::Error::from_raw_os_error(rustix::io::Errno::NODEV.raw_os_error())))?;
         if interface.addresses.iter().any(|net| net.addr().is_ipv6()) {
-            host::set(&format!("/proc/sys/net/ipv6/conf/{}/disable_ipv6", interface.name), "0")?;
-            host::set(&format!("/proc/sys/net/ipv6/conf/{}/accept_ra", interface.name), "0")?;
+            with_ipv6(&interface.name)?;
         }
         for address in &interface.addresses {
             netlink.add_address(index, *address).map_err(failed())?;
@@ -558,6 +568,18 @@ fn configure(interfaces: &[Interface], is_new: bool) -> Result<(), Error> {
         netlink.up(index).map_err(failed())?;
         for gateway in &interface.gateways {
             netlink.add_default_route(*gateway).map_err(failed())?;
+        }
+        netlink.wait_until_running(index).map_err(failed())?;
+    }
+    Ok(())
+}
+
+/// On the host: the other end, and the bridge that has its first port.
+fn wait_until_running(endpoint: &Endpoint, network: &Network) -> Result<(), Error> {
+    for device in [&host_device(&endpoint.id, network), &network.bridge] {
+        let failed = || kernel(format!("wait for the device `{device}`"));
+        if let Some(index) = index_of(device).map_err(failed())? {
+            Netlink::open().and_then(|mut netlink| netlink.wait_until_running(index)).map_err(failed())?;
         }
     }
     Ok(())

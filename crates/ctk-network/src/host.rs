@@ -78,7 +78,7 @@ pub(crate) fn set_up(nft: &Nft, network: &Network) -> Result<(), Error> {
         }
         Some(_) => {}
     }
-    for (set, elements) in rules::bridge(&network.bridge, network.internal) {
+    for (set, elements) in rules::bridge(network) {
         batch.add(rules::TABLE, set, &elements, false);
     }
     nft.commit(batch).map_err(kernel("set up the packet filter"))?;
@@ -88,9 +88,8 @@ pub(crate) fn set_up(nft: &Nft, network: &Network) -> Result<(), Error> {
 
 /// All keys and values of the table.
 fn contents(nft: &Nft) -> Result<Vec<(&'static str, crate::nft::Elements)>, Error> {
-    let sets = ["bridges", "internal", "same", "ports4", "ports4_on", "ports6", "ports6_on"];
     let one = |set| nft.elements(INET, rules::TABLE, set).map(|elements| (set, elements));
-    sets.into_iter().map(one).collect::<io::Result<_>>().map_err(kernel("ask the packet filter"))
+    rules::SETS.into_iter().map(one).collect::<io::Result<_>>().map_err(kernel("ask the packet filter"))
 }
 
 /// Takes a network's bridge out, and everything back if it was the last.
@@ -101,14 +100,14 @@ pub(crate) fn take_down(nft: &Nft, network: &Network) -> Result<(), Error> {
     };
     let mut batch = rules::batch();
     // A key that is added is there to be removed, whether it was there or not.
-    let bridge = rules::bridge(&network.bridge, network.internal);
+    let bridge = rules::bridge(network);
     for (set, elements) in &bridge {
         batch.add(rules::TABLE, set, elements, false);
         batch.remove(rules::TABLE, set, elements);
     }
     let own = rules::device(&network.bridge);
     let bridges = nft.elements(INET, rules::TABLE, "bridges").map_err(kernel("ask the packet filter"))?;
-    let is_last = bridges.iter().all(|(key, _)| *key == own || !is_device(key));
+    let is_last = bridges.iter().all(|one| one.key == own || !is_device(&one.key));
     if is_last {
         batch = rules::batch();
         batch.remove_table(rules::TABLE);

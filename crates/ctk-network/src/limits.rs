@@ -33,6 +33,9 @@ pub const NETLINK_BYTES: usize = 32 * 1024;
 /// Messages in one answer of the kernel: devices or routes of a large host.
 pub const NETLINK_MESSAGES: usize = 1 << 20;
 
+/// How long a device that is up may take until packets pass it.
+pub const CARRIER_WAIT: Duration = Duration::from_secs(1);
+
 /// Bytes of one question or answer over UDP; EDNS allows more, fragments do not arrive (DNS flag day 2020 says 1232).
 pub const DNS_UDP_BYTES: usize = 4096;
 

@@ -3,13 +3,17 @@
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
-use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use netlink_packet_route::link::{
+    InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo,
+    LinkMessage, State,
+};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
@@ -17,7 +21,7 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage as Message};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
 use crate::MacAddress;
-use crate::limits::{NETLINK_BYTES, NETLINK_MESSAGES};
+use crate::limits::{CARRIER_WAIT, NETLINK_BYTES, NETLINK_MESSAGES};
 
 /// The loopback device of every network namespace.
 pub(crate) const LOOPBACK: u32 = 1;
@@ -97,6 +101,40 @@ impl Netlink {
         link.header.flags = LinkFlags::Up;
         link.header.change_mask = LinkFlags::Up;
         self.request(Message::SetLink(link), NLM_F_ACK).map(drop)
+    }
+
+    /// Brings a bridge's port up. What comes in by it may leave by it: to a container that asks for its own published
+    /// port, where the kernel filters what bridges pass on (`br_netfilter`).
+    pub(crate) fn up_port(&mut self, index: u32) -> io::Result<()> {
+        let mut link = LinkMessage::default();
+        link.header.index = index;
+        link.header.flags = LinkFlags::Up;
+        link.header.change_mask = LinkFlags::Up;
+        link.attributes.push(LinkAttribute::LinkInfo(vec![
+            LinkInfo::PortKind(InfoPortKind::Bridge),
+            LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(true)])),
+        ]));
+        self.request(Message::NewLink(link), NLM_F_ACK).map(drop)
+    }
+
+    /// Waits until packets pass a device that was brought up: the kernel sees to it some time later, or when it is asked
+    /// (`linkwatch_sync_dev`, since 6.9). Until then they are lost, and asked for again a second later.
+    pub(crate) fn wait_until_running(&mut self, index: u32) -> io::Result<()> {
+        let until = Instant::now() + CARRIER_WAIT;
+        loop {
+            let mut link = LinkMessage::default();
+            link.header.index = index;
+            let answers = self.request(Message::GetLink(link), NLM_F_ACK)?;
+            let is_running = answers.iter().any(|one| match one {
+                Message::NewLink(link) => link.attributes.contains(&LinkAttribute::OperState(State::Up)),
+                _ => false,
+            });
+            // What does not come up is no error of ours: somebody takes it down, or the kernel is busy.
+            if is_running || Instant::now() > until {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Gives a device an address. An IPv6 address is there at once: nobody else on our bridges can have it.

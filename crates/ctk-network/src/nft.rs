@@ -23,6 +23,10 @@ const CREATE: u16 = 0x400;
 const APPEND: u16 = 0x800;
 const NESTED: u16 = 0x8000;
 
+const RANGES: u32 = 4;
+const MAP: u32 = 8;
+const PARTS: u32 = 0x80;
+
 /// Keys and values in one message; an attribute ends at 64 KiB.
 const ELEMENTS: usize = 500;
 
@@ -68,10 +72,22 @@ pub(crate) struct SetShape {
     pub(crate) key: (u32, u32),
     /// Type and bytes of its values, if it is a map.
     pub(crate) value: Option<(u32, u32)>,
+    /// Bytes of each part of its keys, if they are ranges.
+    pub(crate) ranges: &'static [u32],
 }
 
-/// Keys, with the values of a map.
-pub(crate) type Elements = Vec<(Vec<u8>, Option<Vec<u8>>)>;
+/// A key of a set.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Element {
+    pub(crate) key: Vec<u8>,
+    /// The last of the keys, in a set of ranges.
+    pub(crate) end: Option<Vec<u8>>,
+    /// The value of a map.
+    pub(crate) value: Option<Vec<u8>>,
+}
+
+/// Keys of a set.
+pub(crate) type Elements = Vec<Element>;
 
 /// Messages that become true together.
 pub(crate) struct Batch {
@@ -165,14 +181,23 @@ impl Batch {
         self.message(9, CREATE, |to| {
             text(to, 1, table);
             text(to, 2, name);
-            number(to, 3, if shape.value.is_some() { 8 } else { 0 });
+            let ranges = if shape.ranges.is_empty() { 0 } else { RANGES | PARTS };
+            number(to, 3, if shape.value.is_some() { MAP } else { 0 } | ranges);
             number(to, 4, shape.key.0);
             number(to, 5, shape.key.1);
             if let Some((kind, bytes)) = shape.value {
                 number(to, 6, kind);
                 number(to, 7, bytes);
             }
+            if !shape.ranges.is_empty() {
+                nest(to, 9, |to| {
+                    nest(to, 2, |to| shape.ranges.iter().for_each(|bytes| nest(to, 1, |to| number(to, 1, *bytes))));
+                });
+            }
             number(to, 10, id);
+            if shape.key.0 == kind::DEVICE {
+                put(to, 13, &names_as_they_are());
+            }
         });
     }
 
@@ -192,11 +217,14 @@ impl Batch {
                 text(to, 1, table);
                 text(to, 2, set);
                 nest(to, 3, |to| {
-                    for (key, value) in part {
+                    for element in part {
                         nest(to, 1, |to| {
-                            nest(to, 1, |to| put(to, 1, key));
-                            if let Some(value) = value {
+                            nest(to, 1, |to| put(to, 1, &element.key));
+                            if let Some(value) = &element.value {
                                 nest(to, 2, |to| put(to, 1, value));
+                            }
+                            if let Some(end) = &element.end {
+                                nest(to, 10, |to| put(to, 1, end));
                             }
                         });
                     }
@@ -215,6 +243,12 @@ impl Batch {
         self.end();
         (self.bytes, acknowledged)
     }
+}
+
+/// Tells the `nft` program that keys are not turned round: type 0 is the byte order, 1 the host's.
+fn names_as_they_are() -> [u8; 6] {
+    let [a, b, c, d] = 1_u32.to_ne_bytes();
+    [0, 4, a, b, c, d]
 }
 
 /// Expressions of a rule, one after the other.
@@ -460,7 +494,7 @@ impl Nft {
         for message in all.unwrap_or_default() {
             for (_, one) in attributes(attribute(&message, 3).unwrap_or_default()) {
                 let data = |kind| attribute(one, kind).and_then(|data| attribute(data, 1)).map(<[u8]>::to_vec);
-                elements.extend(data(1).map(|key| (key, data(2))));
+                elements.extend(data(1).map(|key| Element { key, end: data(10), value: data(2) }));
             }
         }
         Ok(elements)

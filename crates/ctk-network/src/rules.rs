@@ -8,13 +8,14 @@
 //! | `bridges` | device | all our bridges |
 //! | `internal` | device | those without a way out |
 //! | `same` | device, device | each bridge with itself |
+//! | `own4`, `own6` | device, addresses | each bridge with its subnets |
 //! | `ports4`, `ports6` | protocol, port | published on all addresses of the host → address, port |
 //! | `ports4_on`, `ports6_on` | address, protocol, port | published on one → address, port |
 
 use std::net::IpAddr;
 
-use crate::PublishedPort;
-use crate::nft::{Batch, Elements, Hook, INET, IPV4, IPV6, Meta, REGISTER, Rule, SetShape, kind};
+use crate::nft::{Batch, Element, Elements, Hook, INET, IPV4, IPV6, Meta, REGISTER, Rule, SetShape, kind};
+use crate::{Network, PublishedPort};
 
 /// The table on the host.
 pub(crate) const TABLE: &str = "ctk";
@@ -33,15 +34,19 @@ pub(crate) fn base(batch: &mut Batch, userdata: &[u8]) {
     batch.table(TABLE, userdata);
     let device = (DEVICE, DEVICE_BYTES);
     for name in ["bridges", "internal"] {
-        batch.set(TABLE, name, &SetShape { key: device, value: None });
+        batch.set(TABLE, name, &SetShape { key: device, value: None, ranges: &[] });
     }
     let pair = (kind::of(&[DEVICE, DEVICE]), 2 * DEVICE_BYTES);
-    batch.set(TABLE, "same", &SetShape { key: pair, value: None });
+    batch.set(TABLE, "same", &SetShape { key: pair, value: None, ranges: &[] });
+    for (name, address, ranges) in [("own4", IPV4, &[16, 4]), ("own6", IPV6, &[16, 16])] {
+        let key = (kind::of(&[DEVICE, address]), ranges[0] + ranges[1]);
+        batch.set(TABLE, name, &SetShape { key, value: None, ranges });
+    }
     for (name, address, bytes) in [("ports4", IPV4, 4), ("ports6", IPV6, 16)] {
         let value = Some((kind::of(&[address, PORT]), bytes + 4));
-        batch.set(TABLE, name, &SetShape { key: (kind::of(&[PROTOCOL, PORT]), 8), value });
+        batch.set(TABLE, name, &SetShape { key: (kind::of(&[PROTOCOL, PORT]), 8), value, ranges: &[] });
         let key = (kind::of(&[address, PROTOCOL, PORT]), bytes + 8);
-        batch.set(TABLE, &format!("{name}_on"), &SetShape { key, value });
+        batch.set(TABLE, &format!("{name}_on"), &SetShape { key, value, ranges: &[] });
     }
 
     // Addresses of the host's loopback come from its loopback only. Our bridges let them through (`route_localnet`), so
@@ -59,9 +64,13 @@ pub(crate) fn base(batch: &mut Batch, userdata: &[u8]) {
     batch.rule(TABLE, "output", &Rule::default().for_this_host().jump("publish"));
 
     batch.chain(TABLE, "postrouting", Some(&Hook { kind: "nat", number: 4, priority: 100 }));
-    // To a published port of a neighbour, or of oneself: the answer would not come back through the host otherwise.
-    let back = same_bridge(redirected(Rule::default()));
-    batch.rule(TABLE, "postrouting", &back.masquerade());
+    // To a published port of a neighbour, or of oneself: the answer would not come back through the host otherwise. By
+    // its address, not by where it came from: that is not known of what a bridge passed on.
+    for (family, name, offset, bytes) in [(NFPROTO_IPV4, "own4", 12, 4), (NFPROTO_IPV6, "own6", 8, 16)] {
+        let rule = of_family(redirected(Rule::default()), family);
+        let rule = output(rule).payload(1, offset, bytes, REGISTER + 4).lookup(name, REGISTER, true);
+        batch.rule(TABLE, "postrouting", &rule.masquerade());
+    }
     // From the host itself by way of its loopback address, which means nothing to the container.
     batch.rule(TABLE, "postrouting", &from_loopback(to_ours(Rule::default())).masquerade());
     let out = from_ours(Rule::default());
@@ -138,13 +147,19 @@ pub(crate) fn device(name: &str) -> Vec<u8> {
     key
 }
 
-/// The keys of a bridge, by set.
-pub(crate) fn bridge(name: &str, internal: bool) -> Vec<(&'static str, Elements)> {
-    let key = device(name);
-    let mut all =
-        vec![("bridges", vec![(key.clone(), None)]), ("same", vec![([key.clone(), key.clone()].concat(), None)])];
-    if internal {
-        all.push(("internal", vec![(key, None)]));
+/// The keys of a network's bridge, by set.
+pub(crate) fn bridge(network: &Network) -> Vec<(&'static str, Elements)> {
+    let name = device(&network.bridge);
+    let single = |key| vec![Element { key, ..Element::default() }];
+    let mut all = vec![("bridges", single(name.clone())), ("same", single([name.clone(), name.clone()].concat()))];
+    if network.internal {
+        all.push(("internal", single(name.clone())));
+    }
+    for subnet in &network.subnets {
+        let set = if subnet.gateway.is_ipv6() { "own6" } else { "own4" };
+        let ends = [subnet.subnet.network(), subnet.subnet.broadcast()];
+        let [key, end] = ends.map(|end| [name.clone(), address(end)].concat());
+        all.push((set, vec![Element { key, end: Some(end), value: None }]));
     }
     all
 }
@@ -164,8 +179,8 @@ pub(crate) fn ports(ports: &[PublishedPort]) -> Vec<(&'static str, Elements)> {
         key.extend(padded(port.host_port));
         let value = [address(port.container_ip), padded(port.container_port).to_vec()].concat();
         match all.iter_mut().find(|(name, _)| *name == set) {
-            Some((_, elements)) => elements.push((key, Some(value))),
-            None => all.push((set, vec![(key, Some(value))])),
+            Some((_, elements)) => elements.push(Element { key, end: None, value: Some(value) }),
+            None => all.push((set, vec![Element { key, end: None, value: Some(value) }])),
         }
     }
     all
@@ -195,6 +210,10 @@ pub(crate) fn names(batch: &mut Batch, udp: u16, tcp: u16) {
         batch.rule(NAMES_TABLE, "output", &rule.destination(IPV4, REGISTER, REGISTER + 1));
     }
 }
+
+/// All sets and maps of the host's table.
+pub(crate) const SETS: [&str; 9] =
+    ["bridges", "internal", "same", "own4", "own6", "ports4", "ports4_on", "ports6", "ports6_on"];
 
 /// A batch for the host's table.
 pub(crate) fn batch() -> Batch {

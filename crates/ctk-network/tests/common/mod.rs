@@ -47,7 +47,11 @@ fn make() -> Lab {
     ctk_sys::unshare(NEW_NETWORK).unwrap();
     ip("link set lo up");
     let world = namespace();
+    for setting in ["/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding"] {
+        fs::write(setting, "0").unwrap();
+    }
     ip("link add uplink type veth peer name world0");
+    ip("link set uplink addrgenmode none");
     move_device("world0", &world);
     ip("addr add 192.0.2.1/24 dev uplink");
     ip("-6 addr add 2001:db8::1/64 dev uplink nodad");
@@ -152,7 +156,7 @@ impl Lab {
     }
 
     /// Everything that a network could leave behind.
-    pub fn state(&self) -> String {
+    pub fn state(&self) -> State {
         let mut text = ip("-d addr") + &ip("route show table all") + &ip("-6 route show table all");
         text += &ip("rule");
         text += &run("nft", "list ruleset");
@@ -160,7 +164,24 @@ impl Lab {
         collect(Path::new("/proc/sys/net/ipv4"), &mut settings);
         collect(Path::new("/proc/sys/net/ipv6"), &mut settings);
         settings.sort();
-        text + &settings.join("\n")
+        State(text + &settings.join("\n"))
+    }
+}
+
+/// What `ip`, `nft` and the kernel's settings say.
+#[derive(PartialEq, Eq)]
+pub struct State(pub String);
+
+impl State {
+    /// Nothing but what was before.
+    #[track_caller]
+    pub fn is_again(&self, before: &State) {
+        let other = |one: &State, other: &State| -> Vec<String> {
+            let lines = one.0.lines().filter(|line| !other.0.lines().any(|known| known == *line));
+            lines.map(str::to_owned).collect()
+        };
+        let (new, gone) = (other(self, before), other(before, self));
+        assert!(self == before, "new: {new:#?}\ngone: {gone:#?}");
     }
 }
 
