@@ -179,11 +179,13 @@ impl Networks {
         let Some(record) = files::load::<Record>(&folder.member(id))? else { return Ok(false) };
         let here = Here::now()?;
         if record.boot == here.boot {
-            forget_ports(&record)?;
+            // Without its device, it is as one that is gone.
             remove_device(&record.device)?;
         }
-        files::remove(&folder.member(id))?;
-        self.changed()?;
+        if record.namespace != here.namespace {
+            files::remove(&folder.member(id))?;
+            self.changed()?;
+        }
         settle(self, &network, &folder, &here)?;
         Ok(true)
     }
@@ -303,8 +305,9 @@ pub(crate) fn settle(
     here: &Here,
 ) -> Result<Vec<Record>, Error> {
     let mut there = Vec::new();
-    let mut gone = false;
+    let (mut gone, mut was_used) = (false, false);
     for record in folder.records()? {
+        was_used |= (&record.boot, record.namespace) == (&here.boot, here.namespace);
         match record.standing(here)? {
             Standing::There => {
                 there.push(record);
@@ -320,18 +323,19 @@ pub(crate) fn settle(
         networks.changed()?;
     }
     if !there.iter().any(|record| record.namespace == here.namespace) {
-        take_bridge_down(network)?;
+        take_bridge_down(network, was_used)?;
     }
     Ok(there)
 }
 
-fn take_bridge_down(network: &Network) -> Result<(), Error> {
+/// Whether a device of the bridge's name is ours, the packet filter knows; or its members, where somebody emptied that.
+fn take_bridge_down(network: &Network, was_used: bool) -> Result<(), Error> {
     let is_device = index_of(&network.bridge).map_err(kernel("look for the bridge"))?.is_some();
     let is_ours = host::filter().and_then(|nft| Ok((host::is_ready(&nft, &network.bridge)?, nft)));
     let nft = match is_ours {
-        Ok((true, nft)) => nft,
+        Ok((is_known, nft)) if is_known || was_used => nft,
         // A device of this name that we did not make, or nothing.
-        Ok((false, _)) => return Ok(()),
+        Ok(_) => return Ok(()),
         // Without root there is none of ours; without nf_tables neither.
         Err(_) if !is_device => return Ok(()),
         Err(Error::Unsupported { .. }) => return Ok(()),

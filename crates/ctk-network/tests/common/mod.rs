@@ -63,6 +63,9 @@ fn make() -> Lab {
         ip("link set world0 up");
         // It knows no way to the containers.
     });
+    eventually("the world is there", || {
+        ip("link show uplink").contains("state UP") && ip("-6 route show table local").contains("local 2001:db8::1")
+    });
     let directory = tempfile::tempdir().unwrap();
     let networks = Networks::open(&directory.path().join("networks")).unwrap();
     let host = File::open("/proc/thread-self/ns/net").unwrap().into();
