@@ -44,7 +44,8 @@ pub(crate) fn read(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, Error> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         other => other.map_err(failed("open", path))?,
     };
-    let mut bytes = Vec::new();
+    let length = file.metadata().map_err(failed("read", path))?.len();
+    let mut bytes = Vec::with_capacity(length.min(limit) as usize + 1);
     file.take(limit + 1).read_to_end(&mut bytes).map_err(failed("read", path))?;
     if bytes.len() as u64 > limit {
         let source = io::Error::new(io::ErrorKind::InvalidData, format!("it has more than {limit} bytes"));

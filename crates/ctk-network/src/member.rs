@@ -23,6 +23,11 @@ pub(crate) struct Record {
     pub(crate) boot: String,
     /// The host's network namespace.
     pub(crate) namespace: (u64, u64),
+    /// The container's.
+    #[serde(default)]
+    pub(crate) inside: (u64, u64),
+    #[serde(default)]
+    pub(crate) hostname: String,
 }
 
 /// Where and when we are.

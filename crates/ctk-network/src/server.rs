@@ -96,8 +96,9 @@ fn redirect((udp, tcp): (u16, u16)) -> io::Result<()> {
     let nft = Nft::open()?;
     let mut batch = Batch::new(IPV4);
     // An earlier name server's goes in the same moment.
-    batch.table(rules::NAMES_TABLE, &[]);
-    batch.remove_table(rules::NAMES_TABLE);
+    if nft.userdata(IPV4, rules::NAMES_TABLE)?.is_some() {
+        batch.remove_table(rules::NAMES_TABLE);
+    }
     rules::names(&mut batch, udp, tcp);
     nft.commit(batch)
 }
