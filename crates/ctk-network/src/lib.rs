@@ -28,6 +28,7 @@ mod nft;
 mod options;
 mod publish;
 mod resolv;
+mod rootless;
 mod rules;
 mod server;
 mod subnets;
@@ -41,4 +42,5 @@ pub use options::{
     NetworkOptions, Port, Protocol, PublishedPort, Subnet,
 };
 pub use resolv::host_resolv_conf;
+pub use rootless::{Relay, RelayOptions};
 pub use server::NameServer;

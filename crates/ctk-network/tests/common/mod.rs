@@ -243,6 +243,7 @@ pub fn serve(port: u16) {
     std::thread::spawn(move || {
         for mut stream in tcp.incoming().map_while(Result::ok) {
             let peer = stream.peer_addr().unwrap();
+            let _ = stream.read_exact(&mut [0]);
             let _ = stream.write_all(peer.ip().to_canonical().to_string().as_bytes());
         }
     });
@@ -259,6 +260,7 @@ pub fn ask_tcp(address: IpAddr, port: u16) -> String {
     let ask = || {
         let mut stream = TcpStream::connect_timeout(&SocketAddr::new(address, port), Duration::from_millis(700))?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        stream.write_all(b"?")?;
         let mut text = String::new();
         stream.read_to_string(&mut text)?;
         Ok::<_, std::io::Error>(text)
