@@ -14,7 +14,7 @@ use ipnet::IpNet;
 use crate::limits::{ALIASES, JOINS};
 use crate::member::{self, Folder, Here, Record, Standing};
 use crate::namespace::inside;
-use crate::netlink::{LOOPBACK, Netlink, Pair, index_of};
+use crate::netlink::{LOOPBACK, Netlink, Pair, index_of, wait_until_heard};
 use crate::networks::{is_device_name, is_name, remove_device};
 use crate::nft::Nft;
 use crate::publish::{Published, is_taken, publish};
@@ -601,6 +601,11 @@ fn configure(interfaces: &[Interface], is_new: bool) -> Result<(), Error> {
             netlink.add_default_route(*gateway).map_err(failed())?;
         }
         netlink.wait_until_running(index).map_err(failed())?;
+        for address in &interface.addresses {
+            if let IpAddr::V6(address) = address.addr() {
+                wait_until_heard(&interface.name, address).map_err(failed())?;
+            }
+        }
     }
     Ok(())
 }
@@ -611,6 +616,12 @@ fn wait_until_running(endpoint: &Endpoint, network: &Network) -> Result<(), Erro
         let failed = || kernel(format!("wait for the device `{device}`"));
         if let Some(index) = index_of(device).map_err(failed())? {
             Netlink::open().and_then(|mut netlink| netlink.wait_until_running(index)).map_err(failed())?;
+        }
+    }
+    for subnet in &network.subnets {
+        if let IpAddr::V6(gateway) = subnet.gateway {
+            let failed = kernel(format!("wait for the device `{}`", network.bridge));
+            wait_until_heard(&network.bridge, gateway).map_err(failed)?;
         }
     }
     Ok(())

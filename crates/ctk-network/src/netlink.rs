@@ -1,7 +1,8 @@
 //! Devices, addresses and routes by rtnetlink: one blocking socket, one request at a time, each acknowledged.
 
+use std::fs;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
@@ -256,6 +257,26 @@ fn destination(route: &RouteMessage) -> Option<IpNet> {
         _ => None,
     })?;
     IpNet::new(address, length).ok().filter(|_| length > 0)
+}
+
+/// Waits until neighbours who ask for an IPv6 address of a device are heard: the kernel joins the group in which they
+/// ask (RFC 4291, 2.7.1) some time after the address is there. A question that comes before is repeated a second later.
+pub(crate) fn wait_until_heard(device: &str, address: Ipv6Addr) -> io::Result<()> {
+    let [.., a, b, c] = address.octets();
+    let group = format!("ff0200000000000000000001ff{a:02x}{b:02x}{c:02x}");
+    let until = Instant::now() + CARRIER_WAIT;
+    loop {
+        // A number, the device, the group, how often.
+        let groups = fs::read_to_string("/proc/thread-self/net/igmp6")?;
+        let is_joined = groups.lines().any(|line| {
+            let mut words = line.split_ascii_whitespace().skip(1);
+            words.next() == Some(device) && words.next() == Some(&group)
+        });
+        if is_joined || Instant::now() > until {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// The index of a device in the calling thread's namespace.

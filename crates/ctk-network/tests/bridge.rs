@@ -77,6 +77,8 @@ fn ipv6_is_there_like_ipv4() {
     assert_eq!(within(&lab.world, || ask_udp(ip_of("2001:db8::1"), 9001)), "2001:db8::2");
     assert_eq!(within(&lab.world, || ask_tcp(ip_of("192.0.2.1"), 9001)), "192.0.2.2");
     assert_eq!(within(&other.namespace, || ask_tcp(ip_of("2001:db8::1"), 9000)), other.address(0, true).to_string());
+    assert_eq!(ask_tcp(ip_of("2001:db8::1"), 9000), "2001:db8::1");
+    assert_eq!(ask_tcp(ip_of("::1"), 9000), "ConnectionRefused");
     for container in [&six, &dual, &other] {
         lab.networks.detach(&container.id).unwrap();
     }

@@ -38,14 +38,17 @@ fn shown(bytes: &[u8]) -> String {
 fn look_up(of: &Box_, name: &str, kind: TYPE) -> String {
     within(&of.namespace, || {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(12))).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         socket.connect("127.0.0.11:53").unwrap();
-        socket.send(&question(name, kind)).unwrap();
         let mut buffer = [0; 4096];
-        match socket.recv(&mut buffer) {
-            Ok(length) => shown(&buffer[..length]),
-            Err(error) => format!("{:?}", error.kind()),
+        // As resolvers do: what is lost is asked again.
+        for _ in 0..3 {
+            socket.send(&question(name, kind)).unwrap();
+            if let Ok(length) = socket.recv(&mut buffer) {
+                return shown(&buffer[..length]);
+            }
         }
+        "no answer".into()
     })
 }
 
