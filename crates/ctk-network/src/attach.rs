@@ -205,7 +205,11 @@ impl Networks {
         let here = Here::now()?;
         if record.boot == here.boot {
             // Without its device, it is as one that is gone.
-            remove_device(&record.device)?;
+            let others = folder.records()?.into_iter().filter(|other| other.id != record.id);
+            let is_last = record.namespace == here.namespace && others.count() == 0;
+            if !is_last || !remove_with_bridge(&record.device, &network)? {
+                remove_device(&record.device)?;
+            }
         }
         if record.namespace != here.namespace {
             files::remove(&folder.member(id))?;
@@ -353,6 +357,20 @@ pub(crate) fn settle(
         take_bridge_down(network, was_used)?;
     }
     Ok(there)
+}
+
+/// Removes the last member's device and the bridge in one go. Not if one of them is not there.
+fn remove_with_bridge(device: &str, network: &Network) -> Result<bool, Error> {
+    let failed = || kernel(format!("remove the devices `{device}` and `{}`", network.bridge));
+    let (Some(_), Some(index)) = (index_of(device).map_err(failed())?, index_of(&network.bridge).map_err(failed())?)
+    else {
+        return Ok(false);
+    };
+    // "ct", and the bridge's number.
+    let group = 0x6374_0000 | index & 0xffff;
+    let removed = Netlink::open().and_then(|mut netlink| netlink.remove_both([device, &network.bridge], group));
+    // Whatever came in between: one after the other is right, too.
+    Ok(removed.is_ok())
 }
 
 /// Whether a device of the bridge's name is ours, the packet filter knows; or its members, where somebody emptied that.

@@ -67,8 +67,10 @@ impl Networks {
         Ok(all)
     }
 
-    /// The network of this name; the default one is made if it is not there. By its id, or the beginning of it, too.
+    /// The network of this name; the default one, also as `bridge` and `default`, is made if it is not there. By its id,
+    /// or the beginning of it, too.
     pub fn get(&self, name: &str) -> Result<Network, Error> {
+        let name = if matches!(name, "bridge" | "default") { DEFAULT_NETWORK } else { name };
         if is_name(name) {
             if let Some(network) = files::load(&self.folder(name).definition())? {
                 return Ok(network);
@@ -176,7 +178,8 @@ impl Networks {
 
     /// Not the default one by its name alone: nobody who removes or looks makes it.
     fn get_existing(&self, name: &str) -> Result<Network, Error> {
-        if name == DEFAULT_NETWORK && !self.folder(name).definition().exists() {
+        if matches!(name, DEFAULT_NETWORK | "bridge" | "default") && !self.folder(DEFAULT_NETWORK).definition().exists()
+        {
             return Err(Error::UnknownNetwork { name: name.into(), near: String::new() });
         }
         self.get(name)

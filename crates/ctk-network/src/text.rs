@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::limits::PORTS_PUBLISHED;
-use crate::{AddressRange, Error, HostAddress, MacAddress, Port, Protocol};
+use crate::{AddressRange, Error, HostAddress, Join, MacAddress, Port, Protocol};
 
 fn invalid<T>(what: &'static str, text: &str, expected: &'static str) -> Result<T, Error> {
     Err(Error::Invalid { what, text: text.into(), expected })
@@ -136,6 +136,32 @@ fn port_range(text: &str) -> Option<(u16, u16)> {
     }
 }
 
+impl FromStr for Join {
+    type Err = Error;
+
+    /// `NETWORK[:OPTION[,OPTION]…]` with `ip=` and `ip6=`, `mac=`, `alias=` and `interface_name=`, as podman has it; an
+    /// `ip=` may be of either family, and `alias=` there several times.
+    fn from_str(text: &str) -> Result<Join, Error> {
+        const OPTIONS: &str =
+            "ip=ADDRESS, ip6=ADDRESS, mac=ADDRESS, alias=NAME, interface_name=NAME, each behind a `,`";
+        let fail = || Error::Invalid { what: "network of a container", text: text.into(), expected: OPTIONS };
+        let (network, options) = text.split_once(':').unwrap_or((text, ""));
+        let mut join = Join { network: network.into(), ..Join::default() };
+        for option in options.split(',').filter(|option| !option.is_empty()) {
+            let (name, value) = option.split_once('=').ok_or_else(fail)?;
+            match (name, value.parse::<IpAddr>()) {
+                ("ip", Ok(IpAddr::V4(address))) => join.ipv4 = Some(address),
+                ("ip" | "ip6", Ok(IpAddr::V6(address))) => join.ipv6 = Some(address),
+                ("mac" | "mac_address", _) => join.mac = Some(value.parse()?),
+                ("alias", _) if !value.is_empty() => join.aliases.push(value.into()),
+                ("interface_name", _) => join.interface = Some(value.into()),
+                _ => return Err(fail()),
+            }
+        }
+        Ok(join)
+    }
+}
+
 impl FromStr for AddressRange {
     type Err = Error;
 
@@ -204,6 +230,17 @@ mod tests {
         }
         check("8000-8001:90-92", "invalid published port `8000-8001:90-92`");
         check("1-65535", "ports published by one option: more than the limit of 4096");
+    }
+
+    #[test]
+    fn networks_have_options() {
+        let join: Join = "back:ip=10.0.0.7,ip=fd00::7,mac=02:00:00:00:00:01,alias=db,alias=store".parse().unwrap();
+        assert_eq!((join.network.as_str(), join.aliases.len()), ("back", 2));
+        assert_eq!((join.ipv4, join.ipv6), (Some([10, 0, 0, 7].into()), Some("fd00::7".parse().unwrap())));
+        assert_eq!("back".parse::<Join>().unwrap(), Join { network: "back".into(), ..Join::default() });
+        for text in ["back:ip", "back:ip=x", "back:ip6=10.0.0.1", "back:what=1", "back:alias=", "back:mac=1"] {
+            assert!(text.parse::<Join>().is_err(), "{text}");
+        }
     }
 
     #[test]
