@@ -16,6 +16,7 @@ mod interrupt;
 mod layers;
 mod lints;
 mod network;
+mod networks;
 mod packages;
 mod plan;
 mod platforms;
