@@ -184,12 +184,20 @@ impl Networks {
 
     /// A container's devices, by network.
     pub fn interfaces(&self, id: &str) -> Result<Vec<Interface>, Error> {
-        let mut interfaces = Vec::new();
+        Ok(self.records_of(id)?.into_iter().map(|record| record.interface).collect())
+    }
+
+    /// A container's published ports.
+    pub fn ports(&self, id: &str) -> Result<Vec<PublishedPort>, Error> {
+        Ok(self.records_of(id)?.into_iter().flat_map(|record| record.ports).collect())
+    }
+
+    fn records_of(&self, id: &str) -> Result<Vec<Record>, Error> {
+        let mut records = Vec::new();
         for name in self.names()? {
-            let record: Option<Record> = if is_name(id) { files::load(&self.folder(&name).member(id))? } else { None };
-            interfaces.extend(record.map(|record| record.interface));
+            records.extend(if is_name(id) { files::load(&self.folder(&name).member(id))? } else { None });
         }
-        Ok(interfaces)
+        Ok(records)
     }
 
     /// Whether it was there.

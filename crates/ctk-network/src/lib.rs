@@ -7,7 +7,7 @@
 //!            │                                               127.0.0.11: names (NameServer)
 //!            └ table inet ctk: masquerade, published ports, what may pass between whom
 //! ```
-//! [`Networks::attach`] joins a network namespace to networks, [`Networks::detach`] undoes it, by whomever and as often
+//! A monitor starts a [`Session`] for its container and ends it. Underneath, [`Networks::attach`] joins a network namespace to networks, [`Networks::detach`] undoes it, by whomever and as often
 //! as one likes. Both are called in the host's network namespace: that of the calling thread. Who is on a network is
 //! what its folder says *and* the kernel shows: a member is there as long as the host's end of its pair of devices is,
 //! and that goes with the container's namespace. So nothing has to be cleaned by those who die: the next who comes
@@ -31,6 +31,7 @@ mod resolv;
 mod rootless;
 mod rules;
 mod server;
+mod session;
 mod subnets;
 mod text;
 
@@ -44,3 +45,4 @@ pub use options::{
 pub use resolv::host_resolv_conf;
 pub use rootless::{Relay, RelayOptions};
 pub use server::NameServer;
+pub use session::{Joined, Place, Request, Session};

@@ -83,7 +83,7 @@ pub struct Subnet {
 }
 
 /// The container that joins.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
     /// Its id: letters and digits.
     pub id: String,
@@ -94,7 +94,7 @@ pub struct Endpoint {
 }
 
 /// One network that a container joins.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Join {
     /// The network's name.
     pub network: String,
@@ -127,7 +127,7 @@ pub enum Protocol {
 }
 
 /// Ports of the host that lead to ports of the container.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Port {
     /// The host's address; every address of the host if none is given.
     pub host_address: Option<IpAddr>,
@@ -156,7 +156,8 @@ pub struct PublishedPort {
 }
 
 /// How a container finds names.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct DnsOptions {
     /// Name servers instead of the host's.
     pub servers: Vec<IpAddr>,
@@ -171,7 +172,8 @@ pub struct DnsOptions {
 }
 
 /// What an added host leads to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum HostAddress {
     /// An address.
     Address(IpAddr),

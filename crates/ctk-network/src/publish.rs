@@ -110,6 +110,13 @@ fn take(pairs: &[(IpAddr, IpAddr)], port: u16, protocol: Protocol) -> Result<(u1
     Ok((taken, sockets))
 }
 
+/// Takes the ports of a container that runs again. One that somebody else took meanwhile leads to the container all the
+/// same.
+pub(crate) fn hold(ports: &[PublishedPort]) -> Vec<OwnedFd> {
+    let one = |port: &PublishedPort| reserve(port.host_ip, port.host_port, port.protocol).ok().flatten();
+    ports.iter().filter_map(one).map(|(socket, _)| socket).collect()
+}
+
 /// Binds a socket that never listens: what nothing leads to a container is refused, not left waiting.
 fn reserve(address: IpAddr, port: u16, protocol: Protocol) -> Result<Option<(OwnedFd, u16)>, Errno> {
     let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
