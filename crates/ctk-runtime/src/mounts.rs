@@ -97,7 +97,7 @@ impl Root {
     }
 
     /// The root of a running process.
-    pub(crate) fn of_process(pid: i32) -> Option<Root> {
+    pub fn of_process(pid: i32) -> Option<Root> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         rustix::fs::open(format!("/proc/{pid}/root"), flags, Mode::empty()).ok().map(Root)
     }

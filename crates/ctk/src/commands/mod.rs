@@ -3,6 +3,7 @@
 mod apply;
 mod build;
 mod check;
+mod container;
 mod copy;
 mod fmt;
 mod gc;
@@ -18,8 +19,7 @@ pub mod project;
 mod pull;
 mod push;
 mod registry;
-mod rm;
-mod run;
+mod rmi;
 mod save;
 mod tags;
 mod test;
@@ -103,7 +103,37 @@ commands! {
     /// Push an image from the store, or push resources of the project
     Push(push::Push);
     /// Run a command in a new container
-    Run(Box<run::Run>);
+    Run(Box<container::run::Run>);
+    /// Make a container without starting it
+    Create(Box<container::create::Create>);
+    /// List containers
+    Ps(container::ps::Ps);
+    /// Run a command in a running container
+    Exec(container::exec::Exec);
+    /// Show what a container wrote
+    Logs(container::logs::Logs);
+    /// Sit at the standard streams of a running container
+    Attach(container::attach::Attach);
+    /// Start containers that do not run
+    Start(container::start::Start);
+    /// Stop running containers
+    Stop(container::stop::Stop);
+    /// Stop containers if they run, and start them
+    Restart(container::start::Restart);
+    /// Send a signal to running containers
+    Kill(container::kill::Kill);
+    /// Have all processes of containers stand still
+    Pause(container::pause::Pause);
+    /// Let them go on
+    Unpause(container::pause::Unpause);
+    /// Wait until containers end, and print their exit codes
+    Wait(container::wait::Wait);
+    /// Give a container another name
+    Rename(container::rename::Rename);
+    /// Remove containers
+    Rm(container::rm::Rm);
+    /// Remove all containers that do not run
+    Prune(container::prune::Prune);
     /// Fetch an image into the store
     Pull(pull::Pull);
     /// Copy an image between registries, the store, layouts and archives
@@ -116,10 +146,10 @@ commands! {
     Logout(logout::Logout);
     /// List the images of the store
     Images(images::Images);
-    /// Show an image's manifest and config
+    /// Show all about a container, or an image's manifest and config
     Inspect(inspect::Inspect);
     /// Remove names of images from the store
-    Rm(rm::Rm);
+    Rmi(rmi::Rmi);
     /// Free what nothing needs any more
     Gc(gc::Gc);
     /// Read images from an OCI layout or a docker archive
