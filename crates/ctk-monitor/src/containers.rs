@@ -69,6 +69,11 @@ impl Containers {
         Containers { root: root.into() }
     }
 
+    /// Where they are.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// Makes the directory of a new container, and takes its name. It is none before its configuration is written; what
     /// was begun and not finished goes when the lock does, at the next [`Containers::clean`].
     pub fn reserve(&self, id: &str, name: &str) -> Result<Locked, Error> {
@@ -180,6 +185,9 @@ impl Containers {
         self.take_name(name, &container.id)?;
         let before = std::mem::replace(&mut config.name, name.into());
         let written = container.write(CONFIG, &config);
+        if written.is_ok() {
+            crate::events::tell(&self.root, &config, "rename", &[("oldName", before.clone())]);
+        }
         let gone = if written.is_ok() { &before } else { name };
         let _ = fs::remove_file(self.root.join(NAMES).join(gone));
         written
@@ -189,6 +197,7 @@ impl Containers {
     pub fn remove(&self, locked: Locked) -> Result<(), Error> {
         let container = &locked.container;
         if let Ok(config) = container.config() {
+            crate::events::tell(&self.root, &config, "remove", &[]);
             let link = self.root.join(NAMES).join(&config.name);
             if fs::read_link(&link).is_ok_and(|id| id.as_os_str() == container.id.as_str()) {
                 let _ = fs::remove_file(link);
@@ -213,9 +222,10 @@ impl Containers {
     pub fn clean(&self) -> Result<(), Error> {
         for name in self.entries()? {
             let directory = self.root.join(&name);
+            // Events are in files whose names begin with a dot, too.
             if name.starts_with(GONE) {
                 let _ = fs::remove_dir_all(directory);
-            } else if !directory.join(CONFIG).exists() {
+            } else if !name.starts_with('.') && !directory.join(CONFIG).exists() {
                 let container = Container { id: name, directory };
                 // Between its making and its locking there is a moment: that one is left alone.
                 if container.directory.join(LOCK).exists() && container.try_lock()?.is_some() {

@@ -5,10 +5,13 @@
 //! [`Client`] talks to it. Everything else (what is in `config.json`, networks, volumes) is decided by who makes the
 //! container.
 
+use serde::Deserialize;
+
 mod client;
 pub mod config;
 mod containers;
 mod error;
+pub mod events;
 pub mod limits;
 pub mod log;
 mod monitor;
@@ -28,4 +31,17 @@ pub use settle::settle;
 /// Has all processes of a container stand still, or go on.
 pub fn freeze(container: &Container, frozen: bool) -> Result<(), Error> {
     Ok(ctk_bundle::container::freeze(&container.runtime_root(), container.id(), frozen)?)
+}
+
+/// What a running container uses, as `runc events` tells it; none if it does not run.
+pub fn usage(container: &Container) -> Option<serde_json::Value> {
+    let records = ctk_bundle::state::list(&container.runtime_root()).ok()?;
+    records.first().map(|record| ctk_bundle::stats::stats(&record.cgroups))
+}
+
+/// Changes the limits of a running container: `resources` as `linux.resources` of the specification.
+pub fn set_resources(container: &Container, resources: &serde_json::Value) -> Result<(), Error> {
+    let resources = ctk_bundle::spec::Resources::deserialize(resources)
+        .map_err(|source| Error::Document { path: container.bundle().join("config.json"), source })?;
+    Ok(container.kept()?.record.cgroups.apply(&resources)?)
 }

@@ -462,9 +462,14 @@ impl Monitor<'_> {
             ctk_bundle::container::write_pid(path, run.pid)?;
         }
         self.run = Some(run);
+        self.tell("start", &[]);
         let answer = Answer { pid: self.state.pid, ..Answer::default() };
         self.clients.iter_mut().filter(|client| client.waits == Waits::Again).for_each(|client| client.answer(&answer));
         self.container.write_state(&self.state)
+    }
+
+    fn tell(&self, what: &str, more: &[(&str, String)]) {
+        crate::events::tell(self.containers.root(), &self.config, what, more);
     }
 
     fn adopt(&mut self) {
@@ -504,6 +509,10 @@ impl Monitor<'_> {
         self.state.finished = time::now();
         self.state.exit_code = if out_of_time { OUT_OF_TIME } else { code };
         self.state.log_lost_bytes = self.log.lost();
+        if self.state.oom_killed {
+            self.tell("oom", &[]);
+        }
+        self.tell("died", &[("exitCode", self.state.exit_code.to_string())]);
         match self.decide(failed) {
             Next::Start(pause) => {
                 self.state.status = Status::Restarting;
@@ -594,6 +603,7 @@ impl Monitor<'_> {
         self.stopping =
             Some(Stopping { deadline: Instant::now() + Duration::from_secs(seconds), killed: false, again });
         self.state.stopped = !again;
+        self.tell(if again { "restart" } else { "stop" }, &[]);
         match &self.run {
             Some(run) => {
                 run.signal(signal.unwrap_or(self.config.stop_signal));
@@ -711,6 +721,7 @@ impl Monitor<'_> {
                     }
                     run.signal(signal);
                     client.answer(&Answer { pid, ..Answer::default() });
+                    self.tell("kill", &[("signal", signal.to_string())]);
                     if signal == libc::SIGKILL {
                         self.kill_the_rest();
                     }
@@ -759,6 +770,7 @@ impl Monitor<'_> {
         let settled = run.started.elapsed() >= Duration::from_millis(health.start_millis);
         let (retries, on_failure) = (health.retries, health.on_failure);
         let answer = Answer { pid: run.pid, code: checked.exit_code, text: checked.output.clone() };
+        let before = self.state.health.as_ref().map(|health| health.status);
         let state = self.state.health.get_or_insert_default();
         let became_unhealthy = health::judge(state, checked, retries, settled);
         let healthy = state.status == HealthStatus::Healthy;
@@ -769,7 +781,11 @@ impl Monitor<'_> {
                 _ => {}
             }
         }
+        let health = state.status;
         self.container.write_state(&self.state)?;
+        if before != Some(health) {
+            self.tell("health_status", &[("health", health.word().to_owned())]);
+        }
         if became_unhealthy {
             match on_failure {
                 OnFailure::None => {}

@@ -94,8 +94,8 @@ commands! {
     Apply(apply::Apply);
     /// Say why a resource would change
     Why(why::Why);
-    /// Move lock file entries to what their names mean now
-    Update(update::Update);
+    /// Move lock file entries to what their names mean now; or change limits of containers
+    Update(Box<update::Update>);
     /// Build images of the project, or a folder with a Dockerfile
     Build(Box<build::Build>);
     /// Run tests of the project
@@ -128,6 +128,16 @@ commands! {
     Unpause(container::pause::Unpause);
     /// Wait until containers end, and print their exit codes
     Wait(container::wait::Wait);
+    /// Show the processes of a container
+    Top(container::top::Top);
+    /// Show what containers use, again and again
+    Stats(container::stats::Stats);
+    /// Show where ports of containers are published
+    Port(container::port::Port);
+    /// Show what happens to containers
+    Events(container::events::Events);
+    /// Check the health of a container now
+    Healthcheck(container::healthcheck::Healthcheck);
     /// Give a container another name
     Rename(container::rename::Rename);
     /// Remove containers

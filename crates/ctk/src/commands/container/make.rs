@@ -234,6 +234,7 @@ fn fill(
     };
     check(options, &config)?;
     container.write_config(&config)?;
+    ctk_monitor::events::tell(desk.containers.root(), &config, "create", &[]);
     if let Some(path) = &options.life.cidfile {
         let made = std::fs::File::options().write(true).create_new(true).open(path);
         let written = made.and_then(|mut file| std::io::Write::write_all(&mut file, container.id().as_bytes()));
