@@ -29,3 +29,4 @@ pub mod state;
 pub mod stats;
 
 pub use error::Error;
+pub use open::user_namespace;

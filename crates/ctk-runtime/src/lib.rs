@@ -16,6 +16,7 @@ mod overlay;
 mod prepared;
 mod running;
 mod seccomp;
+mod signal;
 mod state;
 
 pub use capability::Capabilities;
@@ -25,5 +26,6 @@ pub use error::Error;
 pub use launch::{Launch, Limits, NetworkNamespace, Process, ProcessStdio, Rlimit};
 pub use mounts::Root;
 pub use running::{Exit, Joined, Reservation, Running, Waited, null_file, reserve, start};
-pub use seccomp::{default_profile, program};
+pub use seccomp::{default_profile, default_profile_document, program};
+pub use signal::{signal_name, signal_number};
 pub use state::cleanup_stale;

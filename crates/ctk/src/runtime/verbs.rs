@@ -37,6 +37,7 @@ pub fn run(verb: &str, arguments: &Arguments, log: &Log) -> Result<u8, Failure> 
         }
         "kill" => kill(arguments),
         "delete" => delete(arguments, log),
+        "exec" if arguments.is_on("exit-codes") => further(arguments),
         "exec" => further(arguments).map_err(|failure| Failure { code: 255, ..failure }),
         "ps" => ps(arguments),
         "list" => list(arguments),
@@ -128,6 +129,7 @@ fn options(arguments: &Arguments, waits: bool) -> Result<Options, Failure> {
         pid_file: arguments.value("pid-file").filter(|path| !path.is_empty()).map(PathBuf::from),
         now: log::now(),
         owner: owner(),
+        mounted: None,
     })
 }
 
@@ -232,6 +234,9 @@ fn further(arguments: &Arguments) -> Result<u8, Failure> {
         kept.config()?
     };
     let wanted = process::process(arguments, &config)?;
+    if let Some(path) = arguments.value("process").filter(|_| arguments.is_on("remove-process")) {
+        let _ = fs::remove_file(path);
+    }
     if wanted.terminal && console.is_none() && !detach {
         let (mine, theirs) = attend::console_pair()?;
         ours = Some(mine);
@@ -247,7 +252,8 @@ fn further(arguments: &Arguments) -> Result<u8, Failure> {
         ignore_paused: arguments.is_on("ignore-paused"),
         cgroups: arguments.values("cgroup").filter(|path| !path.is_empty()).map(String::from).collect(),
     };
-    let (_, pidfd) = exec::exec(options, |_| Ok(wanted))?;
+    let (_, pidfd) =
+        exec::exec(options, |_| Ok(wanted)).map_err(|error| Failure { code: exit_code(&error), ..error.into() })?;
     hand_over(arguments, &pidfd)?;
     if detach {
         return Ok(0);
@@ -256,6 +262,16 @@ fn further(arguments: &Arguments) -> Result<u8, Failure> {
     let (input, output) = (std::io::stdin(), std::io::stdout());
     let exit = attend::attend(&pidfd, &signals, terminal.as_ref(), input.as_fd(), output.as_fd())?;
     Ok(exit.code() as u8)
+}
+
+/// What docker and podman give back when a command cannot be run.
+fn exit_code(error: &ctk_bundle::Error) -> u8 {
+    match error {
+        ctk_bundle::Error::Step { field, source, .. } if field == "process.args" => {
+            if source.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 }
+        }
+        _ => 125,
+    }
 }
 
 fn kill(arguments: &Arguments) -> Result<u8, Failure> {
