@@ -157,6 +157,18 @@ impl Networks {
         Ok(())
     }
 
+    /// The same, but only from where this very namespace is: a container that was started again under its id meanwhile
+    /// stays on its networks.
+    pub fn detach_namespace(&self, id: &str, namespace: BorrowedFd<'_>) -> Result<(), Error> {
+        let identity = host::identity(namespace)?;
+        for record in self.records_of(id)? {
+            if record.inside == identity {
+                self.leave(id, &record.interface.network)?;
+            }
+        }
+        Ok(())
+    }
+
     /// A running container that is on a network, by its name, its id or the beginning of that, and its network namespace.
     pub fn running(&self, name: &str) -> Result<(Endpoint, OwnedFd), Error> {
         let mut found: Option<Record> = None;

@@ -51,8 +51,10 @@ pub struct Joined {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub relay: Option<String>,
     /// The text of its `/etc/resolv.conf`.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
     pub resolv_conf: String,
     /// The text of its `/etc/hosts`.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
     pub hosts: String,
 }
 
@@ -136,10 +138,19 @@ impl Session {
     }
 
     /// Takes the container off its networks. It takes some tens of milliseconds, for which nobody should wait who only
-    /// wants to know how the container ended: the kernel lets all who may look at a device finish first.
+    /// wants to know how the container ended: the kernel lets all who may look at a device finish first. One that was
+    /// started again under the same id meanwhile is not touched.
     pub fn end(mut self) -> Result<(), Error> {
         drop(self.answering.take());
-        Session::end_of(&self.request.endpoint.id, self.networks.as_ref(), &self.folder)
+        match &self.networks {
+            Some(networks) => networks.detach_namespace(&self.request.endpoint.id, self.namespace.as_fd()),
+            None => Relay::stop_left(&self.folder),
+        }
+    }
+
+    /// Where the container is now.
+    pub fn interfaces(&self) -> Result<Vec<Interface>, Error> {
+        self.networks.as_ref().map_or(Ok(Vec::new()), |networks| networks.interfaces(&self.request.endpoint.id))
     }
 
     /// The same for a container whose monitor was killed. Harmless to repeat.

@@ -2,6 +2,7 @@
 
 mod build;
 mod caches;
+mod container_networks;
 mod contexts;
 mod corpus;
 mod damage;

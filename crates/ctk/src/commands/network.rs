@@ -2,15 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::AsFd;
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
+use ctk_monitor::Client;
+use ctk_monitor::protocol::Request;
 use ctk_network::{AddressRange, Join, MacAddress, Network as Definition, NetworkOptions, Networks};
 use serde_json::{Value, json};
 
+use super::container::Desk;
 use super::output;
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::runtime::joining::Change;
 
 /// Options of `--opt` that mean the bridge's name.
 const BRIDGE_OPTIONS: [&str; 2] = ["com.docker.network.bridge.name", "bridge_name"];
@@ -181,21 +185,27 @@ fn mac(text: &str) -> Result<MacAddress, String> {
     text.parse().map_err(|error: ctk_network::Error| error.to_string())
 }
 
-fn failed(error: ctk_network::Error) -> Failure {
+/// Where networks are written down.
+pub fn folder(context: &Context) -> PathBuf {
+    context.options().store.join("networks")
+}
+
+/// What was tried, with what to do.
+pub fn failed(error: ctk_network::Error) -> Failure {
     let hint = error.hint();
     Failure::Error { code: None, error: Box::new(error), hint }
 }
 
 impl Network {
     pub fn run(self, context: &Context) -> Result<(), Failure> {
-        let networks = Networks::open(&context.options().store.join("networks")).map_err(failed)?;
+        let networks = Networks::open(&folder(context)).map_err(failed)?;
         match self.command {
             Command::Create(create) => create.run(&networks),
             Command::Ls(ls) => ls.run(&networks),
             Command::Rm(rm) => rm.run(&networks),
             Command::Inspect(inspect) => inspect.run(&networks),
-            Command::Connect(connect) => connect.run(&networks),
-            Command::Disconnect(disconnect) => disconnect.run(&networks),
+            Command::Connect(connect) => connect.run(context, &networks),
+            Command::Disconnect(disconnect) => disconnect.run(context, &networks),
             Command::Prune(prune) => prune.run(&networks),
         }
     }
@@ -365,8 +375,9 @@ fn shown(network: &Definition, containers: &BTreeMap<String, Value>) -> Value {
 }
 
 impl Connect {
-    fn run(self, networks: &Networks) -> Result<(), Failure> {
-        let (endpoint, namespace) = networks.running(&self.container).map_err(failed)?;
+    fn run(self, context: &Context, networks: &Networks) -> Result<(), Failure> {
+        // Told here if it is not there; the monitor would only say it to itself.
+        networks.get(&self.network).map_err(failed)?;
         let join = Join {
             network: self.network,
             interface: None,
@@ -375,24 +386,31 @@ impl Connect {
             mac: self.mac_address,
             aliases: self.alias,
         };
-        networks.connect(&endpoint, namespace.as_fd(), &join).map_err(failed)?;
-        Ok(())
+        change(context, &self.container, &Change::Connect(join))
     }
 }
 
 impl Disconnect {
-    fn run(self, networks: &Networks) -> Result<(), Failure> {
+    fn run(self, context: &Context, networks: &Networks) -> Result<(), Failure> {
         let network = networks.get(&self.network).map_err(failed)?;
-        let members = networks.members(&network.name).map_err(failed)?;
-        let is_meant = |member: &&ctk_network::Member| {
-            member.name == self.container || self.container.len() >= 4 && member.id.starts_with(&self.container)
-        };
-        match members.iter().find(is_meant) {
-            Some(member) => networks.disconnect(&member.id, &network.name).map_err(failed),
-            None if self.force => Ok(()),
-            None => Err(failed(ctk_network::Error::NotJoined { container: self.container, network: network.name })),
+        match change(context, &self.container, &Change::Disconnect(network.name)) {
+            Err(_) if self.force => Ok(()),
+            other => other,
         }
     }
+}
+
+/// Has a container's monitor change its networks.
+fn change(context: &Context, name: &str, change: &Change) -> Result<(), Failure> {
+    let desk = Desk::open(context);
+    let container = desk.find(name)?;
+    desk.settle(&container)?;
+    let Some(mut client) = Client::connect(&container)? else {
+        return Err(Failure::sentence(format!("container {name} is not running"), Some("`ctk start` starts it")));
+    };
+    let request = Request::Network(serde_json::to_value(change)?);
+    client.request_within(&request, ctk_monitor::limits::ANSWER)?;
+    Ok(())
 }
 
 impl Prune {
