@@ -2,16 +2,17 @@
 //!
 //! A translation is looked up with the first packet of a connection and remembered with it. UDP has no connections that
 //! end: who sends on and on from one port would go on reaching a container that is gone, or the host itself from before
-//! the port was published. So such memories are removed when a port comes or goes.
+//! the port was published. And whoever opens a TCP connection just as a container goes would knock at its old address
+//! for two minutes. So such memories are removed when a port comes or goes.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 
+use crate::PublishedPort;
 use crate::limits::{NETLINK_BYTES, NETLINK_MESSAGES};
 use crate::nft::{DONE, ERROR, attribute, messages};
-use crate::{Protocol, PublishedPort};
 
 const SUBSYSTEM: u16 = 1 << 8;
 const NEW: u16 = 0;
@@ -26,8 +27,7 @@ const DUMP: u16 = 0x300;
 /// nothing, or forgets by itself after some minutes of silence.
 pub(crate) fn forget(ports: &[PublishedPort]) {
     for is_ipv6 in [false, true] {
-        let udp = |port: &&PublishedPort| port.protocol == Protocol::Udp && port.host_ip.is_ipv6() == is_ipv6;
-        let ports: Vec<&PublishedPort> = ports.iter().filter(udp).collect();
+        let ports: Vec<&PublishedPort> = ports.iter().filter(|port| port.host_ip.is_ipv6() == is_ipv6).collect();
         if !ports.is_empty() {
             let _ = forget_of(&ports, if is_ipv6 { 10 } else { 2 });
         }
@@ -133,6 +133,7 @@ fn read(socket: &Socket, mut each: impl FnMut(&[u8])) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Protocol;
 
     fn tuple(source: &str, destination: &str) -> Tuple {
         let (source, destination): (std::net::SocketAddr, std::net::SocketAddr) =

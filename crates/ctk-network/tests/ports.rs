@@ -141,6 +141,27 @@ fn who_keeps_sending_reaches_the_container_that_is_there_now() {
 }
 
 #[test]
+fn who_knocks_while_a_container_is_made_again_is_let_in() {
+    let Some(lab) = lab() else { return };
+    let one = lab.attach("one", &["ctk"], &["8080:7000"]);
+    // Its process is dead, its device still there: nobody answers.
+    within(&one.namespace, || ip("link set eth0 down"));
+    let client = within(&lab.world, || {
+        std::thread::spawn(|| {
+            let address = std::net::SocketAddr::new(ip_of("192.0.2.1"), 8080);
+            std::net::TcpStream::connect_timeout(&address, std::time::Duration::from_secs(15)).is_ok()
+        })
+    });
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    lab.networks.detach(&one.id).unwrap();
+    drop(one);
+    let two = lab.attach("two", &["ctk"], &["8080:7000"]);
+    two.serve(7000);
+    assert_ne!(two.address(0, false).to_string(), "10.88.0.2");
+    assert!(client.join().unwrap());
+}
+
+#[test]
 fn thousands_of_ports_are_published_at_once() {
     let Some(lab) = lab() else { return };
     let one = lab.attach("one", &["ctk"], &["10000-13999:10000-13999"]);
