@@ -409,7 +409,16 @@ pub fn write_pid(path: &Path, pid: i32) -> Result<(), Error> {
 }
 
 /// Namespaces to go back to.
-struct Back(Vec<(OwnedFd, u32)>);
+pub(crate) struct Back(Vec<(OwnedFd, u32)>);
+
+/// Has children be made among the process ids of a container, until the guard is dropped.
+pub(crate) fn join_for_children(container: std::os::fd::BorrowedFd<'_>) -> Result<Back, Errno> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let ours = rustix::fs::open("/proc/self/ns/pid_for_children", flags, Mode::empty())?;
+    let namespace = libc::CLONE_NEWPID as u32;
+    ctk_sys::set_controlling_namespace(container, namespace)?;
+    Ok(Back(vec![(ours, namespace)]))
+}
 
 impl Drop for Back {
     fn drop(&mut self) {

@@ -234,9 +234,6 @@ fn further(arguments: &Arguments) -> Result<u8, Failure> {
         kept.config()?
     };
     let wanted = process::process(arguments, &config)?;
-    if let Some(path) = arguments.value("process").filter(|_| arguments.is_on("remove-process")) {
-        let _ = fs::remove_file(path);
-    }
     if wanted.terminal && console.is_none() && !detach {
         let (mine, theirs) = attend::console_pair()?;
         ours = Some(mine);

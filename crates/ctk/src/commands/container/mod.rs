@@ -83,6 +83,22 @@ impl Desk {
         Ok(ctk_monitor::settle(&self.containers, container, &self.program)?)
     }
 
+    /// What a container does, and a connection to its monitor if it has one: never one without the other.
+    pub fn connect(&self, container: &Container) -> Result<(State, Option<Client>), Failure> {
+        const PAUSE: Duration = Duration::from_millis(2);
+        loop {
+            let state = self.settle(container)?;
+            if !state.status.is_alive() {
+                return Ok((state, None));
+            }
+            match Client::connect(container)? {
+                Some(client) => return Ok((state, Some(client))),
+                // On its way in or out.
+                None => std::thread::sleep(PAUSE),
+            }
+        }
+    }
+
     /// All containers with what they do, the newest first. Those that go away meanwhile are not there.
     pub fn all(&self) -> Result<Vec<(Container, ctk_monitor::Config, State)>, Failure> {
         let mut all = Vec::new();
@@ -115,11 +131,8 @@ impl Desk {
 
     /// Stops a container that runs; after `seconds` it is killed. Gives back its exit code.
     pub fn stop(&self, container: &Container, signal: Option<i32>, seconds: Option<u64>) -> Result<i32, Failure> {
-        let state = self.settle(container)?;
-        if !state.status.is_alive() {
-            return Ok(state.exit_code);
-        }
-        let Some(mut client) = Client::connect(container)? else { return Ok(self.settle(container)?.exit_code) };
+        let (state, client) = self.connect(container)?;
+        let Some(mut client) = client else { return Ok(state.exit_code) };
         let request = protocol::Request::Stop { signal, seconds, again: false };
         let code = match client.request(&request) {
             Ok(answer) => answer.code,

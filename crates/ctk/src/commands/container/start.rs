@@ -110,8 +110,7 @@ impl Start {
         use std::os::fd::AsFd;
         let keys = detach_keys(&self.detach_keys)?;
         let config = container.config()?;
-        if desk.settle(container)?.status.is_alive() {
-            let Some(mut client) = Client::connect(container)? else { return Ok(()) };
+        if let Some(mut client) = desk.connect(container)?.1 {
             let ask = |client: &mut Client, streams| client.request(&Request::Attach(streams)).map(drop);
             return attach::sit(&mut client, &config, self.interactive, true, &keys, ask)?.run(client);
         }
@@ -131,11 +130,7 @@ impl Restart {
         let chosen = desk.chosen(&self.containers, self.all || running, |state| !running || state.status.is_alive())?;
         each(&chosen, |container| {
             let config = container.config()?;
-            let client = match desk.settle(container)?.status.is_alive() {
-                true => Client::connect(container)?,
-                false => None,
-            };
-            match client {
+            match desk.connect(container)?.1 {
                 Some(mut client) => {
                     client.request(&Request::Stop { signal: None, seconds: self.time, again: true })?;
                 }
