@@ -339,6 +339,20 @@ fn limits_change_while_it_runs() {
 }
 
 #[test]
+fn a_first_process_that_collects_others() {
+    let Some(engine) = Engine::new(Kind::Ctk) else { return };
+    let script = "echo $$; (sleep 0.1 &); exit 5";
+    let output = engine.ask(&["run", "--rm", "--init", IMAGE, "sh", "-c", script]);
+    let file = engine.world.peer("file", &["-bL", ctk_e2e::binary().with_file_name("ctk-runtime").to_str().unwrap()]);
+    if file.out.contains("statically linked") {
+        assert_ne!(output.out, "1\n");
+        output.fails(5);
+    } else {
+        contains(&output.fails(125), &["runs in any image"]);
+    }
+}
+
+#[test]
 fn users_of_its_own() {
     let Some(engine) = Engine::new(Kind::Ctk) else { return };
     let script = "id -u; touch /made; stat -c %u /made /bin/busybox; cut -c1-10 /proc/self/uid_map | head -1";

@@ -199,14 +199,16 @@ impl Desk {
         }
     }
 
-    /// The program that is first in containers with `--init`: static, so that it runs in any.
+    /// The program that is first in containers with `--init`: a static one, so that it runs in any.
     pub fn init_program(&self) -> Result<PathBuf, Failure> {
-        match self.program.file_name().is_some_and(|name| name == "ctk-runtime") {
-            true => Ok(self.program.clone()),
-            false => {
-                let hint = "the file `ctk-runtime` belongs beside `ctk`";
-                Err(Failure::sentence("--init needs the program ctk-runtime, which is not there", Some(hint)))
+        let hint = "the static file `ctk-runtime` belongs beside `ctk` (docs/reference/runtime.md tells how it is built)";
+        match is_static(&self.program) {
+            Ok(true) => Ok(self.program.clone()),
+            Ok(false) => {
+                let what = format!("--init needs a program that runs in any image, and {} does not", self.program.display());
+                Err(Failure::sentence(what, Some(hint)))
             }
+            Err(error) => Err(Failure::during(format!("cannot read {}", self.program.display()))(error)),
         }
     }
 
@@ -232,6 +234,27 @@ fn program() -> PathBuf {
     let own = std::env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into());
     let beside = own.with_file_name("ctk-runtime");
     if beside.exists() { beside } else { own }
+}
+
+/// Whether a program needs no other file to run: no header of it names an interpreter (elf(5), `PT_INTERP`).
+fn is_static(program: &std::path::Path) -> std::io::Result<bool> {
+    use std::os::unix::fs::FileExt;
+    const PT_INTERP: u32 = 3;
+    let file = std::fs::File::open(program)?;
+    let mut head = [0_u8; 64];
+    file.read_exact_at(&mut head, 0)?;
+    let number = |at: usize, length: usize| -> u64 {
+        head.get(at..at + length).unwrap_or_default().iter().rev().fold(0, |all, byte| all << 8 | u64::from(*byte))
+    };
+    let (offset, size, count) = (number(32, 8), number(54, 2), number(56, 2));
+    for index in 0..count {
+        let mut kind = [0_u8; 4];
+        file.read_exact_at(&mut kind, offset + index * size)?;
+        if u32::from_le_bytes(kind) == PT_INTERP {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Says who is meant and goes on with the others: the failures of all of them, as one.
