@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use ctk_runtime::Hierarchy;
+use ctk_runtime::{Hierarchy, is_ordinary};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal};
 use serde::{Deserialize, Serialize};
@@ -76,11 +76,8 @@ impl Cgroups {
     /// our own cgroup. Who is not root has no right to those: his are below what was delegated to him, where anything
     /// was.
     pub fn place(hierarchies: &[Hierarchy], path: Option<&str>, id: &str) -> Result<Cgroups, Error> {
-        use rustix::fs::{Access, AtFlags, CWD, accessat};
-        let writes = |path: &Path| accessat(CWD, path, Access::WRITE_OK, AtFlags::EACCESS).is_ok();
-        let owns = |path: &Path| writes(path) && writes(&path.join("cgroup.procs"));
-        let ordinary = !rustix::process::geteuid().is_root() || in_user_namespace();
-        Cgroups::place_for(hierarchies, path, id, ordinary.then_some(&owns))
+        let owns = |path: &Path| Hierarchy::is_writable(path);
+        Cgroups::place_for(hierarchies, path, id, is_ordinary().then_some(&owns))
     }
 
     fn place_for(
@@ -102,7 +99,7 @@ impl Cgroups {
         let mut cgroups = Cgroups::default();
         for hierarchy in hierarchies {
             let own = hierarchy.mount.join(&hierarchy.own);
-            let delegated = owns.and_then(|owns| delegated(&hierarchy.mount, &own, owns));
+            let delegated = owns.and_then(|owns| hierarchy.delegated(owns));
             let below = path.trim_matches('/');
             let directory = match (path.starts_with('/'), delegated) {
                 (true, Some(base)) => {
@@ -145,7 +142,7 @@ impl Cgroups {
                 // those is an error of its own.
                 let denied =
                     matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem);
-                if denied && (!rustix::process::geteuid().is_root() || in_user_namespace()) {
+                if denied && is_ordinary() {
                     continue;
                 }
                 Cgroups { directories: made }.remove();
@@ -259,7 +256,7 @@ impl Cgroups {
         match ctk_sys::attach_device_program(file.as_fd(), &program) {
             Ok(()) => Ok(()),
             // In a user namespace nobody may; there nobody makes devices either.
-            Err(rustix::io::Errno::PERM) if !rustix::process::geteuid().is_root() || in_user_namespace() => Ok(()),
+            Err(rustix::io::Errno::PERM) if is_ordinary() => Ok(()),
             Err(errno) => Err(failed(&directory.path, field)(errno.into())),
         }
     }
@@ -457,13 +454,6 @@ impl Cgroups {
     }
 }
 
-/// The topmost cgroup, of ours and those above it, that is the user's: what was delegated to him. Processes may be moved
-/// everywhere below it (version 2 wants rights on what both places have in common).
-fn delegated(mount: &Path, own: &Path, owns: &dyn Fn(&Path) -> bool) -> Option<PathBuf> {
-    let above = own.ancestors().take_while(|path| path.starts_with(mount) && owns(path));
-    above.last().map(Path::to_owned)
-}
-
 /// The part of a path that is there.
 fn existing(path: &Path) -> Option<&Path> {
     path.ancestors().find(|path| path.exists())
@@ -473,12 +463,6 @@ fn encode(instruction: &Instruction) -> [u8; 8] {
     let [o0, o1] = instruction.offset.to_ne_bytes();
     let [i0, i1, i2, i3] = instruction.immediate.to_ne_bytes();
     [instruction.code, instruction.registers, o0, o1, i0, i1, i2, i3]
-}
-
-/// Whether we are in a user namespace that is not the first.
-pub fn in_user_namespace() -> bool {
-    let text = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    text.split_whitespace().collect::<Vec<_>>() != ["0", "0", "4294967295"]
 }
 
 /// Writes one setting; of several names of a file, the first that exists.
@@ -559,17 +543,6 @@ pub(crate) fn read_limited(path: &Path, limit: u64) -> io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_was_delegated_is_the_topmost_that_is_the_users() {
-        let (mount, own) = (Path::new("/c"), Path::new("/c/user/me/app/shell"));
-        let mine = |path: &Path| path.starts_with("/c/user/me");
-        assert_eq!(delegated(mount, own, &mine), Some("/c/user/me".into()));
-        assert_eq!(delegated(mount, own, &|_| false), None);
-        assert_eq!(delegated(mount, own, &|_| true), Some("/c".into()));
-        // Somebody else's in between: what is above it is no use.
-        assert_eq!(delegated(mount, own, &|path| path != Path::new("/c/user/me/app")), Some(own.into()));
-    }
 
     #[test]
     fn an_ordinary_users_cgroups_are_below_what_is_his() {

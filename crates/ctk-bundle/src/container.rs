@@ -95,7 +95,7 @@ pub fn host(bundle: &Path, id: &str, hierarchies: &[ctk_runtime::Hierarchy], swi
         bundle: bundle.display().to_string(),
         id: id.into(),
         cgroups: cgroup::describe(hierarchies),
-        makes_nodes: rustix::process::geteuid().is_root() && !cgroup::in_user_namespace(),
+        makes_nodes: !ctk_runtime::is_ordinary(),
         capabilities: own_capabilities(),
         apparmor: Path::new("/sys/kernel/security/apparmor").exists(),
         selinux: Path::new("/sys/fs/selinux/enforce").exists(),

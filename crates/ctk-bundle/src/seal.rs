@@ -19,9 +19,10 @@ const OWN: &str = "/proc/self/exe";
 /// Makes sure that this process runs from a read-only view of its program: comes back if it does already, or if nobody
 /// in a container could write the file anyhow.
 pub fn seal(arguments: &[CString], environment: &[CString]) -> Result<(), Error> {
-    let root = rustix::process::geteuid().is_root() && !crate::cgroup::in_user_namespace();
     // An ordinary user's containers have no right to write what he cannot write.
-    if !root || rustix::fs::statvfs(OWN).is_ok_and(|status| status.f_flag.contains(StatVfsMountFlags::RDONLY)) {
+    if ctk_runtime::is_ordinary()
+        || rustix::fs::statvfs(OWN).is_ok_and(|status| status.f_flag.contains(StatVfsMountFlags::RDONLY))
+    {
         return Ok(());
     }
     let failed = |errno: rustix::io::Errno| Error::File { attempt: "seal", path: OWN.into(), source: errno.into() };

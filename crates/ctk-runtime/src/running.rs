@@ -94,7 +94,8 @@ pub fn start(launch: Launch<'_>, reservation: Reservation) -> Result<Running, Er
     let membership = left.cgroups.paths();
     left.state.keep_cgroups(&membership)?;
     let joined = left.cgroups.membership()?;
-    let prepared = mounts::prepare_all(&launch.mounts)?;
+    let own_network = !matches!(launch.network, NetworkNamespace::Host);
+    let prepared = mounts::prepare_all(&launch.mounts, own_network)?;
     make_mount_points(&launch, &prepared, &mut left)?;
     let terminal = match (&launch.stdio, prepared.iter().find(|mount| mount.at.as_bytes() == b"/dev/pts")) {
         (ProcessStdio::Files { .. }, _) => None,

@@ -31,6 +31,15 @@ pub enum StoreError {
         #[source]
         source: io::Error,
     },
+    /// A store that another user of the machine made.
+    #[error(
+        "the store `{path}` belongs to another user; a store has one owner: run this as him, or choose another folder by \
+         CTK_ROOT or --root"
+    )]
+    NotOurs {
+        /// Where it is.
+        path: PathBuf,
+    },
     /// A blob that is not there.
     #[error("blob {digest} is not in the store")]
     Missing {

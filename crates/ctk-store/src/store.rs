@@ -24,6 +24,21 @@ const DIRECTORIES: [&str; 9] = ["blobs", "partial", "refs", "records", "leases",
 /// user of the machine is let in.
 const PRIVATE: [&str; 3] = ["layers", "tmp", "cache"];
 
+/// Refuses a store that somebody else made: owners and notes in its trees mean what they mean to him.
+fn check_owner(root: &Path) -> Result<(), StoreError> {
+    use std::os::unix::fs::MetadataExt;
+    let path = root.join(PRIVATE[0]);
+    let (owner, ours) = match fs::metadata(&path) {
+        Ok(metadata) => (metadata.uid(), rustix::process::geteuid().as_raw()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error).context("stat", &path),
+    };
+    match owner == ours {
+        true => Ok(()),
+        false => Err(StoreError::NotOurs { path: root.to_owned() }),
+    }
+}
+
 /// A store on disk. Clones share one lease; see the [crate] page.
 #[derive(Clone)]
 pub struct Store {
@@ -45,12 +60,12 @@ impl Drop for Inner {
 
 impl Store {
     /// Opens the store under `root`, making it if it isn't there, and removes what killed processes left in `tmp/`.
-    /// Reads two small files; nothing is scanned.
+    /// Reads two small files; nothing is scanned. [`StoreError::NotOurs`] if another user made it.
     pub fn open(root: &Path) -> Result<Store, StoreError> {
         let root = std::path::absolute(root).context("find", root)?;
         let format = root.join("format");
         match read_if_there(&format)? {
-            Some(found) if found == FORMAT.as_bytes() => {}
+            Some(found) if found == FORMAT.as_bytes() => check_owner(&root)?,
             Some(found) => {
                 let found = String::from_utf8_lossy(&found).trim().to_owned();
                 return Err(StoreError::Format { path: root, found, expected: FORMAT.trim_end() });

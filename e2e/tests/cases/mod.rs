@@ -22,6 +22,7 @@ mod platforms;
 mod project_caches;
 mod random;
 mod registry;
+mod rootless;
 mod runs;
 mod runtime;
 mod runtime_callers;
