@@ -143,6 +143,8 @@ impl World {
     pub fn of(user: ordinary::User) -> World {
         let mut world = World::new();
         world.user = Some(user);
+        fs::create_dir(world.path("run")).expect("a folder");
+        fs::set_permissions(world.path("run"), std::os::unix::fs::PermissionsExt::from_mode(0o700)).expect("a mode");
         fs::set_permissions(world.folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("a mode");
         world.give(world.folder.path());
         world
@@ -240,6 +242,9 @@ impl World {
             None => Command::new(program),
         };
         command.args(arguments).current_dir(self.project()).env("HOME", self.folder.path().join("home"));
+        if self.user.is_some() {
+            command.env("XDG_RUNTIME_DIR", self.path("run"));
+        }
         run(command)
     }
 

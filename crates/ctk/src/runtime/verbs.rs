@@ -70,10 +70,12 @@ fn root(arguments: &Arguments) -> PathBuf {
     if let Some(root) = arguments.value("root").filter(|root| !root.is_empty()) {
         return root.into();
     }
-    match (rustix::process::geteuid().is_root(), std::env::var_os("XDG_RUNTIME_DIR")) {
-        (false, Some(directory)) => Path::new(&directory).join("ctk-runtime"),
-        (false, None) => format!("/tmp/ctk-runtime-{}", rustix::process::geteuid().as_raw()).into(),
-        (true, _) => "/run/ctk-runtime".into(),
+    let is_root = rustix::process::geteuid().is_root();
+    // The root of a user namespace, as podman's users are, has no right to the machine's `/run`.
+    match (is_root && !ctk_runtime::in_user_namespace(), std::env::var_os("XDG_RUNTIME_DIR")) {
+        (false, Some(directory)) if !directory.is_empty() => Path::new(&directory).join("ctk-runtime"),
+        (false, _) if !is_root => format!("/tmp/ctk-runtime-{}", rustix::process::geteuid().as_raw()).into(),
+        _ => "/run/ctk-runtime".into(),
     }
 }
 
