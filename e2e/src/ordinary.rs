@@ -16,6 +16,8 @@ pub struct User {
     pub name: &'static str,
     /// His user id, and his group id.
     pub uid: u32,
+    /// The first and the number of his subordinate ids, of users and of groups.
+    pub subordinate: Option<(u32, u32)>,
     accounts: TempDir,
 }
 
@@ -50,7 +52,7 @@ impl User {
             command.args(["-m", "666"]).arg(accounts.path().join(device)).args(["c", major, minor]);
             run(command).ok();
         }
-        User { name, uid, accounts }
+        User { name, uid, subordinate, accounts }
     }
 
     /// Whether there can be such users here.
@@ -58,11 +60,20 @@ impl User {
         is_root() && has_programs(&["unshare", "setpriv", "mount", "newuidmap", "newgidmap", "chown", "mknod"])
     }
 
+    /// Words that run a program as this user, from within mounts of its own.
+    pub fn words(&self) -> Vec<String> {
+        let accounts = self.accounts.path().display().to_string();
+        ["sh", "-c", BECOME, &accounts, &self.uid.to_string()].map(String::from).to_vec()
+    }
+
     /// A program as this user, not yet started.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("unshare");
-        command.args(["--mount", "--propagation", "private", "--", "sh", "-c", BECOME]);
-        command.arg(self.accounts.path()).arg(self.uid.to_string()).arg(program).stdin(Stdio::null());
+        command
+            .args(["--mount", "--propagation", "private", "--"])
+            .args(self.words())
+            .arg(program)
+            .stdin(Stdio::null());
         for variable in ["XDG_RUNTIME_DIR", "XDG_DATA_HOME", "XDG_CONFIG_HOME"] {
             command.env_remove(variable);
         }

@@ -157,7 +157,8 @@ impl Cgroups {
         Ok(())
     }
 
-    fn unified(&self) -> Option<&Directory> {
+    /// Its directory of version 2.
+    pub fn unified(&self) -> Option<&Directory> {
         self.directories.iter().find(|directory| directory.controllers.is_empty())
     }
 
@@ -217,9 +218,13 @@ impl Cgroups {
             }
         }
         if let Some(setting) = missing {
-            let reason = match setting.field.contains("unified") {
-                true => "the controller is of cgroup version 1 on this machine",
-                false => "no cgroup hierarchy of this machine has the controller here",
+            let reason = match (setting.field.contains("unified"), is_ordinary()) {
+                (true, _) => "the controller is of cgroup version 1 on this machine",
+                (false, false) => "no cgroup hierarchy of this machine has the controller here",
+                (false, true) => {
+                    "no cgroup with the controller was delegated to this user; root can give one away, which systemd does \
+                     with `Delegate=yes`"
+                }
             };
             return Err(Error::Unsupported {
                 what: format!("{} ({})", setting.field, setting.controller),
@@ -454,6 +459,26 @@ impl Cgroups {
     }
 }
 
+/// Why an ordinary user's processes do not get from his version 2 cgroup into another one, and what helps: he needs
+/// rights on the nearest cgroup that both are in (`cgroup-v2.rst`, delegation containment).
+pub(crate) fn no_way_to(cgroup: &Path) -> String {
+    let hierarchies = hierarchies();
+    let Some(hierarchy) = hierarchies.iter().find(|hierarchy| hierarchy.is_version_2()) else { return String::new() };
+    let own = hierarchy.mount.join(&hierarchy.own);
+    let common = common(&own, cgroup);
+    format!(
+        ": this process is in `{}`, and `{}/cgroup.procs`, which is above both, is not this user's; start it from where the \
+         container was started, or below what was delegated (`systemd-run --user --scope …`)",
+        own.display(),
+        common.display()
+    )
+}
+
+fn common(one: &Path, other: &Path) -> PathBuf {
+    let parts = one.components().zip(other.components());
+    parts.take_while(|(one, other)| one == other).map(|(part, _)| part).collect()
+}
+
 /// The part of a path that is there.
 fn existing(path: &Path) -> Option<&Path> {
     path.ancestors().find(|path| path.exists())
@@ -543,6 +568,16 @@ pub(crate) fn read_limited(path: &Path, limit: u64) -> io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_two_cgroups_have_in_common() {
+        let check = |one: &str, other: &str, expected: &str| {
+            assert_eq!(common(Path::new(one), Path::new(other)), Path::new(expected));
+        };
+        check("/c/user/shell", "/c/user/pod/box", "/c/user");
+        check("/c/ab", "/c/a", "/c");
+        check("/c", "/c/a", "/c");
+    }
 
     #[test]
     fn an_ordinary_users_cgroups_are_below_what_is_his() {

@@ -3,6 +3,7 @@
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::PathBuf;
 
 use ctk_sys::{Child, CopyLimits, Failure, MountKind, NotWithin, Pointer, Start, Step, Within};
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
@@ -44,6 +45,8 @@ pub(crate) struct Launch<'a> {
     opened: Vec<Opened>,
     pub(crate) files: Files,
     membership: Membership,
+    /// Where the version 2 cgroup is, for errors.
+    unified: Option<PathBuf>,
     program: Option<&'a Program>,
     seccomp: Option<&'a Compiled>,
 }
@@ -70,7 +73,8 @@ impl<'a> Launch<'a> {
                 _ => Opened::Nothing,
             });
         }
-        Ok(Launch { tasks, opened, files, membership: cgroups.membership()?, program, seccomp })
+        let unified = cgroups.unified().map(|directory| directory.path.clone());
+        Ok(Launch { tasks, opened, files, membership: cgroups.membership()?, unified, program, seccomp })
     }
 
     /// Makes the process. Its steps may still fail.
@@ -87,7 +91,20 @@ impl<'a> Launch<'a> {
                 other => other,
             }
         });
-        result.map_err(|e| Error::Clone(e.into()))
+        result.map_err(|errno| self.clone_failed(errno))
+    }
+
+    /// Why there is no process.
+    fn clone_failed(&self, errno: rustix::io::Errno) -> Error {
+        match &self.unified {
+            // Nothing else of what a clone does is a matter of the rights to a file.
+            Some(path) if errno == rustix::io::Errno::ACCESS => Error::Step {
+                step: format!("start a process in the cgroup `{}`{}", path.display(), crate::cgroup::no_way_to(path)),
+                field: String::new(),
+                source: errno.into(),
+            },
+            _ => Error::Clone(errno.into()),
+        }
     }
 
     /// The same in a user namespace that is there already. Files of namespaces come with the words for an error and the
@@ -110,7 +127,7 @@ impl<'a> Launch<'a> {
                 Some((_, _, words, field)) => failed((words, field), errno),
                 None => Error::Clone(errno.into()),
             },
-            NotWithin::Clone(errno) => Error::Clone(errno.into()),
+            NotWithin::Clone(errno) => self.clone_failed(errno),
         })
     }
 
