@@ -99,6 +99,7 @@ pub fn host(bundle: &Path, id: &str, hierarchies: &[ctk_runtime::Hierarchy], swi
         capabilities: own_capabilities(),
         apparmor: Path::new("/sys/kernel/security/apparmor").exists(),
         selinux: Path::new("/sys/fs/selinux/enforce").exists(),
+        landlock: ctk_sys::landlock_version(),
         switches,
     }
 }

@@ -76,7 +76,7 @@ pub fn exec(
     if process.terminal {
         tasks.add("process.terminal", process::terminal(&process, false));
     }
-    process::tasks(&process, &spec, &host, &mut tasks)?;
+    process::tasks(&process, &spec, &host, true, &mut tasks)?;
     if let Some(list) = process.exec_cpu_affinity.as_ref().and_then(|affinity| affinity.last.as_deref()) {
         let field = "process.execCPUAffinity.final";
         tasks.add(field, Action::Affinity(process::bits(list, field)?));

@@ -335,6 +335,7 @@ impl<'a> Launch<'a> {
             Action::CloseFrom(from) => steps.push(Step::CloseFrom { from: *from }),
             Action::Umask(mask) => steps.push(Step::Umask { mask: *mask }),
             Action::WorkingDirectory(path) => steps.push(Step::WorkingDirectory { path }),
+            Action::Landlock { files, scoped } => steps.push(Step::Landlock { files: *files, scoped: *scoped }),
             Action::ResetSignals => steps.push(Step::ResetSignals),
             Action::Seccomp => {
                 if let Some(Compiled { program, flags, notifies }) = self.seccomp {

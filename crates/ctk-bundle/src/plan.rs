@@ -29,6 +29,8 @@ pub struct Host {
     pub apparmor: bool,
     /// Whether the kernel has SELinux in use.
     pub selinux: bool,
+    /// The version of Landlock; 0 if it is not in use.
+    pub landlock: u32,
     /// Switches of the command line.
     pub switches: Switches,
 }
@@ -197,7 +199,7 @@ pub fn plan(spec: &Spec, host: &Host) -> Result<Plan, Error> {
     }
     roots(spec, linux, host, &rootfs, &mut tasks)?;
     if let Some(process) = &spec.process {
-        process::tasks(process, spec, host, &mut tasks)?;
+        process::tasks(process, spec, host, false, &mut tasks)?;
         if host.switches.waits {
             tasks.add("process.args", Action::Look);
             tasks.add("", Action::Started);

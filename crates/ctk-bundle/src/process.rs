@@ -4,10 +4,10 @@ use std::ffi::CString;
 
 use ctk_runtime::Capabilities;
 
-use crate::Error;
 use crate::action::{Action, text};
 use crate::plan::{Host, Tasks};
 use crate::spec::{self, Linux, Process, Spec};
+use crate::{Error, landlock};
 
 /// Resource limits by name.
 pub const RLIMITS: [(&str, u32); 16] = [
@@ -105,8 +105,14 @@ fn set(names: &[String], field: &str) -> Result<u64, Error> {
     Ok(all)
 }
 
-/// Everything up to the moment of starting.
-pub(crate) fn tasks(process: &Process, spec: &Spec, host: &Host, tasks: &mut Tasks) -> Result<(), Error> {
+/// Everything up to the moment of starting; of a `further` process where others are already.
+pub(crate) fn tasks(
+    process: &Process,
+    spec: &Spec,
+    host: &Host,
+    further: bool,
+    tasks: &mut Tasks,
+) -> Result<(), Error> {
     let none = Linux::default();
     let linux = spec.linux.as_ref().unwrap_or(&none);
     // Already at the terminal: its session is this one.
@@ -158,6 +164,9 @@ pub(crate) fn tasks(process: &Process, spec: &Spec, host: &Host, tasks: &mut Tas
     tasks.add("process.cwd", Action::WorkingDirectory(directory(process)?));
     tasks.add("", Action::ResetSignals);
     tasks.add("", Action::CloseFrom(3 + host.switches.preserve_fds));
+    if let Some(action) = landlock::asked(spec, host.landlock, further)? {
+        tasks.add(landlock::FIELD, action);
+    }
     if linux.seccomp.is_some() && !process.no_new_privileges {
         // Needs CAP_SYS_ADMIN, so before capabilities go.
         tasks.add("linux.seccomp", Action::Seccomp);

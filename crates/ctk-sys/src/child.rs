@@ -188,6 +188,7 @@ fn perform(context: &mut Context, step: &Step<'_>) -> Done {
         }
         // Told by the caller, who knows the number of the step.
         Step::Reached { .. } => Ok(()),
+        Step::Landlock { files, scoped } => attributes::landlock(files, scoped),
         Step::Propagation { at, flags } => mounting::propagation(at, flags),
         Step::PlaceRoot { mount, at } => mounting::place_root(mount, at),
         Step::PlaceDirectory { path, at } => mounting::place_directory(path, at),

@@ -441,6 +441,14 @@ pub enum Step<'a> {
         /// A file with the state to send.
         state: RawFd,
     },
+    /// Gives up, by Landlock, rights on files outside of the root, which with any of them are those to change mounts, and
+    /// to reach others. Needs CAP_SYS_ADMIN or [`Step::NoNewPrivileges`].
+    Landlock {
+        /// `LANDLOCK_ACCESS_FS_…`.
+        files: u64,
+        /// `LANDLOCK_SCOPE_…`.
+        scoped: u64,
+    },
     /// Runs a program to its end and fails unless it succeeds. The error of one that ended badly is [`crate::ENDED`] and
     /// its code, or [`crate::KILLED`] and the signal; that of one that took too long is `ETIMEDOUT`.
     Run {

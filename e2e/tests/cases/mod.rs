@@ -28,6 +28,7 @@ mod runtime;
 mod runtime_callers;
 mod runtime_faults;
 mod runtime_kernel;
+mod runtime_landlock;
 mod runtime_machine;
 mod runtime_ordinary;
 mod runtime_resources;

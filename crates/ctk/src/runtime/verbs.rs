@@ -9,6 +9,7 @@ use std::time::Duration;
 use ctk_bundle::attend;
 use ctk_bundle::container::{self, Made, Options};
 use ctk_bundle::exec;
+use ctk_bundle::landlock;
 use ctk_bundle::plan::{self, Switches};
 use ctk_bundle::spec::{BlockIo, Cpu, Memory, Pids, Resources};
 use ctk_bundle::state::{self, Kept};
@@ -27,6 +28,14 @@ pub fn run(verb: &str, arguments: &Arguments, log: &Log) -> Result<u8, Failure> 
                 .into(),
         );
     }
+    let only_looks = match verb {
+        "state" | "list" | "events" | "features" => true,
+        "ps" => arguments.value("format") == Some("json"),
+        _ => false,
+    };
+    if only_looks {
+        told(log, landlock::look_on(&root(arguments)));
+    }
     match verb {
         "create" => create(arguments, log),
         "run" => foreground(arguments, log),
@@ -37,7 +46,7 @@ pub fn run(verb: &str, arguments: &Arguments, log: &Log) -> Result<u8, Failure> 
         }
         "kill" => kill(arguments),
         "delete" => delete(arguments, log),
-        "exec" => further(arguments).map_err(|failure| Failure { code: 255, ..failure }),
+        "exec" => further(arguments, log).map_err(|failure| Failure { code: 255, ..failure }),
         "ps" => ps(arguments),
         "list" => list(arguments),
         "pause" | "resume" => {
@@ -205,12 +214,14 @@ fn foreground(arguments: &Arguments, log: &Log) -> Result<u8, Failure> {
         return Ok(0);
     }
     let terminal = ours.map(|socket| attend::receive_terminal(&socket)).transpose()?;
+    let (id, keep) = (kept.record.id.clone(), arguments.is_on("keep"));
+    // Terminals and files of containers are read from here on.
+    told(log, landlock::wait_for(&state_root, &kept.record, &spec, !keep));
     // Others may look at it, and stop it, meanwhile.
-    let id = kept.record.id.clone();
     drop(kept);
     let (input, output) = (std::io::stdin(), std::io::stdout());
     let exit = attend::attend(&pidfd, &signals, terminal.as_ref(), input.as_fd(), output.as_fd())?;
-    if !arguments.is_on("keep") {
+    if !keep {
         // Somebody may have deleted it already.
         match container::delete(&state_root, &id, true) {
             Ok(complaints) => complaints.iter().for_each(|error| log.warning(&error.line())),
@@ -220,7 +231,7 @@ fn foreground(arguments: &Arguments, log: &Log) -> Result<u8, Failure> {
     Ok(exit.code() as u8)
 }
 
-fn further(arguments: &Arguments) -> Result<u8, Failure> {
+fn further(arguments: &Arguments, log: &Log) -> Result<u8, Failure> {
     let id = id(arguments)?.to_owned();
     let detach = arguments.is_on("detach");
     let mut ours = None;
@@ -255,9 +266,19 @@ fn further(arguments: &Arguments) -> Result<u8, Failure> {
         return Ok(0);
     }
     let terminal = ours.map(|socket| attend::receive_terminal(&socket)).transpose()?;
+    told(log, landlock::relay());
     let (input, output) = (std::io::stdin(), std::io::stdout());
     let exit = attend::attend(&pidfd, &signals, terminal.as_ref(), input.as_fd(), output.as_fd())?;
     Ok(exit.code() as u8)
+}
+
+/// Says whether this process is confined.
+fn told(log: &Log, confined: bool) {
+    log.debug(if confined {
+        "this process is confined by landlock"
+    } else {
+        "this process is not confined by landlock"
+    });
 }
 
 fn kill(arguments: &Arguments) -> Result<u8, Failure> {
