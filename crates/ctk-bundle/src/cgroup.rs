@@ -177,11 +177,16 @@ impl Cgroups {
 
     /// Writes limits. What is refused is tried once more after the others: one may have been in the way of another.
     pub fn apply(&self, resources: &Resources) -> Result<(), Error> {
-        let first = resources::version_1(resources);
         let mut wanted: Vec<(PathBuf, Setting)> = Vec::new();
-        for setting in first {
-            if let Some(directory) = self.legacy(setting.controller) {
-                wanted.push((directory.to_owned(), setting));
+        let mut only_legacy = None;
+        for setting in resources::version_1(resources) {
+            match self.legacy(setting.controller) {
+                Some(directory) => wanted.push((directory.to_owned(), setting)),
+                // Controllers that version 2 does not have.
+                None if matches!(setting.controller, "net_cls" | "net_prio") => {
+                    only_legacy.get_or_insert(setting);
+                }
+                None => {}
             }
         }
         let (unified, only) = match self.unified() {
@@ -210,14 +215,7 @@ impl Cgroups {
                 None => drop(missing.get_or_insert(setting)),
             }
         }
-        let has = |controller: &str| self.legacy(controller).is_some();
-        for setting in resources::version_1(resources) {
-            // Controllers that version 2 does not have.
-            if matches!(setting.controller, "net_cls" | "net_prio") && !has(setting.controller) {
-                missing.get_or_insert(setting);
-            }
-        }
-        if let Some(setting) = missing {
+        if let Some(setting) = missing.or(only_legacy) {
             let reason = match (setting.field.contains("unified"), is_ordinary()) {
                 (true, _) => "the controller is of cgroup version 1 on this machine",
                 (false, false) => "no cgroup hierarchy of this machine has the controller here",

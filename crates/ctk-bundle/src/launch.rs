@@ -252,8 +252,9 @@ impl<'a> Launch<'a> {
                 None => Step::PlaceDirectory { path: &files.directory, at },
             }),
             Action::Bind(bind) => bind_steps(bind, opened, make, steps),
-            Action::Fresh(fresh) => {
+            Action::Fresh(fresh) | Action::CopyUp(fresh) => {
                 steps.push(make(&fresh.at, true));
+                let limits = CopyLimits { entries: COPY_UP_ENTRIES, depth: COPY_UP_DEPTH };
                 steps.push(Step::NewMount {
                     kind: &fresh.kind,
                     options,
@@ -261,18 +262,7 @@ impl<'a> Launch<'a> {
                     propagation: fresh.propagation & !libc::MS_REC,
                     at: &fresh.at,
                     no_links: fresh.no_links,
-                });
-            }
-            Action::CopyUp(fresh) => {
-                steps.push(make(&fresh.at, true));
-                steps.push(Step::NewMountWith {
-                    kind: &fresh.kind,
-                    options,
-                    attributes: fresh.attributes,
-                    propagation: fresh.propagation & !libc::MS_REC,
-                    at: &fresh.at,
-                    no_links: fresh.no_links,
-                    limits: CopyLimits { entries: COPY_UP_ENTRIES, depth: COPY_UP_DEPTH },
+                    copy: matches!(action, Action::CopyUp(_)).then_some(limits),
                 });
             }
             Action::CgroupDirectory { at, .. } => {

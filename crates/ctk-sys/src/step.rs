@@ -334,23 +334,9 @@ pub enum Step<'a> {
         at: &'a CStr,
         /// Whether a symbolic link on the way is an error.
         no_links: bool,
-    },
-    /// The same with a copy of what the directory held, owners and modes included.
-    NewMountWith {
-        /// Its type.
-        kind: &'a CStr,
-        /// Its options; an empty value stands for a flag.
-        options: &'a [(&'a CStr, &'a CStr)],
-        /// `MOUNT_ATTR_…`.
-        attributes: u64,
-        /// `MS_…` propagation flag, or 0.
-        propagation: u64,
-        /// Where.
-        at: &'a CStr,
-        /// Whether a symbolic link on the way is an error.
-        no_links: bool,
-        /// How much is copied before it is an error.
-        limits: CopyLimits,
+        /// Whether it begins with a copy of what the directory held, owners and modes included; and how much is copied
+        /// before it is an error.
+        copy: Option<CopyLimits>,
     },
     /// Shows a path of the host, seen from the old root, inside the placed one.
     BindHost {
