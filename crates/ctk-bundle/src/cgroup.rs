@@ -12,11 +12,11 @@ use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal};
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
 use crate::limits::{CGROUP_REMOVAL, FREEZE};
 use crate::plan::HostCgroups;
 use crate::resources::{self, Instruction, Setting};
-use crate::spec::Resources;
+use crate::spec::{Resources, Spec};
+use crate::{Error, options};
 
 /// A container's directory in one hierarchy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -177,6 +177,14 @@ impl Cgroups {
 
     /// Writes limits. What is refused is tried once more after the others: one may have been in the way of another.
     pub fn apply(&self, resources: &Resources) -> Result<(), Error> {
+        self.check_memory(resources)?;
+        let missing = resources::only_in_version_1(resources).into_iter().find(|(one, _)| self.legacy(one).is_none());
+        if let Some((controller, field)) = missing {
+            return Err(Error::Unsupported {
+                what: format!("linux.resources.{field}"),
+                reason: format!("only cgroup version 1 has it, and `{controller}` is not of that here; leave it out"),
+            });
+        }
         let mut wanted: Vec<(PathBuf, Setting)> = Vec::new();
         let mut only_legacy = None;
         for setting in resources::version_1(resources) {
@@ -239,6 +247,47 @@ impl Cgroups {
             write(&directory, &setting).map_err(failed(directory.join(&setting.file), &setting.field))?;
         }
         Ok(())
+    }
+
+    /// Gives the version 2 cgroup to a user: the directory and the files that the kernel says are for whom it was delegated
+    /// to. Who is not root himself gives what he may.
+    pub fn give(&self, uid: u32) -> Result<(), Error> {
+        let Some(directory) = self.unified() else { return Ok(()) };
+        let known = fs::read_to_string("/sys/kernel/cgroup/delegate").unwrap_or_default();
+        let usual = "cgroup.procs cgroup.subtree_control cgroup.threads";
+        let names = if known.is_empty() { usual } else { &known };
+        let own = std::iter::once(directory.path.clone());
+        for path in own.chain(names.split_whitespace().map(|name| directory.path.join(name))) {
+            match std::os::unix::fs::chown(&path, Some(uid), None) {
+                // Those of a controller that is not here.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied && is_ordinary() => return Ok(()),
+                result => result.map_err(failed(path, "linux.namespaces"))?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses a limit of memory below what is in use, for who asks that it be looked at first.
+    fn check_memory(&self, resources: &Resources) -> Result<(), Error> {
+        let memory = resources.memory.as_ref().filter(|memory| memory.check_before_update == Some(true));
+        let Some(limit) = memory.and_then(|memory| memory.limit).and_then(|limit| u64::try_from(limit).ok()) else {
+            return Ok(());
+        };
+        let file = match (self.legacy("memory"), self.unified_with("memory")) {
+            (Some(directory), _) => directory.join("memory.usage_in_bytes"),
+            (None, Some(directory)) => directory.join("memory.current"),
+            (None, None) => return Ok(()),
+        };
+        let used = fs::read_to_string(&file).ok().and_then(|text| text.trim().parse::<u64>().ok());
+        match used.filter(|used| limit > 0 && *used > limit) {
+            Some(used) => {
+                let reason =
+                    format!("{limit} bytes are less than the {used} in use, and checkBeforeUpdate asks to look");
+                Err(Error::config("linux.resources.memory.limit", reason))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Sets which devices may be used.
@@ -477,6 +526,29 @@ fn common(one: &Path, other: &Path) -> PathBuf {
     parts.take_while(|(one, other)| one == other).map(|(part, _)| part).collect()
 }
 
+/// The user of the machine who is the process's in the container and gets its version 2 cgroup, where he could use it: in
+/// a cgroup namespace of its own, with its files mounted writable (`config-linux.md#cgroup-ownership`).
+pub(crate) fn owner(spec: &Spec) -> Option<u32> {
+    let linux = spec.linux.as_ref()?;
+    let is_new = |kind: &str| {
+        linux.namespaces.iter().any(|one| one.kind == kind && one.path.as_deref().unwrap_or_default().is_empty())
+    };
+    let mount = spec.mounts.iter().rev().find(|mount| mount.destination.trim_end_matches('/') == "/sys/fs/cgroup")?;
+    let options = options::parse(&mount.options);
+    let writable = matches!(mount.kind.as_deref(), Some("cgroup" | "cgroup2"))
+        && (options.set | options.set_all) & options::READ_ONLY == 0;
+    let inside = spec.process.as_ref().map_or(0, |process| process.user.uid);
+    let host = match is_new("user") {
+        false => Some(inside),
+        true => linux.uid_mappings.iter().find_map(|mapping| {
+            let offset = inside.checked_sub(mapping.container_id).filter(|offset| *offset < mapping.size)?;
+            mapping.host_id.checked_add(offset)
+        }),
+    };
+    // Root's it is already.
+    host.filter(|host| writable && is_new("cgroup") && *host != 0)
+}
+
 /// The part of a path that is there.
 fn existing(path: &Path) -> Option<&Path> {
     path.ancestors().find(|path| path.exists())
@@ -566,6 +638,28 @@ pub(crate) fn read_limited(path: &Path, limit: u64) -> io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cgroup_is_given_to_whom_could_use_it() {
+        let check = |namespaces: &str, options: &str, uid: u32, expected: Option<u32>| {
+            let text = format!(
+                r#"{{"ociVersion":"1.2.0","process":{{"user":{{"uid":{uid}}}}},
+                "mounts":[{{"destination":"/sys/fs/cgroup","type":"cgroup","source":"cgroup","options":["{options}"]}}],
+                "linux":{{"namespaces":[{namespaces}],"uidMappings":[{{"containerID":0,"hostID":1000,"size":1}},
+                {{"containerID":1,"hostID":100000,"size":10}}]}}}}"#
+            );
+            assert_eq!(owner(&crate::spec::read(&text).unwrap()), expected, "{text}");
+        };
+        let (both, alone) = (r#"{"type":"cgroup"},{"type":"user"}"#, r#"{"type":"cgroup"}"#);
+        check(both, "rw", 0, Some(1000));
+        check(both, "rw", 5, Some(100_004));
+        check(both, "rw", 11, None);
+        check(both, "ro", 0, None);
+        check(alone, "rw", 7, Some(7));
+        check(alone, "rw", 0, None);
+        check(r#"{"type":"user"}"#, "rw", 0, None);
+        check(r#"{"type":"cgroup","path":"/proc/1/ns/cgroup"},{"type":"user"}"#, "rw", 0, None);
+    }
 
     #[test]
     fn what_two_cgroups_have_in_common() {

@@ -54,6 +54,8 @@ pub struct Made {
     pub pidfd: OwnedFd,
     /// Its configuration.
     pub spec: Spec,
+    /// What it asks for and was not given, in words.
+    pub warnings: Vec<String>,
 }
 
 /// How a process ended.
@@ -171,6 +173,9 @@ pub fn create(mut options: Options) -> Result<Made, Error> {
         // Before anything is in them: whoever cleans up knows where.
         kept.write()?;
         kept.record.cgroups.make(&hierarchies)?;
+        if let Some(uid) = cgroup::owner(&spec) {
+            kept.record.cgroups.give(uid)?;
+        }
         kept.record.cgroups.allow_devices(&rules)?;
         if let Some(resources) = linux.and_then(|linux| linux.resources.as_ref()) {
             kept.record.cgroups.apply(resources)?;
@@ -179,7 +184,10 @@ pub fn create(mut options: Options) -> Result<Made, Error> {
         launch(&parts, &mut kept, &mut options)
     })();
     match made {
-        Ok(pidfd) => Ok(Made { kept, pidfd, spec }),
+        Ok(pidfd) => {
+            let left_out = spec.process.as_ref().map(|process| process::left_out(process, host.capabilities));
+            Ok(Made { kept, pidfd, warnings: left_out.unwrap_or_default(), spec })
+        }
         Err(error) => {
             kept.record.cgroups.remove();
             remove_classes(&kept.record);
@@ -260,7 +268,7 @@ fn launch(parts: &Parts<'_>, kept: &mut Kept, options: &mut Options) -> Result<O
         files.start = Some(kept.make_pipes()?);
     }
     if has(|action| matches!(action, Action::Hook(_))) {
-        files.state = Some(memory_file("state")?);
+        files.state = Some([memory_file("state")?, memory_file("state")?]);
     }
     if let Some(seccomp) = spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref())
         && compiled.is_some_and(|compiled| compiled.notifies)
@@ -317,9 +325,9 @@ fn bring_up(parts: &Parts<'_>, kept: &mut Kept, launch: &Launch<'_>, child: &ctk
         state.pid = pid;
         state
     };
-    if let Some(file) = &launch.files.state {
+    for (file, status) in launch.files.state.iter().flatten().zip([Status::Creating, Status::Created]) {
         // For createContainer and startContainer: both run where the container's own numbers count.
-        let mut state = own(Status::Created);
+        let mut state = own(status);
         state.pid = inner_pid(pid);
         fill(file, &serde_json::to_string(&state).unwrap_or_default())?;
     }

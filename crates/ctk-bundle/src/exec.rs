@@ -37,11 +37,12 @@ pub struct Options {
     pub cgroups: Vec<String>,
 }
 
-/// Starts a process as `process` makes it of the container's own; comes back once its program was executed.
+/// Starts a process as `process` makes it of the container's own; comes back once its program was executed. Its process
+/// id, its pidfd, and what it asks for and was not given, in words.
 pub fn exec(
     mut options: Options,
     process: impl FnOnce(&Spec) -> Result<Process, Error>,
-) -> Result<(i32, OwnedFd), Error> {
+) -> Result<(i32, OwnedFd, Vec<String>), Error> {
     let kept = Kept::open(&options.root, &options.id)?;
     match kept.status() {
         Status::Running | Status::Created => {}
@@ -133,7 +134,7 @@ pub fn exec(
         None => options.pid_file.as_deref().map_or(Ok(()), |path| container::write_pid(path, joined)),
     };
     match result {
-        Ok(()) => Ok((joined, pidfd)),
+        Ok(()) => Ok((joined, pidfd, process::left_out(&process, host.capabilities))),
         Err(error) => {
             launch::discard(&pidfd);
             Err(error)

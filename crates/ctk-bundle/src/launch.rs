@@ -31,8 +31,8 @@ pub(crate) struct Files {
     pub(crate) console: Option<OwnedFd>,
     /// The connected socket that gets the seccomp listener, and the file with what is sent along.
     pub(crate) listener: Option<(OwnedFd, OwnedFd)>,
-    /// The file with the state that hooks read.
-    pub(crate) state: Option<OwnedFd>,
+    /// The files with the state that hooks read: while it is being created, and once it is.
+    pub(crate) state: Option<[OwnedFd; 2]>,
     /// The container's lock: the process must not hold it when we let go of it, or are killed.
     pub(crate) lock: std::os::fd::RawFd,
     /// The first process of the container to join, and the namespaces that are not ours already.
@@ -295,12 +295,15 @@ impl<'a> Launch<'a> {
                 steps.push(Step::Await { file: go, other });
             }
             Action::Hook(hook) => {
+                // Hooks before the root is entered are part of its creation.
+                let entered = steps.iter().any(|step| matches!(step, Step::EnterPlaced { .. }));
+                let state = files.state.as_ref().map(|[creating, created]| if entered { created } else { creating });
                 let timeout_ms = if hook.timeout < 0 { -1 } else { hook.timeout.saturating_mul(1000) };
                 steps.push(Step::Run {
                     program: &hook.path,
                     arguments: &vectors.0,
                     environment: &vectors.1,
-                    input: number(&files.state),
+                    input: state.map_or(-1, AsRawFd::as_raw_fd),
                     timeout_ms,
                 });
             }

@@ -145,6 +145,9 @@ pub fn plan(spec: &Spec, host: &Host) -> Result<Plan, Error> {
     if spec.vm.is_some() {
         return Err(Error::config("vm", "virtual machines are not supported"));
     }
+    if spec.annotations.as_ref().is_some_and(|all| all.contains_key("")) {
+        return Err(Error::config("annotations", "a key is empty"));
+    }
     let none = Linux::default();
     let linux = spec.linux.as_ref().unwrap_or(&none);
     let Some(root) = spec.root.as_ref().filter(|root| !root.path.is_empty()) else {
@@ -702,9 +705,10 @@ fn device_numbers(device: &Device, field: &str) -> Result<(u32, (u32, u32)), Err
         "p" => return Ok((libc::S_IFIFO, (0, 0))),
         other => return Err(Error::config(&format!("{field}.type"), format!("`{other}` is none of b, c, p, u"))),
     };
-    let number = |value: i64, name: &str| {
-        u32::try_from(value)
-            .map_err(|_| Error::config(&format!("{field}.{name}"), format!("{value} is no device number")))
+    let number = |value: Option<i64>, name: &str| {
+        let field = format!("{field}.{name}");
+        let value = value.ok_or_else(|| Error::config(&field, format!("is needed for type `{}`", device.kind)))?;
+        u32::try_from(value).map_err(|_| Error::config(&field, format!("{value} is no device number")))
     };
     Ok((kind, (number(device.major, "major")?, number(device.minor, "minor")?)))
 }

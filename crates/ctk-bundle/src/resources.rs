@@ -225,6 +225,18 @@ pub fn version_2(resources: &Resources) -> Result<Vec<Setting>, Error> {
     Ok(all.0)
 }
 
+/// What is asked for that version 2 has no file for: controller and field.
+pub fn only_in_version_1(resources: &Resources) -> Vec<(&'static str, &'static str)> {
+    let (memory, cpu) = (resources.memory.as_ref(), resources.cpu.as_ref());
+    let asked = [
+        ("memory", "memory.swappiness", memory.is_some_and(|memory| memory.swappiness.is_some())),
+        ("memory", "memory.disableOOMKiller", memory.is_some_and(|memory| memory.disable_oom_killer == Some(true))),
+        ("cpu", "cpu.realtimePeriod", cpu.is_some_and(|cpu| cpu.realtime_period.is_some_and(|value| value != 0))),
+        ("cpu", "cpu.realtimeRuntime", cpu.is_some_and(|cpu| cpu.realtime_runtime.is_some_and(|value| value != 0))),
+    ];
+    asked.into_iter().filter(|(_, _, asked)| *asked).map(|(controller, field, _)| (controller, field)).collect()
+}
+
 fn unified_controller(file: &str) -> &'static str {
     let name = file.split('.').next().unwrap_or_default();
     let known = ["cpu", "cpuset", "hugetlb", "io", "memory", "misc", "pids", "rdma"];
@@ -352,7 +364,8 @@ pub fn device_rules(rules: &[DeviceRule], usual: bool) -> Result<Vec<Rule>, Erro
 pub fn rule_for(device: &Device) -> Option<Rule> {
     let kind = device.kind.chars().next().filter(|kind| matches!(kind, 'b' | 'c' | 'u'))?;
     let kind = if kind == 'u' { 'c' } else { kind };
-    let (major, minor) = (u32::try_from(device.major).ok()?, u32::try_from(device.minor).ok()?);
+    let number = |value: Option<i64>| value.and_then(|value| u32::try_from(value).ok());
+    let (major, minor) = (number(device.major)?, number(device.minor)?);
     Some(Rule { kind, major: Some(major), minor: Some(minor), access: 7, allow: true })
 }
 

@@ -182,6 +182,7 @@ fn create(arguments: &Arguments, log: &Log) -> Result<u8, Failure> {
     let options = options(arguments, true)?;
     show_plan(&options, log);
     let made = container::create(options)?;
+    made.warnings.iter().for_each(|warning| log.warning(warning));
     hand_over(arguments, &made.pidfd)?;
     Ok(0)
 }
@@ -202,7 +203,8 @@ fn foreground(arguments: &Arguments, log: &Log) -> Result<u8, Failure> {
     let state_root = options.root.clone();
     // Before the process is made: its end and every signal are found again, however early they come.
     let signals = attend::hold_signals()?;
-    let Made { kept, pidfd, spec } = container::create(options)?;
+    let Made { kept, pidfd, spec, warnings } = container::create(options)?;
+    warnings.iter().for_each(|warning| log.warning(warning));
     let result = hand_over(arguments, &pidfd).and_then(|()| Ok(container::poststart(&kept, &spec)?));
     if let Err(failure) = result {
         let id = kept.record.id.clone();
@@ -260,7 +262,8 @@ fn further(arguments: &Arguments, log: &Log) -> Result<u8, Failure> {
         ignore_paused: arguments.is_on("ignore-paused"),
         cgroups: arguments.values("cgroup").filter(|path| !path.is_empty()).map(String::from).collect(),
     };
-    let (_, pidfd) = exec::exec(options, |_| Ok(wanted))?;
+    let (_, pidfd, warnings) = exec::exec(options, |_| Ok(wanted))?;
+    warnings.iter().for_each(|warning| log.warning(warning));
     hand_over(arguments, &pidfd)?;
     if detach {
         return Ok(0);
