@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
@@ -104,6 +104,7 @@ impl Bundle {
         for name in ["host/below", "upper", "work"] {
             fs::create_dir_all(bundle.path(name)).expect("a folder");
         }
+        fs::write(bundle.path("empty"), "").expect("a file");
         fs::write(bundle.path("host/file"), "of the host\n").expect("a file");
         fs::write(bundle.path("host/script"), "#!/bin/sh\necho ran\n").expect("a file");
         fs::set_permissions(bundle.path("host/script"), fs::Permissions::from_mode(0o755)).expect("a mode");
@@ -250,7 +251,9 @@ impl Bundle {
             .arg("--root")
             .arg(self.path("state"))
             .args(arguments);
-        command.current_dir(self.folder.path()).env("CALLER", "1").stdin(Stdio::null());
+        // Not the machine's /dev/null: crun 1.8 gives standard streams to the root of a user namespace.
+        let empty = fs::File::open(self.path("empty")).expect("an empty file");
+        command.current_dir(self.folder.path()).env("CALLER", "1").stdin(empty);
         command
     }
 
