@@ -21,7 +21,7 @@ use crate::plan::{self, Host, Plan, Switches};
 use crate::process::{self, Program};
 use crate::resources;
 use crate::seccomp::{self, Compiled};
-use crate::spec::Spec;
+use crate::spec::{IdMapping, Spec};
 use crate::state::{self, Kept, REPORT, Record, START, Status};
 
 const NEW_TIME: u32 = 0x80;
@@ -276,6 +276,10 @@ fn launch(parts: &Parts<'_>, kept: &mut Kept, options: &mut Options) -> Result<O
         let path = seccomp.listener_path.as_deref().unwrap_or_default();
         files.listener = Some((connect(Path::new(path), "linux.seccomp.listenerPath")?, memory_file("listener")?));
     }
+    if let Some(process) = spec.process.as_ref().filter(|process| !process.terminal) {
+        let of_container: &[IdMapping] = plan.mappings.as_ref().map_or(&[], |(uid, _)| uid);
+        give_streams(process.user.uid, of_container);
+    }
     let mut launch = Launch::open(&plan.tasks, files, &kept.record.cgroups, program, compiled)?;
     launch.open_namespaces()?;
     let child = {
@@ -312,6 +316,19 @@ fn launch(parts: &Parts<'_>, kept: &mut Kept, options: &mut Options) -> Result<O
             launch::discard(&pidfd);
             Err(error)
         }
+    }
+}
+
+/// Gives pipes among our standard streams to the user that a process will be; by which number he goes here, these
+/// mappings say, if there are any.
+pub(crate) fn give_streams(uid: u32, mappings: &[IdMapping]) {
+    let found = mappings.iter().find_map(|mapping| {
+        let offset = uid.checked_sub(mapping.container_id).filter(|offset| *offset < mapping.size)?;
+        mapping.host_id.checked_add(offset)
+    });
+    if let Some(uid) = found.or(mappings.is_empty().then_some(uid)) {
+        let (input, output, error) = (io::stdin(), io::stdout(), io::stderr());
+        ctk_runtime::give_pipes([input.as_fd(), output.as_fd(), error.as_fd()], uid);
     }
 }
 

@@ -13,7 +13,7 @@ use crate::open;
 use crate::plan::{Switches, Tasks};
 use crate::process;
 use crate::seccomp;
-use crate::spec::{Process, Spec};
+use crate::spec::{IdMapping, Process, Spec};
 use crate::state::{Kept, Status};
 
 const NEW_PID: u32 = libc::CLONE_NEWPID as u32;
@@ -103,6 +103,9 @@ pub fn exec(
     if options.cgroups.is_empty() {
         cgroups.follow(pid);
     }
+    if !process.terminal {
+        container::give_streams(process.user.uid, &mappings_of(pid));
+    }
     let launch = Launch::open(&tasks, files, &cgroups, Some(&program), compiled.as_ref())?;
     let words = |what: &str| format!("join the container's {what} (has it ended?)");
     let child = {
@@ -140,6 +143,17 @@ pub fn exec(
             Err(error)
         }
     }
+}
+
+/// The user ids of a process's namespace, by their numbers here; none of the one that we are in.
+fn mappings_of(pid: i32) -> Vec<IdMapping> {
+    let text = fs::read_to_string(format!("/proc/{pid}/uid_map")).unwrap_or_default();
+    let one = |line: &str| {
+        let mut numbers = line.split_whitespace().map(|word| word.parse().ok());
+        let (container_id, host_id, size) = (numbers.next()??, numbers.next()??, numbers.next()??);
+        Some(IdMapping { container_id, host_id, size })
+    };
+    text.lines().filter_map(one).collect()
 }
 
 /// Whether the user namespace of a process has a root.

@@ -26,6 +26,6 @@ pub use error::Error;
 pub use launch::{Launch, Limits, NetworkNamespace, Process, ProcessStdio, Rlimit};
 pub use mounts::Root;
 pub use rootless::{in_user_namespace, is_ordinary};
-pub use running::{Exit, Joined, Reservation, Running, Waited, null_file, reserve, start};
+pub use running::{Exit, Joined, Reservation, Running, Waited, give_pipes, null_file, reserve, start};
 pub use seccomp::{default_profile, program};
 pub use state::cleanup_stale;

@@ -1,7 +1,7 @@
 //! A launch with everything opened, as the list of steps that its process will walk.
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 use ctk_sys::{Child, Filter, MountKind, Pointer, Start, Step};
@@ -81,6 +81,7 @@ impl PreparedProcess {
             }
         }
         let own = own_capabilities();
+        crate::give_pipes(files.iter().map(AsFd::as_fd), process.uid);
         Ok(PreparedProcess {
             candidates,
             args: all(&process.args)?,

@@ -92,6 +92,10 @@ fn podman_runs_and_tells_how_it_ended() {
     let user =
         podman.run(&["--rm", "--user", "1000:1000", "--cap-drop", "all", IMAGE, "grep", "CapEff", "/proc/self/status"]);
     assert_eq!(user.ok(), "CapEff:\t0000000000000000\n");
+    // A pipe is opened anew by whose it is.
+    let streams = "echo out > /dev/stdout; echo err > /dev/stderr";
+    let opened = podman.run(&["--rm", "--user", "1000", IMAGE, "sh", "-c", streams]);
+    assert_eq!((opened.err.as_str(), opened.out.as_str()), ("err\n", "out\n"), "{}", opened.story());
     let read_only =
         podman.run(&["--rm", "--read-only", "--tmpfs", "/foo", IMAGE, "sh", "-c", "touch /foo/a && touch /a"]);
     contains(&read_only.fails(1), &["Read-only file system"]);
@@ -138,6 +142,8 @@ fn podman_of_an_ordinary_user() {
     podman.run(&["--rm", IMAGE, "no-such-program"]).fails(127);
     let user = podman.run(&["--rm", "--user", "33:34", IMAGE, "sh", "-c", "id -u; id -g"]);
     assert_eq!(user.ok(), "33\n34\n");
+    let opened = podman.run(&["--rm", "--user", "33", IMAGE, "sh", "-c", "echo out > /dev/stdout"]);
+    assert_eq!(opened.ok(), "out\n");
     let kept = podman.run(&["--rm", "--userns", "keep-id", IMAGE, "id", "-u"]);
     assert_eq!(kept.ok(), "54341\n");
     let script = "trap 'echo ends; exit 3' TERM; echo started; while true; do sleep 0.05; done";

@@ -527,3 +527,28 @@ fn a_cgroup_that_cannot_be_reached_is_named() {
     contains(&output.err, &["start a process in the cgroup", &place, "`/sys/fs/cgroup/cgroup.procs`", "delegated"]);
     assert_eq!(output.ok(), "code 255\ninside\n");
 }
+
+/// Shells open `/dev/stdout` anew, which a pipe allows its owner only; with mapped ids that is another number here.
+#[test]
+fn pipes_are_their_users() {
+    if !ready() {
+        return;
+    }
+    let mapped = json!([{ "containerID": 0, "hostID": 100_000, "size": 65_536 }]);
+    let mut with_users: Vec<Value> = NAMESPACES.iter().map(|name| json!({ "type": name })).collect();
+    let alone = with_users.clone();
+    with_users.push(json!({ "type": "user" }));
+    for (namespaces, mappings) in [(alone, Value::Null), (with_users, mapped)] {
+        let bundle = Bundle::new(Runtime::Ours);
+        let streams = "echo out > /dev/stdout; echo err > /dev/stderr";
+        let linux = json!({ "namespaces": namespaces, "uidMappings": mappings, "gidMappings": mappings });
+        let user = json!({ "uid": 1000, "gid": 1000 });
+        bundle.configure(&json!({ "process": { "args": ["sh", "-c", streams], "user": user }, "linux": linux }));
+        let output = bundle.runtime(&["run", &bundle.id]);
+        assert_eq!((output.out.as_str(), output.err.as_str()), ("out\n", "err\n"), "{}", output.story());
+        bundle.configure(&json!({ "process": { "args": ["sleep", "100"] }, "linux": linux }));
+        assert!(bundle.quietly(&["run", "--detach", &bundle.id]).status.success());
+        let output = bundle.runtime(&["exec", "--user", "7", &bundle.id, "sh", "-c", streams]);
+        assert_eq!((output.out.as_str(), output.err.as_str()), ("out\n", "err\n"), "{}", output.story());
+    }
+}
