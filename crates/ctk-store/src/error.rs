@@ -40,6 +40,17 @@ pub enum StoreError {
         /// Where it is.
         path: PathBuf,
     },
+    /// A store with files of subordinate ids that this user does not have any more, or has for others.
+    #[error(
+        "the store `{path}` has files of the ids {ids}, which stand for others now or for nobody: give them back to this user \
+         in /etc/subuid and /etc/subgid, or choose another folder by CTK_ROOT or --root"
+    )]
+    OtherIds {
+        /// Where it is.
+        path: PathBuf,
+        /// The first range that is missing.
+        ids: String,
+    },
     /// A blob that is not there.
     #[error("blob {digest} is not in the store")]
     Missing {

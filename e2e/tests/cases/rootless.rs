@@ -240,6 +240,35 @@ fn without_subordinate_ids_root_is_alone() {
     world.ctk(&["gc", "--all"]).ok();
 }
 
+/// Files of ids that stand for somebody else now would end up in images with wrong owners.
+#[test]
+fn a_store_keeps_its_ids() {
+    if !ready() {
+        return;
+    }
+    let world = World::of(user(ALICE));
+    write_project(&world, "");
+    world.ctk(&["apply"]).ok();
+    let project = world.project();
+    let with = |user: User, words: &[&str]| {
+        let mut command = user.command(ctk_e2e::binary());
+        command.args(words).current_dir(&project).env("CTK_ROOT", world.store()).env("NO_COLOR", "1");
+        run(command)
+    };
+    let name = ALICE.0;
+    for other in [Some((800_000, 65_536)), Some((ALICE.2, 1000)), None] {
+        for words in [&["apply"][..], &["run", "image:app", "true"], &["gc"]] {
+            let output = with(User::new(name, ALICE.1, other), words);
+            assert!(!output.status.success(), "{}", output.story());
+            contains(&output.err, &["has files of the ids 600000-665535", "/etc/subuid", "--root"]);
+        }
+    }
+    // Looking is free, and more of them are as good.
+    with(User::new(name, ALICE.1, None), &["images"]).ok();
+    contains(&with(User::new(name, ALICE.1, Some((ALICE.2, 70_000))), &["apply"]).ok(), &["nothing to do"]);
+    assert_eq!(world.ctk(&["run", "image:app", "id", "-u"]).code(), 125);
+}
+
 /// The helpers say no: told, and the rest works.
 #[test]
 fn subordinate_ids_that_are_refused_are_told() {
