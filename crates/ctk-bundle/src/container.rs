@@ -573,14 +573,20 @@ fn wait_for_record(report: &OwnedFd, pidfd: &OwnedFd) -> Option<ctk_sys::Failure
 /// Sends a signal to a container: its first process, or all of them.
 pub fn kill(root: &Path, id: &str, signal: i32, all: bool) -> Result<(), Error> {
     let kept = Kept::open(root, id)?;
+    // With version 1, not even SIGKILL gets through to who is frozen.
+    let thaw = || match signal == libc::SIGKILL && kept.record.cgroups.is_frozen() {
+        true => kept.record.cgroups.freeze(false),
+        false => Ok(()),
+    };
     if all {
         kept.record.cgroups.signal(signal);
-        return Ok(());
+        return thaw();
     }
     let Some(pidfd) = kept.process() else {
         return Err(Error::Status { attempt: "kill", status: Status::Stopped.word() });
     };
     send(&pidfd, signal, kept.record.pid)?;
+    thaw()?;
     // Without process ids of its own, the others live on when the first is gone.
     if signal == libc::SIGKILL && kept.config().is_ok_and(|spec| shares_pids(&spec)) {
         kept.record.cgroups.signal(signal);

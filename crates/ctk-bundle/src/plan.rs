@@ -511,6 +511,14 @@ fn add_mount(mount: &Mount, field: &str, linux: &Linux, host: &Host, tasks: &mut
         if source.is_empty() {
             return Err(Error::config(&format!("{field}.source"), "is needed for a bind mount"));
         }
+        // There is no file system to tell it to: passed over, a misspelt `ro` would be a mount that can be written.
+        if let Some(index) = mount.options.iter().position(|word| !word.is_empty() && !options::is_known(word)) {
+            let word = mount.options.get(index).map(String::as_str).unwrap_or_default();
+            return Err(Error::config(
+                &format!("{field}.options[{index}]"),
+                format!("`{word}` is no option of a bind mount"),
+            ));
+        }
         let source = match source.starts_with('/') {
             true => source.to_owned(),
             false => format!("{}/{source}", host.bundle.trim_end_matches('/')),

@@ -386,3 +386,18 @@ fn capabilities_that_are_not_there_are_warnings() {
     contains(&told, &[r#""level":"warning""#, "`CAP_NEWER_THAN_THIS` is not known here"]);
     assert_eq!(told.lines().count(), 1, "{told}");
 }
+
+/// Who is paused is killed all the same, as `docker kill` has it: version 1 keeps even that signal back.
+#[test]
+fn paused_containers_are_killed() {
+    for bundle in bundles(&["freezer"]) {
+        for words in [&["kill"][..], &["kill", "--all"]] {
+            start(&bundle, "sleep 1000", &json!({}));
+            bundle.runtime(&["pause", &bundle.id]).ok();
+            assert_eq!(bundle.status().as_deref(), Some("paused"));
+            bundle.runtime(&[words, &[&bundle.id, "KILL"]].concat()).ok();
+            eventually(Duration::from_secs(10), "its end", || bundle.status().as_deref() == Some("stopped"));
+            bundle.runtime(&["delete", &bundle.id]).ok();
+        }
+    }
+}
