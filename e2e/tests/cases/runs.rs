@@ -25,6 +25,22 @@ fn codes_streams_and_arguments() {
     world.ctk(&[&unlimited[..], &["image:busybox", "/bin/busybox", "true"]].concat()).ok();
 }
 
+/// Shells open `/dev/stdout` anew, which a pipe allows its owner only.
+#[test]
+fn others_than_root_open_their_streams() {
+    let Some(world) = with_busybox("") else { return };
+    world.ctk(&["apply"]).ok();
+    let script = "echo out > /dev/stdout; echo err > /dev/stderr; /bin/busybox id -u";
+    let output = world.ctk(&["run", "--user", "1000", "image:busybox", "/bin/sh", "-c", script]);
+    assert_eq!((output.err.as_str(), output.out.as_str()), ("err\n", "out\n1000\n"), "{}", output.story());
+    // Steps of a build, too.
+    let dockerfile = "FROM scratch\nCOPY --chmod=755 busybox /bin/sh\nUSER 1000\nRUN echo told > /dev/stderr\n";
+    world.write("Dockerfile", dockerfile);
+    let output = world.ctk(&["build", "--file", "Dockerfile", ".", "--progress", "plain"]);
+    ctk_e2e::contains(&output.err, &["| told"]);
+    output.ok();
+}
+
 #[test]
 fn standard_input_is_passed_on() {
     let Some(world) = with_busybox("") else { return };

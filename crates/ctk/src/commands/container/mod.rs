@@ -201,11 +201,13 @@ impl Desk {
 
     /// The program that is first in containers with `--init`: a static one, so that it runs in any.
     pub fn init_program(&self) -> Result<PathBuf, Failure> {
-        let hint = "the static file `ctk-runtime` belongs beside `ctk` (docs/reference/runtime.md tells how it is built)";
+        let hint =
+            "the static file `ctk-runtime` belongs beside `ctk` (docs/reference/runtime.md tells how it is built)";
         match is_static(&self.program) {
             Ok(true) => Ok(self.program.clone()),
             Ok(false) => {
-                let what = format!("--init needs a program that runs in any image, and {} does not", self.program.display());
+                let what =
+                    format!("--init needs a program that runs in any image, and {} does not", self.program.display());
                 Err(Failure::sentence(what, Some(hint)))
             }
             Err(error) => Err(Failure::during(format!("cannot read {}", self.program.display()))(error)),

@@ -67,7 +67,7 @@ impl Run {
             false => Some(super::attach::hold_signals().map_err(refused)?),
         };
         let started = ctk_monitor::start(&made.container, &desk.program, streams);
-        let (client, _) = match started {
+        let (client, answer) = match started {
             Ok(started) => started,
             Err(error) => {
                 let exit = match &error {
@@ -78,6 +78,7 @@ impl Run {
                 return Err(Failure::Exit(exit));
             }
         };
+        super::start::warn(&answer);
         let Some(streams) = streams else { return output(&format!("{}\n", made.config.id)) };
         let (input, out, err) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
         let at = Attached {
