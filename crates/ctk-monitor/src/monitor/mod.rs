@@ -38,7 +38,10 @@ use crate::{Error, time};
 pub trait Networking {
     /// Joins the namespace of process `pid`; gives what is written into the state.
     fn attach(&mut self, container: &Container, config: &Config, pid: i32) -> Result<serde_json::Value, String>;
-    /// Undoes that; safe to repeat, and after the process has ended.
+    /// Goes on for a container that runs already, whose monitor was killed.
+    fn resume(&mut self, container: &Container, config: &Config, pid: i32) -> Result<serde_json::Value, String>;
+    /// Undoes that; safe to repeat, and after the process has ended. Somebody else may have started the container again
+    /// meanwhile.
     fn detach(&mut self, container: &Container, config: &Config);
     /// Joins another network, or leaves one, while the program runs.
     fn change(
@@ -478,6 +481,12 @@ impl Monitor<'_> {
                 self.state.pid = run.pid;
                 self.state.status = Status::Running;
                 self.checks = self.config.health.as_ref().map(Checks::new);
+                if matches!(self.config.network, crate::config::Network::Joined(_)) {
+                    match self.networking.resume(&self.container, &self.config, run.pid) {
+                        Ok(network) => self.state.network = network,
+                        Err(message) => self.state.error = message,
+                    }
+                }
                 self.run = Some(run);
                 let _ = self.container.write_state(&self.state);
             }
@@ -498,9 +507,6 @@ impl Monitor<'_> {
         if ran {
             let _ = ctk_bundle::container::delete(&self.container.runtime_root(), self.container.id(), true);
         }
-        if matches!(self.config.network, crate::config::Network::Joined(_)) {
-            self.networking.detach(&self.container, &self.config);
-        }
         if let Some(path) = &self.config.pid_file {
             let _ = std::fs::remove_file(path);
         }
@@ -515,6 +521,7 @@ impl Monitor<'_> {
         self.tell("died", &[("exitCode", self.state.exit_code.to_string())]);
         match self.decide(failed) {
             Next::Start(pause) => {
+                self.leave_networks();
                 self.state.status = Status::Restarting;
                 self.next = Some(Instant::now() + pause);
             }
@@ -584,6 +591,14 @@ impl Monitor<'_> {
                 Waits::Nothing => {}
             }
             let _ = client.finish();
+        }
+        // Nobody waits for it: the kernel takes its time with devices.
+        self.leave_networks();
+    }
+
+    fn leave_networks(&mut self) {
+        if matches!(self.config.network, crate::config::Network::Joined(_)) {
+            self.networking.detach(&self.container, &self.config);
         }
     }
 

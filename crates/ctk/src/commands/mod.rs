@@ -14,6 +14,7 @@ mod inspect;
 mod load;
 mod login;
 mod logout;
+mod network;
 mod plan;
 pub mod project;
 mod pull;
@@ -166,6 +167,8 @@ commands! {
     Load(load::Load);
     /// Write an image to an OCI layout or a docker archive
     Save(save::Save);
+    /// Networks of containers
+    Network(network::Network);
     /// The embedded registry
     Registry(registry::Registry);
 }

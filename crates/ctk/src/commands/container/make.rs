@@ -145,7 +145,7 @@ fn fill(
         let layers = snapshots.directories(&base.layers);
         snapshots.store().hold_for_container(container.directory(), &[digest], &layers)?;
     }
-    let network = network::choose(desk, &options.network)?;
+    let mut network = network::choose(context, desk, &options.network)?;
     let mut wanted = Wanted {
         args: (!command.is_empty()).then(|| command.to_vec()),
         entrypoint: options.process.entrypoint.as_deref().map(entrypoint).transpose()?,
@@ -176,6 +176,16 @@ fn fill(
         (None, ctk_container::Namespace::Host, _) | (None, _, ctk_container::Namespace::Host) => identity::hostname(),
         _ => container.id().chars().take(12).collect(),
     };
+    if let Some(asked) = &mut network.joining {
+        let endpoint = &mut asked.request.endpoint;
+        (endpoint.id, endpoint.name) = (container.id().into(), name.into());
+        endpoint.hostname.clone_from(&wanted.hostname);
+        let exposed = base.image.exposed_ports.keys().chain(&options.network.expose);
+        if options.network.publish_all {
+            asked.request.ports.extend(network::exposed(exposed)?);
+        }
+        network.network = Network::Joined(serde_json::to_value(asked)?);
+    }
     security::choose(&options.security, &mut wanted)?;
     files::devices(&options.files, options.security.privileged, &mut wanted)?;
     // What the image's own files say about users is read through its root, mounted for that moment.
@@ -411,6 +421,8 @@ pub struct Chosen {
     pub resolv: String,
     /// Whether the files are the host's own.
     pub of_host: bool,
+    /// What is asked of bridge networks; its monitor writes the files then.
+    pub joining: Option<crate::runtime::joining::Asked>,
 }
 
 impl Chosen {
