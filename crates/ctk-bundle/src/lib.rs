@@ -14,6 +14,7 @@ mod error;
 pub mod exec;
 pub mod features;
 mod hooks;
+pub mod landlock;
 mod launch;
 pub mod limits;
 mod open;

@@ -109,6 +109,15 @@ impl Containers {
             match symlink(id, &link) {
                 Ok(()) => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    let names = self.root.join(NAMES);
+                    DirBuilder::new()
+                        .mode(0o700)
+                        .recursive(true)
+                        .create(&names)
+                        .map_err(Error::file("make", &names))?;
+                    continue;
+                }
                 Err(error) => return Err(Error::file("make", &link)(error)),
             }
             let owner = match fs::read_link(&link) {

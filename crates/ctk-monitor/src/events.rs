@@ -18,7 +18,7 @@ const FILE: &str = ".events";
 const OLDER: &str = ".events.1";
 
 /// One thing that happened.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Event {
     /// When, in nanoseconds since 1970.
@@ -38,20 +38,6 @@ pub struct Event {
     /// What belongs to it: an exit code, a signal, a health.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub more: BTreeMap<String, String>,
-}
-
-impl Default for Event {
-    fn default() -> Event {
-        Event {
-            time: 0,
-            what: String::new(),
-            id: String::new(),
-            name: String::new(),
-            image: String::new(),
-            labels: BTreeMap::new(),
-            more: BTreeMap::new(),
-        }
-    }
 }
 
 impl Event {

@@ -12,7 +12,7 @@ use rustix::mount::{
     fsmount, fsopen, open_tree,
 };
 
-use crate::Error;
+use crate::{Error, in_user_namespace};
 
 /// `MOUNT_ATTR_NOSYMFOLLOW` is left out on purpose: images need links.
 const READ_ONLY: u64 = 0x01;
@@ -158,13 +158,22 @@ impl Root {
 /// The option of an overlay of which only this path, resolved inside, is mounted.
 const SUBPATH: &str = "subpath";
 
+/// How `/sys` of the machine is shown.
+const SHOWN: [&str; 5] = ["rbind", "ro", "nosuid", "nodev", "noexec"];
+
 /// What a launch's mounts become, in order. A `dev` with the option `nodev` is followed by the usual nodes, each a mount
-/// of its own: any other node made there cannot be opened.
-pub(crate) fn prepare_all(mounts: &[Mount]) -> Result<Vec<Prepared>, Error> {
+/// of its own: any other node made there cannot be opened. So is every `dev` in a user namespace, where nobody makes nodes.
+pub(crate) fn prepare_all(mounts: &[Mount], own_network: bool) -> Result<Vec<Prepared>, Error> {
     let mut all = Vec::with_capacity(mounts.len());
     for mount in mounts {
+        let kind = mount.kind.as_deref();
+        // Whoever has no rights on a network has none on what `/sys` shows of it: the machine's own is shown, read-only.
+        if kind == Some("sysfs") && in_user_namespace() && !own_network {
+            all.push(prepare(&Mount::new("bind", "/sys", &mount.destination, &SHOWN))?);
+            continue;
+        }
         all.push(prepare(mount)?);
-        if mount.kind.as_deref() == Some("dev") && mount.options.iter().any(|option| option == "nodev") {
+        if kind == Some("dev") && (in_user_namespace() || mount.options.iter().any(|option| option == "nodev")) {
             for (name, _, _) in NODES {
                 let place = format!("{}/{name}", mount.destination);
                 all.push(prepare(&Mount::new("bind", &format!("/dev/{name}"), &place, &["nosuid", "noexec"]))?);
@@ -204,7 +213,7 @@ fn prepare(mount: &Mount) -> Result<Prepared, Error> {
             Ok(Prepared { at, directory, no_links: false, what: PreparedKind::Tree(tree) })
         }
         Some("dev") => {
-            let guarded = options.attributes & NO_DEVICES != 0;
+            let guarded = options.attributes & NO_DEVICES != 0 || in_user_namespace();
             let tree = devices(guarded).map_err(|(what, e)| failed(what, e))?;
             Ok(Prepared { at, directory: true, no_links: true, what: PreparedKind::Tree(tree) })
         }
@@ -213,7 +222,16 @@ fn prepare(mount: &Mount) -> Result<Prepared, Error> {
             Ok(Prepared { at, directory: true, no_links: false, what: PreparedKind::Tree(tree) })
         }
         Some("devpts") => {
-            let tree = fresh("devpts", &options.rest, options.attributes).map_err(|e| failed("devpts", e))?;
+            let mut rest = options.rest.clone();
+            let tree = match fresh("devpts", &rest, options.attributes) {
+                // The group of terminals is nobody in a user namespace of few ids.
+                Err(Errno::INVAL) if in_user_namespace() => {
+                    rest.retain(|(key, _)| *key != "gid");
+                    fresh("devpts", &rest, options.attributes)
+                }
+                other => other,
+            };
+            let tree = tree.map_err(|e| failed("devpts", e))?;
             Ok(Prepared { at, directory: true, no_links: true, what: PreparedKind::Tree(tree) })
         }
         Some(kind @ ("proc" | "sysfs" | "mqueue" | "cgroup2")) => {
@@ -245,11 +263,17 @@ fn bind(source: &str, recursive: bool, attributes: u64) -> Result<OwnedFd, Errno
     if !source.starts_with('/') {
         return Err(Errno::INVAL);
     }
-    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    if recursive {
-        flags |= OpenTreeFlags::AT_RECURSIVE;
-    }
-    let tree = open_tree(CWD, source, flags)?;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let (tree, recursive) = match recursive {
+        true => (open_tree(CWD, source, flags | OpenTreeFlags::AT_RECURSIVE)?, true),
+        false => match open_tree(CWD, source, flags) {
+            // In a user namespace nobody may see what the machine's mounts below it cover.
+            Err(Errno::INVAL) if in_user_namespace() => {
+                (open_tree(CWD, source, flags | OpenTreeFlags::AT_RECURSIVE)?, true)
+            }
+            other => (other?, false),
+        },
+    };
     ctk_sys::mount_set_attributes(tree.as_fd(), recursive, attributes)?;
     Ok(tree)
 }
@@ -283,7 +307,13 @@ fn overlay(options: &Options<'_>) -> Result<OwnedFd, (String, Errno)> {
         }
     }
     let others = options.rest.iter().filter(|(key, _)| !matches!(*key, "lowerdir" | "lowerdir+" | SUBPATH));
-    crate::overlay::overlay(&lowers, &others.copied().collect::<Vec<_>>(), options.attributes)
+    let mut others: Vec<_> = others.copied().collect();
+    if in_user_namespace() {
+        // Notes that others than root may write. With them redirects cannot be, so they need not be forbidden.
+        others.retain(|option| *option != ("redirect_dir", "off") && *option != ("metacopy", "off"));
+        others.push(("userxattr", ""));
+    }
+    crate::overlay::overlay(&lowers, &others, options.attributes)
 }
 
 /// Splits at colons that no backslash escapes.

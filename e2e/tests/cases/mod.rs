@@ -2,6 +2,7 @@
 
 mod build;
 mod caches;
+mod container_life;
 mod container_networks;
 mod contexts;
 mod corpus;
@@ -24,11 +25,13 @@ mod platforms;
 mod project_caches;
 mod random;
 mod registry;
+mod rootless;
 mod runs;
 mod runtime;
 mod runtime_callers;
 mod runtime_faults;
 mod runtime_kernel;
+mod runtime_landlock;
 mod runtime_machine;
 mod runtime_ordinary;
 mod runtime_resources;

@@ -138,7 +138,7 @@ impl Check {
         process.terminal = false;
         process.args = List(health.command.clone());
         let null = ctk_bundle::container::null_file()?;
-        let (_, pidfd) = with_streams([&null, &write, &write], || exec::exec(options, |_| Ok(process)))?;
+        let (_, pidfd, _) = with_streams([&null, &write, &write], || exec::exec(options, |_| Ok(process)))?;
         let deadline = Instant::now() + Duration::from_millis(health.timeout_millis);
         Ok(Check { pidfd, output, text: Vec::new(), start: time::now(), deadline, late: false })
     }

@@ -696,8 +696,9 @@ impl Monitor<'_> {
                 self.state.restarts = 0;
                 match self.start(attach.is_some()) {
                     Ok(()) => {
-                        let answer = Answer { pid: self.state.pid, ..Answer::default() };
+                        let mut answer = Answer { pid: self.state.pid, ..Answer::default() };
                         if let Some(run) = &mut self.run {
+                            answer.text = run.warnings.join("\n");
                             run.input_once = attach.is_some_and(|streams| streams.input);
                             if let Some((rows, columns)) = attach.and_then(|streams| streams.size) {
                                 run.resize(rows, columns);

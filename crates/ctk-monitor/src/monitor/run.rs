@@ -39,6 +39,8 @@ pub(super) struct Run {
     pub(super) ended: Option<(Ended, Instant)>,
     pub(super) out_of_time: bool,
     pub(super) spec: Spec,
+    /// What the runtime could not do as it was asked.
+    pub(super) warnings: Vec<String>,
 }
 
 /// How a process ended.
@@ -97,7 +99,7 @@ impl Run {
             Some([input, output, error]) => with_streams([&input, &output, &error], || container::create(options)),
             None => container::create(options).map_err(Error::from),
         };
-        let Made { kept, pidfd, spec } = made?;
+        let Made { kept, pidfd, spec, warnings } = made?;
         let pid = kept.record.pid;
         let up = (|| {
             match prepare {
@@ -145,6 +147,7 @@ impl Run {
             ended: None,
             out_of_time: false,
             spec,
+            warnings,
         })
     }
 
@@ -178,6 +181,7 @@ impl Run {
             ended: None,
             out_of_time: false,
             spec,
+            warnings: Vec::new(),
         }))
     }
 

@@ -173,6 +173,31 @@ commands! {
     Registry(registry::Registry);
 }
 
+/// What a command has to do with trees of images, whose files have many owners.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trees {
+    /// Nothing.
+    Untouched,
+    /// It moves or removes those that are there.
+    Handled,
+    /// It makes some, or runs containers on them.
+    Made,
+}
+
+impl Command {
+    /// What it has to do with them.
+    pub fn trees(&self) -> Trees {
+        match self {
+            Command::Apply(_) | Command::Build(_) | Command::Test(_) | Command::Run(_) => Trees::Made,
+            Command::Push(_) | Command::Pull(_) | Command::Copy(_) | Command::Save(_) | Command::Load(_) => {
+                Trees::Handled
+            }
+            Command::Gc(_) | Command::Rm(_) => Trees::Handled,
+            _ => Trees::Untouched,
+        }
+    }
+}
+
 /// Results go to standard output. Whoever closed it no longer wants them.
 pub fn output(text: &str) -> Result<(), Failure> {
     use std::io::Write;

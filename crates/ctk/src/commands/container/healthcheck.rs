@@ -1,7 +1,6 @@
 //! `ctk healthcheck run`: a health check at once.
 
 use clap::{Args, Subcommand};
-use ctk_monitor::Client;
 use ctk_monitor::protocol::Request;
 
 use super::Desk;
@@ -32,8 +31,7 @@ impl Healthcheck {
         let Command::Run(Run { container: name }) = self.command;
         let desk = Desk::open(context);
         let container = desk.find(&name)?;
-        let state = desk.settle(&container)?;
-        let client = if state.status.is_alive() { Client::connect(&container)? } else { None };
+        let (state, client) = desk.connect(&container)?;
         let Some(mut client) = client else {
             let what = format!("container {name} is {}, so it cannot be checked", state.status.word());
             return Err(Failure::sentence(what, Some(&format!("`ctk start {name}`"))));

@@ -326,7 +326,7 @@ fn stop_signal(options: &MakeOptions, image: &ContainerConfig) -> i32 {
 }
 
 fn log(options: &MakeOptions) -> Result<Log, Failure> {
-    let mut log = Log { kept: options.log.log_driver, ..Log::default() };
+    let mut log = Log { kept: options.log.log_driver == parse::LogDriver::File, ..Log::default() };
     for option in &options.log.log_opt {
         let wrong = |expected: &str| {
             Failure::sentence(format!("--log-opt `{option}` cannot be understood; expected {expected}"), None)
