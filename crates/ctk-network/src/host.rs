@@ -48,6 +48,13 @@ fn missing() -> Error {
     Error::Unsupported { what: "a bridge network".into(), needs: "needs a kernel with nf_tables".into() }
 }
 
+/// Whether who asks may make bridges here: root may, and root of a user namespace in a network namespace of its own.
+/// Others' containers go through a relay.
+pub fn may_make_bridges() -> bool {
+    let asked = Nft::open().and_then(|nft| nft.userdata(INET, rules::TABLE));
+    !asked.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+}
+
 /// Whether the host is set up for a bridge.
 pub(crate) fn is_ready(nft: &Nft, bridge: &str) -> Result<bool, Error> {
     nft.has(INET, rules::TABLE, "bridges", &rules::device(bridge)).map_err(kernel("ask the packet filter"))

@@ -37,6 +37,7 @@ mod text;
 
 pub use attach::bring_loopback_up;
 pub use error::Error;
+pub use host::may_make_bridges;
 pub use networks::{DEFAULT_NETWORK, Networks};
 pub use options::{
     AddressRange, Attachment, DnsOptions, Endpoint, HostAddress, Interface, Join, MacAddress, Member, Network,

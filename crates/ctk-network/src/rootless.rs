@@ -158,6 +158,21 @@ fn failed(program: &str, log: &Path) -> Error {
     Error::Kernel { attempt: format!("start {program}"), source: io::Error::other(said) }
 }
 
+/// The network namespace, as standard input of the program: we may open it where a program that gave up what it could
+/// do may not.
+const AS_INPUT: &str = "/proc/self/fd/0";
+
+fn namespace(options: &RelayOptions<'_>) -> Result<Stdio, Error> {
+    Ok(fs::File::open(options.namespace).map_err(files::failed("open", options.namespace))?.into())
+}
+
+/// Whether we are in this user namespace: nobody can join the one that he is in.
+fn is_ours(user_namespace: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let identity = |path: &Path| fs::metadata(path).map(|stat| (stat.dev(), stat.ino())).ok();
+    identity(user_namespace) == identity(Path::new("/proc/self/ns/user"))
+}
+
 fn start_pasta(program: &Path, options: &RelayOptions<'_>, ports: &[PublishedPort]) -> Result<(), Error> {
     let (path, log) = log(options)?;
     let mut command = Command::new(program);
@@ -182,8 +197,12 @@ fn start_pasta(program: &Path, options: &RelayOptions<'_>, ports: &[PublishedPor
         return Err(Error::Unpublishable { reason });
     }
     command.arg("--pid").arg(options.folder.join(NUMBER));
-    command.arg("--userns").arg(options.user_namespace).arg("--netns").arg(options.namespace);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    match is_ours(options.user_namespace) {
+        true => command.arg("--netns-only"),
+        false => command.arg("--userns").arg(options.user_namespace),
+    };
+    command.arg("--netns").arg(AS_INPUT);
+    command.stdin(namespace(options)?).stdout(Stdio::null()).stderr(log);
     // It goes to the background when everything is set up.
     let status = command.status().map_err(|source| Error::Kernel { attempt: "start pasta".into(), source })?;
     if status.success() { Ok(()) } else { Err(failed("pasta", &path)) }
@@ -200,9 +219,11 @@ fn start_slirp(program: &Path, options: &RelayOptions<'_>, ports: &[PublishedPor
     let control = options.folder.join(CONTROL);
     let mut command = Command::new(program);
     command.args(["--configure", "--mtu=65520", "--disable-host-loopback", "--netns-type=path"]);
-    command.arg(format!("--userns-path={}", options.user_namespace.display()));
-    command.arg(format!("--api-socket={}", control.display())).arg(options.namespace).arg("eth0");
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    if !is_ours(options.user_namespace) {
+        command.arg(format!("--userns-path={}", options.user_namespace.display()));
+    }
+    command.arg(format!("--api-socket={}", control.display())).arg(AS_INPUT).arg("eth0");
+    command.stdin(namespace(options)?).stdout(Stdio::null()).stderr(log);
     let mut child = command.spawn().map_err(|source| Error::Kernel { attempt: "start slirp4netns".into(), source })?;
     files::replace(&options.folder.join(NUMBER), child.id().to_string().as_bytes(), false)?;
     let until = Instant::now() + HELPER_START;

@@ -132,7 +132,9 @@ fn pasta_keeps_the_clients_address() {
     within(&ordinary.space, || serve(7000));
     within(&ordinary.lab.world, || serve(7001));
     let host = ip_of("192.0.2.1");
-    assert_eq!(within(&ordinary.lab.world, || ask_tcp(host, 8080)), "192.0.2.2");
+    // Old versions of pasta lose an answer that comes together with the end of its connection, now and then.
+    let is_kept = || within(&ordinary.lab.world, || ask_tcp(host, 8080)) == "192.0.2.2";
+    eventually("the client's address is kept", is_kept);
     assert_eq!(within(&ordinary.lab.world, || ask_udp(host, 8080)), "192.0.2.2");
     assert_eq!(within(&ordinary.lab.world, || ask_tcp(host, 8081)), "ConnectionRefused");
     assert!(ask_tcp(ip_of("127.0.0.1"), 8081).parse::<std::net::IpAddr>().is_ok());

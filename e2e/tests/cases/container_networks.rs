@@ -4,6 +4,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
+use ctk_e2e::ordinary::User;
 use ctk_e2e::{Output, World, contains, has_programs, is_root, run};
 
 /// A world with a root file system of busybox, or a word about what is missing.
@@ -25,6 +26,11 @@ fn world() -> Option<World> {
 
 /// Runs a script on a host of its own: `$ROOT` is the root file system, `state` says what a host has of networks.
 fn on_host(world: &World, script: &str) -> Output {
+    on_host_with(world, script, &[])
+}
+
+/// The same with words that the script has as `"$@"`.
+fn on_host_with(world: &World, script: &str, words: &[String]) -> Output {
     let mut command = world.command(&[]);
     let prelude = "ip link set lo up; echo 0 > /proc/sys/net/ipv4/ip_forward\n\
         state() { ip -br addr; ip route show table all; ip -6 route show table all; nft list ruleset; \
@@ -37,8 +43,16 @@ fn on_host(world: &World, script: &str) -> Output {
         .filter_map(|(name, value)| Some((name.to_str()?.to_owned(), value?.to_str()?.to_owned())))
         .collect();
     command = std::process::Command::new("unshare");
-    command.args(["--net", "--mount", "sh", "-ec", &format!("{prelude}{script}")]).current_dir(world.project());
-    command.envs(environment).env("PATH", path).env("ROOT", world.path("root")).stdin(std::process::Stdio::null());
+    command
+        .args(["--net", "--mount", "sh", "-ec", &format!("{prelude}{script}"), "sh"])
+        .args(words)
+        .current_dir(world.project());
+    command
+        .envs(environment)
+        .env_remove("CTK_NETWORK")
+        .env("PATH", path)
+        .env("ROOT", world.path("root"))
+        .stdin(std::process::Stdio::null());
     run(command)
 }
 
@@ -179,4 +193,54 @@ fn thirty_come_and_go_at_once() {
     )
     .ok();
     contains(&out, &["different addresses: 30\n", "nothing is left\n"]);
+}
+
+#[test]
+fn an_ordinary_user_has_a_network_through_pasta() {
+    if !User::can_be() || !has_programs(&["pasta"]) {
+        return;
+    }
+    let Some(world) = world() else { return };
+    let user = User::new("alice", 54_341, Some((1_400_000, 65_536)));
+    fs::create_dir_all(world.store()).unwrap();
+    for path in [world.store().to_path_buf(), world.path("home"), world.path("root"), world.project()] {
+        user.give(&path);
+    }
+    let mut words = vec!["unshare".to_owned(), "--mount".into(), "--propagation".into(), "private".into(), "--".into()];
+    words.extend(user.words());
+    let out = on_host_with(
+        &world,
+        r#"
+        ip link add up0 type veth peer name up1
+        ip addr add 192.0.2.1/24 dev up0
+        ip link set up0 up; ip link set up1 up
+        ip route add default via 192.0.2.7
+        "$@" ctk run -d --name web -p 8080:80 --rootfs $ROOT \
+            sh -c 'echo hello > /tmp/index.html; exec httpd -f -p 80 -h /tmp' > id
+        echo "host: $(until_up http://192.0.2.1:8080/)"
+        echo "loopback: $(until_up http://127.0.0.1:8080/)"
+        echo "port: $("$@" ctk port web)"
+        echo "address: $("$@" ctk exec web ip addr show eth0 | grep -o 'inet [0-9.]*')"
+        "$@" ctk run --rm --network more --rootfs $ROOT true 2>&1 || true
+        "$@" ctk run --rm -p 8080:80 --rootfs $ROOT true 2>&1 || true
+        "$@" ctk rm --force --time 0 web > /dev/null
+        relays() { grep -lz "^$CTK_ROOT/.*/relay.pid$" /proc/[0-9]*/cmdline 2> /dev/null | wc -l; }
+        for i in $(seq 100); do [ $(relays) = 0 ] && break; sleep 0.05; done
+        echo "relays: $(relays)"
+        "#,
+        &words,
+    )
+    .ok();
+    contains(
+        &out,
+        &[
+            "host: hello\n",
+            "loopback: hello\n",
+            "port: 80/tcp -> 0.0.0.0:8080\n",
+            "address: inet 192.0.2.1\n",
+            "a network of an ordinary user's container can only be the default one: bridges need root",
+            "the host's tcp port 8080 on 0.0.0.0 is already in use",
+            "relays: 0\n",
+        ],
+    );
 }
