@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 
 use ipnet::IpNet;
 
@@ -169,31 +169,6 @@ impl Networks {
         Ok(())
     }
 
-    /// A running container that is on a network, by its name, its id or the beginning of that, and its network namespace.
-    pub fn running(&self, name: &str) -> Result<(Endpoint, OwnedFd), Error> {
-        let mut found: Option<Record> = None;
-        for network in self.names()? {
-            let is_meant = |record: &Record| record.name == name || name.len() >= 4 && record.id.starts_with(name);
-            for record in self.folder(&network).records()?.into_iter().filter(is_meant) {
-                if found.as_ref().is_some_and(|other| other.id != record.id) {
-                    let needs = "is the beginning of more than one id: give more of it".into();
-                    return Err(Error::Unsupported { what: format!("`{name}`"), needs });
-                }
-                found = Some(record);
-            }
-        }
-        let namespace = match &found {
-            Some(record) if record.boot == host::boot()? => host::find_namespace(record.inside)?,
-            _ => None,
-        };
-        match (found, namespace) {
-            (Some(record), Some(namespace)) => {
-                Ok((Endpoint { id: record.id, name: record.name, hostname: record.hostname }, namespace))
-            }
-            _ => Err(Error::UnknownContainer { name: name.into() }),
-        }
-    }
-
     /// A container's devices, by network.
     pub fn interfaces(&self, id: &str) -> Result<Vec<Interface>, Error> {
         Ok(self.records_of(id)?.into_iter().map(|record| record.interface).collect())
@@ -281,7 +256,6 @@ impl Networks {
             boot: here.boot.clone(),
             namespace: here.namespace,
             inside: host::identity(namespace)?,
-            hostname: endpoint.hostname.clone(),
         };
         files::save(&folder.member(&record.id), &record, false)?;
         let made = self.make(network, &record, &records, namespace);

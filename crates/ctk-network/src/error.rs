@@ -103,12 +103,6 @@ pub enum Error {
         /// The network.
         network: String,
     },
-    /// No container is meant.
-    #[error("no running container `{name}` is on a network")]
-    UnknownContainer {
-        /// As it was given.
-        name: String,
-    },
     /// A device's name is taken.
     #[error("there is already a device `{name}` {place}")]
     DeviceExists {

@@ -6,7 +6,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 
 use rustix::fs::{FlockOperation, flock};
@@ -251,20 +251,6 @@ pub(crate) fn identity(namespace: BorrowedFd<'_>) -> Result<(u64, u64), Error> {
     let stat = rustix::fs::fstat(namespace);
     let stat = stat.map_err(|error| kernel("look at the container's network namespace")(error.into()))?;
     Ok((stat.st_dev, stat.st_ino))
-}
-
-/// A network namespace by what tells it from others, if a process is in it.
-pub(crate) fn find_namespace(identity: (u64, u64)) -> Result<Option<OwnedFd>, Error> {
-    let path = Path::new("/proc");
-    let entries = fs::read_dir(path).map_err(|source| Error::State { attempt: "read", path: path.into(), source })?;
-    for entry in entries.flatten() {
-        // A process may end meanwhile, or not be ours to look at.
-        let Ok(file) = File::open(entry.path().join("ns/net")) else { continue };
-        if self::identity(file.as_fd())? == identity {
-            return Ok(Some(file.into()));
-        }
-    }
-    Ok(None)
 }
 
 /// Which boot of the machine this is.

@@ -26,8 +26,6 @@ pub(crate) struct Record {
     /// The container's.
     #[serde(default)]
     pub(crate) inside: (u64, u64),
-    #[serde(default)]
-    pub(crate) hostname: String,
 }
 
 /// Where and when we are.

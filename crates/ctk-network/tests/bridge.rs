@@ -156,19 +156,3 @@ fn packets_are_as_large_as_the_network_says() {
     assert!(within(&one.namespace, || ip("link show eth0")).contains("mtu 9000"));
     assert!(ip("link show ctk0").contains("mtu 9000"));
 }
-
-#[test]
-fn a_running_container_is_found_by_name() {
-    let Some(lab) = lab() else { return };
-    let one = lab.attach("one", &["ctk"], &[]);
-    let missing = lab.networks.running("one").unwrap_err().to_string();
-    assert_eq!(missing, "no running container `one` is on a network");
-    let mut process = within(&one.namespace, || std::process::Command::new("sleep").arg("60").spawn().unwrap());
-    for name in ["one", &one.id, &one.id[..8]] {
-        let (endpoint, space) = lab.networks.running(name).unwrap();
-        assert_eq!(endpoint, common::endpoint("one"));
-        assert!(within(&space, || ip("addr")).contains("10.88.0.2"));
-    }
-    process.kill().unwrap();
-    process.wait().unwrap();
-}

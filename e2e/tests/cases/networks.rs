@@ -69,8 +69,8 @@ fn wrong_values_are_said() {
         (&["create", "x", "--opt", "mtu=many"], "invalid --opt `mtu=many`"),
         (&["create", "x", "--opt", "isolate=true"], "no option `isolate` of a bridge network"),
         (&["inspect", "thera"], "no network `thera`; did you mean `there`?"),
-        (&["connect", "there", "nobody"], "no running container `nobody` is on a network"),
-        (&["disconnect", "there", "nobody"], "the container `nobody` is not on the network `there`"),
+        (&["connect", "there", "nobody"], "there is no container `nobody`"),
+        (&["disconnect", "there", "nobody"], "there is no container `nobody`"),
     ];
     for (arguments, expected) in cases {
         let arguments: Vec<&str> = ["network"].iter().chain(arguments).copied().collect();
