@@ -62,7 +62,32 @@ pub struct Relay {
     pub resolv_conf: String,
     /// The text of its `/etc/hosts`.
     pub hosts: String,
+    held: Held,
+}
+
+/// The process of a relay. It is ended by this even where its folder is gone.
+#[derive(Debug)]
+pub(crate) struct Held {
     folder: PathBuf,
+    process: Option<OwnedFd>,
+}
+
+impl Held {
+    /// Who works for the container of this folder, if somebody does.
+    pub(crate) fn find(folder: &Path) -> Result<Held, Error> {
+        let bytes = files::read(&folder.join(NUMBER), 64)?.unwrap_or_default();
+        let pid = String::from_utf8_lossy(&bytes).trim().parse().ok().and_then(Pid::from_raw);
+        Ok(Held { folder: folder.into(), process: pid.and_then(|pid| own_process(pid, folder)) })
+    }
+
+    /// Ends it, and removes its files.
+    pub(crate) fn end(self) -> Result<(), Error> {
+        if let Some(process) = &self.process {
+            // Already gone is as good.
+            let _ = pidfd_send_signal(process, Signal::KILL);
+        }
+        [CONTROL, LOG, NUMBER].into_iter().try_for_each(|name| files::remove(&self.folder.join(name)).map(drop))
+    }
 }
 
 impl Relay {
@@ -105,30 +130,22 @@ impl Relay {
             ports,
             resolv_conf: conf.text(&servers, false),
             hosts: resolv::hosts(options.endpoint, &[], options.dns)?,
-            folder: options.folder.into(),
+            held: Held::find(options.folder)?,
         })
     }
 
     /// Ends it.
     pub fn stop(self) -> Result<(), Error> {
-        Relay::stop_left(&self.folder)
+        self.held.end()
     }
 
     /// Ends the relay of a container whose folder this is, if one is left. Harmless if there is none.
     pub fn stop_left(folder: &Path) -> Result<(), Error> {
-        let path = folder.join(NUMBER);
-        let Some(bytes) = files::read(&path, 64)? else { return Ok(()) };
-        let text = String::from_utf8_lossy(&bytes);
-        if let Some(pid) = text.trim().parse().ok().and_then(Pid::from_raw)
-            && let Some(process) = own_process(pid, folder)
-        {
-            // Already gone is as good.
-            let _ = pidfd_send_signal(&process, Signal::KILL);
-        }
-        for name in [CONTROL, LOG, NUMBER] {
-            files::remove(&folder.join(name))?;
-        }
-        Ok(())
+        Held::find(folder)?.end()
+    }
+
+    pub(crate) fn into_held(self) -> Held {
+        self.held
     }
 }
 

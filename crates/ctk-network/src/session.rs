@@ -1,12 +1,13 @@
 //! One container's networks from its start to its end, as its monitor holds them.
 
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
 use serde::{Deserialize, Serialize};
 
+use crate::rootless::Held;
 use crate::{
     DEFAULT_NETWORK, DnsOptions, Endpoint, Error, Interface, Join, NameServer, Networks, Port, PublishedPort, Relay,
     RelayOptions, files, publish,
@@ -64,9 +65,9 @@ pub struct Joined {
 pub struct Session {
     request: Request,
     networks: Option<Networks>,
-    folder: PathBuf,
-    /// The container's.
-    namespace: OwnedFd,
+    relay: Option<Held>,
+    /// The container's; not needed where a relay is at work.
+    namespace: Option<OwnedFd>,
     /// Held: the ports are ours as long as these are open.
     reserved: Vec<OwnedFd>,
     answering: Option<Answering>,
@@ -83,21 +84,21 @@ impl Session {
     /// Joins the networks, publishes the ports, and answers names from a thread of its own. On an error everything is
     /// as before.
     pub fn start(request: &Request, place: &Place<'_>) -> Result<(Session, Joined), Error> {
-        let namespace = namespace(place.pid)?;
         let mut session = Session {
             request: request.clone(),
             networks: place.networks.cloned(),
-            folder: place.folder.into(),
-            namespace,
+            relay: None,
+            namespace: place.networks.map(|_| namespace(place.pid)).transpose()?,
             reserved: Vec::new(),
             answering: None,
         };
         let Some(networks) = place.networks else {
-            let joined = relay(request, place)?;
+            let (joined, held) = relay(request, place)?;
+            session.relay = Some(held);
             return Ok((session, joined));
         };
         let Request { endpoint, joins, ports, dns } = request;
-        let got = networks.attach(endpoint, session.namespace.as_fd(), joins, ports, dns)?;
+        let got = networks.attach(endpoint, session.bridges()?.1, joins, ports, dns)?;
         session.reserved = got.reserved;
         if let Err(error) = session.answer() {
             let _ = networks.detach(&endpoint.id);
@@ -114,8 +115,8 @@ impl Session {
         let mut session = Session {
             request: request.clone(),
             networks: place.networks.cloned(),
-            folder: place.folder.into(),
-            namespace: namespace(place.pid)?,
+            relay: if place.networks.is_none() { Some(Held::find(place.folder)?) } else { None },
+            namespace: place.networks.map(|_| namespace(place.pid)).transpose()?,
             reserved: publish::hold(&ports.unwrap_or_default()),
             answering: None,
         };
@@ -125,7 +126,8 @@ impl Session {
 
     /// Joins one more network.
     pub fn connect(&mut self, join: &Join) -> Result<Interface, Error> {
-        let interface = self.bridges()?.connect(&self.request.endpoint, self.namespace.as_fd(), join)?;
+        let (networks, namespace) = self.bridges()?;
+        let interface = networks.connect(&self.request.endpoint, namespace, join)?;
         if self.answering.is_none() {
             self.answer()?;
         }
@@ -134,7 +136,7 @@ impl Session {
 
     /// Leaves a network.
     pub fn disconnect(&mut self, network: &str) -> Result<(), Error> {
-        self.bridges()?.disconnect(&self.request.endpoint.id, network)
+        self.bridges()?.0.disconnect(&self.request.endpoint.id, network)
     }
 
     /// Takes the container off its networks. It takes some tens of milliseconds, for which nobody should wait who only
@@ -142,10 +144,11 @@ impl Session {
     /// started again under the same id meanwhile is not touched.
     pub fn end(mut self) -> Result<(), Error> {
         drop(self.answering.take());
-        match &self.networks {
-            Some(networks) => networks.detach_namespace(&self.request.endpoint.id, self.namespace.as_fd()),
-            None => Relay::stop_left(&self.folder),
+        if let Some(relay) = self.relay.take() {
+            return relay.end();
         }
+        let (networks, namespace) = self.bridges()?;
+        networks.detach_namespace(&self.request.endpoint.id, namespace)
     }
 
     /// Where the container is now.
@@ -161,12 +164,15 @@ impl Session {
         }
     }
 
-    fn bridges(&self) -> Result<&Networks, Error> {
-        self.networks.as_ref().ok_or_else(no_bridges)
+    fn bridges(&self) -> Result<(&Networks, BorrowedFd<'_>), Error> {
+        match (&self.networks, &self.namespace) {
+            (Some(networks), Some(namespace)) => Ok((networks, namespace.as_fd())),
+            _ => Err(no_bridges()),
+        }
     }
 
     fn answer(&mut self) -> Result<(), Error> {
-        let Some(networks) = &self.networks else { return Ok(()) };
+        let Ok((networks, namespace)) = self.bridges() else { return Ok(()) };
         let id = &self.request.endpoint.id;
         let mut has_names = false;
         for interface in networks.interfaces(id)? {
@@ -175,7 +181,7 @@ impl Session {
         if !has_names {
             return Ok(());
         }
-        let server = NameServer::open(networks, id, self.namespace.as_fd(), &self.request.dns)?;
+        let server = NameServer::open(networks, id, namespace, &self.request.dns)?;
         let failed = |source| Error::Kernel { attempt: "start the container's name server".into(), source };
         let (cancel, stop) =
             rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|error| failed(error.into()))?;
@@ -210,7 +216,7 @@ fn no_bridges() -> Error {
 }
 
 /// An ordinary user's: the default network is the relay's; there are no others.
-fn relay(request: &Request, place: &Place<'_>) -> Result<Joined, Error> {
+fn relay(request: &Request, place: &Place<'_>) -> Result<(Joined, Held), Error> {
     let is_default = |join: &Join| {
         let plain = Join { network: join.network.clone(), aliases: join.aliases.clone(), ..Join::default() };
         *join == plain
@@ -229,7 +235,12 @@ fn relay(request: &Request, place: &Place<'_>) -> Result<Joined, Error> {
         dns: &request.dns,
         endpoint: &request.endpoint,
     })?;
-    let program = Some(relay.program.to_owned());
-    let Relay { ports, resolv_conf, hosts, .. } = relay;
-    Ok(Joined { interfaces: Vec::new(), ports, relay: program, resolv_conf, hosts })
+    let joined = Joined {
+        interfaces: Vec::new(),
+        ports: relay.ports.clone(),
+        relay: Some(relay.program.to_owned()),
+        resolv_conf: relay.resolv_conf.clone(),
+        hosts: relay.hosts.clone(),
+    };
+    Ok((joined, relay.into_held()))
 }

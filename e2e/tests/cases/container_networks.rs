@@ -111,8 +111,10 @@ fn networks_outlive_a_killed_monitor_and_a_killed_container() {
         until_up http://127.0.0.1:8080/ > /dev/null
         ctk run -d --name client --rootfs $ROOT sleep 1000 > /dev/null
         echo "first: $(ctk exec client wget -qO- http://web/)"
-        for name in web client; do kill -9 $(cat $CTK_ROOT/containers/$(ctk inspect --format '{{.Id}}' $name)/state.json |
-            grep -o '"monitor":[0-9]*' | cut -d: -f2); done
+        monitor() {
+            grep -o '"monitor":[0-9]*' $CTK_ROOT/containers/$(ctk inspect --format '{{.Id}}' $1)/state.json | cut -d: -f2
+        }
+        for name in web client; do kill -9 $(monitor $name); done
         sleep 0.2
         echo "no monitor: $(busybox wget -qO- http://127.0.0.1:8080/)"
         ctk ps > /dev/null
@@ -123,7 +125,11 @@ fn networks_outlive_a_killed_monitor_and_a_killed_container() {
         ctk network disconnect more client
         kill -9 $(ctk inspect --format '{{.State.Pid}}' web)
         echo "again: $(until_up http://127.0.0.1:8080/)"
-        ctk rm --force --time 0 web client > /dev/null
+        ctk rm --force --time 0 web > /dev/null
+        # Both at once: whoever looks next finds it.
+        kill -9 $(monitor client) $(ctk inspect --format '{{.State.Pid}}' client)
+        sleep 0.2
+        ctk ps --all | grep -o 'Exited' || true
         until_gone && echo "nothing is left"
         "#,
     )
@@ -223,6 +229,11 @@ fn an_ordinary_user_has_a_network_through_pasta() {
         echo "address: $("$@" ctk exec web ip addr show eth0 | grep -o 'inet [0-9.]*')"
         "$@" ctk run --rm --network more --rootfs $ROOT true 2>&1 || true
         "$@" ctk run --rm -p 8080:80 --rootfs $ROOT true 2>&1 || true
+        "$@" ctk run -d --rm --name gone --rootfs $ROOT sleep 1000 > id
+        kill -9 $(grep -o '"monitor":[0-9]*' $CTK_ROOT/containers/$(cat id)/state.json | cut -d: -f2)
+        kill -9 $("$@" ctk inspect --format '{{.State.Pid}}' gone)
+        sleep 0.2
+        "$@" ctk ps --all > /dev/null
         "$@" ctk rm --force --time 0 web > /dev/null
         relays() { grep -lz "^$CTK_ROOT/.*/relay.pid$" /proc/[0-9]*/cmdline 2> /dev/null | wc -l; }
         for i in $(seq 100); do [ $(relays) = 0 ] && break; sleep 0.05; done

@@ -80,7 +80,12 @@ impl Desk {
 
     /// What a container does; what a killed monitor left is put in order first.
     pub fn settle(&self, container: &Container) -> Result<State, Failure> {
-        Ok(ctk_monitor::settle(&self.containers, container, &self.program)?)
+        Ok(self.settled(container)?)
+    }
+
+    fn settled(&self, container: &Container) -> Result<State, ctk_monitor::Error> {
+        network::leave(container);
+        ctk_monitor::settle(&self.containers, container, &self.program)
     }
 
     /// What a container does, and a connection to its monitor if it has one: never one without the other.
@@ -103,8 +108,7 @@ impl Desk {
     pub fn all(&self) -> Result<Vec<(Container, ctk_monitor::Config, State)>, Failure> {
         let mut all = Vec::new();
         for container in self.containers.list()? {
-            let read = ctk_monitor::settle(&self.containers, &container, &self.program)
-                .and_then(|state| Ok((container.config()?, state)));
+            let read = self.settled(&container).and_then(|state| Ok((container.config()?, state)));
             match read {
                 Ok((config, state)) => all.push((container, config, state)),
                 Err(ctk_monitor::Error::Missing { .. }) => {}

@@ -1,8 +1,10 @@
 //! What a container can reach.
 
 use ctk_container::Namespace;
+use ctk_monitor::Container;
 use ctk_monitor::config::Network;
-use ctk_network::{DnsOptions, Join, Networks, Port, Request};
+use ctk_network::{DnsOptions, Join, Networks, Port, Request, Session};
+use serde::Deserialize;
 
 use super::make::Chosen;
 use super::options::NetworkOptions;
@@ -113,6 +115,21 @@ fn joining(context: &Context, options: &NetworkOptions, names: &[String]) -> Res
         hosts: !options.no_hosts,
         resolv_conf: options.dns.iter().all(|dns| dns != "none"),
     })
+}
+
+/// Takes a container off its networks that is dead, like the monitor that would have done it.
+pub fn leave(container: &Container) {
+    let is_left = container.state().is_ok_and(|state| state.status.is_alive())
+        && !container.is_locked()
+        && !container.kept().is_ok_and(|kept| kept.process().is_some());
+    if let (true, Ok(config)) = (is_left, container.config())
+        && let Network::Joined(value) = config.network
+        && let Ok(asked) = Asked::deserialize(value)
+    {
+        let networks = asked.networks.and_then(|folder| Networks::open(&folder).ok());
+        // What stays, the next who comes to the network removes.
+        let _ = Session::end_of(container.id(), networks.as_ref(), container.directory());
+    }
 }
 
 /// The ports that an image exposes, each published at a free one.
