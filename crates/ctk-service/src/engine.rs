@@ -115,7 +115,7 @@ pub fn observe(decl: &ServiceDecl, engine: &dyn Engine) -> Result<Option<Digest>
     Ok(seen.filter(good).and_then(|seen| seen.digest))
 }
 
-/// Starts a service once what it needs is ready.
+/// Starts a service once what it needs is ready. One that can tell how it is has started when it is well.
 pub fn start(
     order: &Order<'_>,
     needed: &[(&ServiceDecl, Option<When>)],
@@ -135,6 +135,7 @@ pub fn start(
         match seen.ended.or(seen.fell_over) {
             Some(0) if order.decl.ends => return Ok(()),
             Some(code) => return Err(ServiceError::Ended { container: container.clone(), code }),
+            None if seen.healthy.is_some() => return wait(order.decl, Some(When::Healthy), engine, cancel),
             None => std::thread::sleep(POLL),
         }
     }
