@@ -27,7 +27,7 @@ pub use containers::{Container, Containers, Locked, check_name};
 pub use ctk_bundle::attend::hold_signals;
 pub use error::Error;
 pub use monitor::{Networking, monitor};
-pub use settle::settle;
+pub use settle::{look, settle};
 
 /// Has all processes of a container stand still, or go on.
 pub fn freeze(container: &Container, frozen: bool) -> Result<(), Error> {

@@ -198,11 +198,16 @@ impl Command {
     /// What it has to do with them.
     pub fn trees(&self) -> Trees {
         match self {
-            Command::Apply(_) | Command::Build(_) | Command::Test(_) | Command::Run(_) => Trees::Made,
+            Command::Apply(_) | Command::Build(_) | Command::Test(_) => Trees::Made,
+            Command::Run(_) | Command::Create(_) | Command::Start(_) | Command::Restart(_) => Trees::Made,
             Command::Push(_) | Command::Pull(_) | Command::Copy(_) | Command::Save(_) | Command::Load(_) => {
                 Trees::Handled
             }
-            Command::Gc(_) | Command::Rm(_) => Trees::Handled,
+            // Whoever looks at containers puts in order what killed monitors left, and so does who removes them.
+            Command::Ps(_) | Command::Inspect(_) | Command::Stop(_) | Command::Wait(_) | Command::Stats(_) => {
+                Trees::Handled
+            }
+            Command::Gc(_) | Command::Rm(_) | Command::Prune(_) | Command::Destroy(_) => Trees::Handled,
             _ => Trees::Untouched,
         }
     }

@@ -38,12 +38,12 @@ impl Engine for Services {
     fn seen(&self, container: &str) -> Result<Option<Seen>, String> {
         let context = self.context();
         let desk = Desk::open(&context);
-        let look = || -> Result<Option<Seen>, ctk_monitor::Error> {
+        let seen = || -> Result<Option<Seen>, ctk_monitor::Error> {
             let container = match desk.containers.find(container) {
                 Err(ctk_monitor::Error::Missing { .. }) => return Ok(None),
                 other => other?,
             };
-            let state = ctk_monitor::settle(&desk.containers, &container, &desk.program)?;
+            let state = ctk_monitor::look(&container)?;
             let config = container.config()?;
             let healthy = state.health.map(|health| health.status == ctk_monitor::state::HealthStatus::Healthy);
             Ok(Some(Seen {
@@ -55,7 +55,7 @@ impl Engine for Services {
                 error: state.error,
             }))
         };
-        match look() {
+        match seen() {
             Err(ctk_monitor::Error::Missing { .. }) => Ok(None),
             other => other.map_err(|error| error.line()),
         }
