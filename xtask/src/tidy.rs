@@ -53,6 +53,7 @@ const RINGS: &[(&str, Ring)] = &[
     ("ctk-build", Ring::Stage),
     ("ctk-check", Ring::Stage),
     ("ctk-push", Ring::Stage),
+    ("ctk-service", Ring::Stage),
     ("ctk-registry", Ring::Stage),
     ("ctk-apply", Ring::Apply),
     ("ctk", Ring::Top),

@@ -357,7 +357,10 @@ impl Container {
     fn is_frozen(&self) -> bool {
         // Without its lock: whoever only looks waits for nobody.
         let records = ctk_bundle::state::list(&self.runtime_root()).unwrap_or_default();
-        records.iter().any(|record| record.status() == ctk_bundle::state::Status::Paused)
+        match records.is_empty() {
+            true => crate::foreign::cgroups(self).is_ok_and(|cgroups| cgroups.is_frozen()),
+            false => records.iter().any(|record| record.status() == ctk_bundle::state::Status::Paused),
+        }
     }
 
     /// What the runtime knows of it, locked for a moment.

@@ -36,6 +36,8 @@ impl Context {
         if let Some(file) = &global.registries {
             options.client.registries = vec![file.clone()];
         }
+        let services = crate::commands::container::services::Services::new(options.store.clone(), is_root);
+        options.services = Some(Arc::new(services));
         let buildkit = || {
             let word = environment.get("BUILDKIT_PROGRESS")?;
             clap::ValueEnum::from_str(&word, true).ok()

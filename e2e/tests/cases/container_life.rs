@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use ctk_e2e::engine::{Engine, IMAGE, Kind, both};
-use ctk_e2e::{contains, eventually};
+use ctk_e2e::{contains, eventually, has_programs};
 
 const SECONDS: Duration = Duration::from_secs(20);
 
@@ -336,6 +336,102 @@ fn limits_change_while_it_runs() {
         "bs=200M",
     ]);
     contains(&hungry.fails(137), &["out of memory"]);
+}
+
+#[test]
+fn another_runtime_runs_it() {
+    let Some(engine) = Engine::new(Kind::Ctk) else { return };
+    if !has_programs(&["runc"]) {
+        return;
+    }
+    let run = |words: &[&str]| engine.ask(&[&["run", "--runtime", "runc"], words].concat());
+    let output = run(&["--rm", IMAGE, "sh", "-c", "echo out; echo err >&2; exit 7"]);
+    assert_eq!((output.code(), output.out.as_str(), output.err.as_str()), (7, "out\n", "err\n"));
+    contains(&run(&["--rm", IMAGE, "no-such-program"]).fails(127), &["no-such-program"]);
+    let health = ["--health-cmd", "true", "--health-interval", "100ms"];
+    run(&[&["--detach", "--name", "f"], &health[..], &[IMAGE, "sh", "-c", POLITE]].concat()).ok();
+    eventually(SECONDS, "good health", || engine.field("f", "{{.State.Health.Status}}") == "healthy");
+    engine.ask(&["exec", "f", "sh", "-c", "exit 6"]).fails(6);
+    contains(&engine.ask(&["top", "f"]).ok(), &["sleep"]);
+    engine.ask(&["pause", "f"]).ok();
+    assert_eq!(engine.status("f"), "paused");
+    engine.ask(&["unpause", "f"]).ok();
+    engine.ask(&["stop", "f"]).ok();
+    assert_eq!(engine.ask(&["logs", "f"]).ok(), "started\nends\n");
+    assert_eq!(engine.field("f", "{{.State.ExitCode}}"), "3");
+    engine.ask(&["start", "f"]).ok();
+    engine.ask(&["rm", "--force", "--time", "0", "f"]).ok();
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains(engine.world.store().to_str().unwrap()), "a mount is left:\n{mounts}");
+}
+
+/// A terminal that somebody types at.
+struct Screen<'a> {
+    engine: &'a Engine,
+    socket: String,
+}
+
+impl Screen<'_> {
+    fn new<'a>(engine: &'a Engine, arguments: &str) -> Screen<'a> {
+        let socket = format!("ctk-e2e-{}", std::process::id());
+        let screen = Screen { engine, socket };
+        let (store, ctk) = (engine.world.store().display(), ctk_e2e::binary());
+        let line = format!("env CTK_ROOT={store} {} {arguments}; echo code $?; exec sleep 100", ctk.display());
+        screen.tmux(&["-f", "/dev/null", "new-session", "-d", "-x", "100", "-y", "30", &line]);
+        screen
+    }
+
+    fn tmux(&self, words: &[&str]) -> String {
+        self.engine.world.peer("tmux", &[&["-L", &self.socket], words].concat()).out
+    }
+
+    fn types(&self, keys: &[&str]) {
+        self.tmux(&[&["send-keys"], keys].concat());
+    }
+
+    #[track_caller]
+    fn shows(&self, part: &str) {
+        eventually(SECONDS, part, || self.tmux(&["capture-pane", "-p"]).contains(part));
+    }
+}
+
+impl Drop for Screen<'_> {
+    fn drop(&mut self) {
+        self.tmux(&["kill-server"]);
+    }
+}
+
+#[test]
+fn a_terminal_is_typed_at_left_and_taken_again() {
+    let Some(engine) = Engine::new(Kind::Ctk) else { return };
+    if !has_programs(&["tmux"]) {
+        return;
+    }
+    {
+        let screen = Screen::new(&engine, &format!("run -it --network none --name t {IMAGE} sh"));
+        screen.shows("/ #");
+        screen.types(&["stty size; echo $((40+2))", "Enter"]);
+        screen.shows("30 100");
+        screen.shows("42");
+        screen.tmux(&["resize-window", "-x", "80", "-y", "20"]);
+        std::thread::sleep(Duration::from_millis(200));
+        screen.types(&["clear; stty size", "Enter"]);
+        screen.shows("20 80");
+        // An interrupt is for what runs inside.
+        screen.types(&["sleep 100", "Enter"]);
+        screen.types(&["C-c", "echo still $((1+1))", "Enter"]);
+        screen.shows("still 2");
+        screen.types(&["C-p", "C-q"]);
+        screen.shows("code 0");
+    }
+    assert_eq!(engine.status("t"), "running");
+    let screen = Screen::new(&engine, "attach t");
+    std::thread::sleep(Duration::from_millis(300));
+    screen.types(&["echo again $((2+3)); exit 9", "Enter"]);
+    screen.shows("again 5");
+    screen.shows("code 9");
+    assert_eq!(engine.field("t", "{{.State.ExitCode}}"), "9");
+    contains(&engine.ask(&["logs", "t"]).ok(), &["still 2", "again 5"]);
 }
 
 #[test]

@@ -37,6 +37,7 @@ mod runtime_ordinary;
 mod runtime_resources;
 mod runtime_security;
 mod runtime_soak;
+mod services;
 mod solver;
 mod ssh;
 mod store;

@@ -60,7 +60,7 @@ fn run_true(ground: &Ground) -> Result<Comparison, String> {
         bar: "at most 1/8 of podman, not above runc",
         rounds: 20,
         contenders: vec![
-            Contender::new("ctk", ground.shell("exec $CTK run --network none localhost/busybox/true /bin/true")),
+            Contender::new("ctk", ground.shell("exec $CTK run --rm --network none localhost/busybox/true /bin/true")),
             Contender::new(
                 "podman run --network=none",
                 ground.shell("exec podman --root $S/podman --runroot $S/podman-run run --runtime runc $LIMITS --rm --network=none $(cat $S/podman-image) /bin/true"),

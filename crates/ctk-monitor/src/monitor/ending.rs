@@ -21,10 +21,17 @@ impl Monitor<'_> {
     pub(super) fn ended(&mut self, code: i32, out_of_time: bool, ran: bool, failed: bool) -> Result<(), Error> {
         self.run = None;
         self.checks = None;
-        let starved = || self.container.kept().is_ok_and(|kept| kept.record.cgroups.oom_kills() > 0);
+        let starved = || match self.config.runtime {
+            Some(_) => crate::foreign::cgroups(&self.container).is_ok_and(|cgroups| cgroups.oom_kills() > 0),
+            None => self.container.kept().is_ok_and(|kept| kept.record.cgroups.oom_kills() > 0),
+        };
         self.state.oom_killed = code == 128 + libc::SIGKILL && starved();
-        if ran {
-            let _ = ctk_bundle::container::delete(&self.container.runtime_root(), self.container.id(), true);
+        match &self.config.runtime {
+            Some(runtime) if ran => crate::foreign::delete(runtime, &self.container),
+            None if ran => {
+                let _ = ctk_bundle::container::delete(&self.container.runtime_root(), self.container.id(), true);
+            }
+            _ => {}
         }
         if let Some(path) = &self.config.pid_file {
             let _ = std::fs::remove_file(path);

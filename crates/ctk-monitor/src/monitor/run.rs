@@ -16,6 +16,7 @@ use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 use crate::config::Config;
 use crate::containers::Container;
+use crate::foreign;
 use crate::limits::INPUT_BUFFER_BYTES;
 use crate::{Error, time};
 
@@ -68,6 +69,9 @@ impl Run {
     ) -> Result<Run, Error> {
         let (spec, _) = container::read_bundle(&container.bundle())?;
         let mounted = root(&config.root, &spec)?;
+        if let Some(runtime) = &config.runtime {
+            return Run::start_foreign(runtime, container, config, foreground, prepare, spec, mounted);
+        }
         let (mut ours, theirs) = match config.terminal {
             true => (None, None),
             false => {
@@ -148,6 +152,62 @@ impl Run {
             out_of_time: false,
             spec,
             warnings,
+        })
+    }
+
+    /// The same by another runtime.
+    fn start_foreign(
+        runtime: &Path,
+        container: &Container,
+        config: &Config,
+        foreground: bool,
+        prepare: Option<&mut dyn FnMut(i32) -> Result<(), Error>>,
+        spec: Spec,
+        mounted: ctk_runtime::Root,
+    ) -> Result<Run, Error> {
+        foreign::delete(runtime, container);
+        let (ours, theirs) = match config.terminal {
+            true => (None, None),
+            false => {
+                let Pipes { ours, theirs } = pipes(config, foreground, &spec)?;
+                (Some(ours), Some(theirs))
+            }
+        };
+        let made = foreign::create(runtime, container, mounted, theirs);
+        let up = made.and_then(|created| {
+            prepare.map_or(Ok(()), |prepare| prepare(created.pid))?;
+            let mut command = foreign::command(runtime, container, &["start"]);
+            command.arg(container.id());
+            foreign::run(command, runtime, container).map(|_| created)
+        });
+        let created = up.inspect_err(|_| foreign::delete(runtime, container))?;
+        let [input, out, err] = match (created.terminal, ours) {
+            (Some(terminal), _) => {
+                unblock(&terminal)?;
+                let copy = terminal.try_clone().map_err(Error::file("copy", "the terminal"))?;
+                [Some(copy), Some(terminal), None]
+            }
+            (None, Some(ours)) => ours,
+            (None, None) => [None, None, None],
+        };
+        let timeout = (config.timeout_millis > 0).then(|| Duration::from_millis(config.timeout_millis));
+        Ok(Run {
+            pid: created.pid,
+            pidfd: created.pidfd,
+            started: Instant::now(),
+            deadline: timeout.map(|timeout| Instant::now() + timeout),
+            terminal: config.terminal,
+            foreground,
+            input_once: false,
+            input,
+            unread: VecDeque::new(),
+            input_ended: false,
+            out,
+            err,
+            ended: None,
+            out_of_time: false,
+            spec,
+            warnings: Vec::new(),
         })
     }
 

@@ -3,8 +3,9 @@
 mod apply;
 mod build;
 mod check;
-mod container;
+pub mod container;
 mod copy;
+mod destroy;
 mod fmt;
 mod gc;
 mod graph;
@@ -63,6 +64,13 @@ pub struct Global {
     pub directory: Option<PathBuf>,
 }
 
+impl Global {
+    /// Those for a store, and nothing else said.
+    pub fn of_store(root: &std::path::Path) -> Global {
+        Global { root: Some(root.to_owned()), progress: Some(Progress::Quiet), registries: None, directory: None }
+    }
+}
+
 macro_rules! commands {
     ($($(#[$meta:meta])* $name:ident($type:ty);)*) => {
         /// What to do.
@@ -93,6 +101,8 @@ commands! {
     Plan(plan::Plan);
     /// Make what the project file declares so
     Apply(apply::Apply);
+    /// Stop and remove the services of the project
+    Destroy(destroy::Destroy);
     /// Say why a resource would change
     Why(why::Why);
     /// Move lock file entries to what their names mean now; or change limits of containers
@@ -188,11 +198,16 @@ impl Command {
     /// What it has to do with them.
     pub fn trees(&self) -> Trees {
         match self {
-            Command::Apply(_) | Command::Build(_) | Command::Test(_) | Command::Run(_) => Trees::Made,
+            Command::Apply(_) | Command::Build(_) | Command::Test(_) => Trees::Made,
+            Command::Run(_) | Command::Create(_) | Command::Start(_) | Command::Restart(_) => Trees::Made,
             Command::Push(_) | Command::Pull(_) | Command::Copy(_) | Command::Save(_) | Command::Load(_) => {
                 Trees::Handled
             }
-            Command::Gc(_) | Command::Rm(_) => Trees::Handled,
+            // Whoever looks at containers puts in order what killed monitors left, and so does who removes them.
+            Command::Ps(_) | Command::Inspect(_) | Command::Stop(_) | Command::Wait(_) | Command::Stats(_) => {
+                Trees::Handled
+            }
+            Command::Gc(_) | Command::Rm(_) | Command::Prune(_) | Command::Destroy(_) => Trees::Handled,
             _ => Trees::Untouched,
         }
     }

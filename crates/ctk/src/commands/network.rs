@@ -196,6 +196,13 @@ pub fn failed(error: ctk_network::Error) -> Failure {
     Failure::Error { code: None, error: Box::new(error), hint }
 }
 
+/// Makes a network unless it is there.
+pub fn ensure(context: &Context, name: &str) -> Result<(), Failure> {
+    let networks = Networks::open(&folder(context)).map_err(failed)?;
+    let options = NetworkOptions { name: name.into(), ignore_existing: true, ..NetworkOptions::default() };
+    networks.create(&options).map(drop).map_err(failed)
+}
+
 impl Network {
     pub fn run(self, context: &Context) -> Result<(), Failure> {
         let networks = Networks::open(&folder(context)).map_err(failed)?;

@@ -74,9 +74,19 @@ impl Exec {
         let mut file = std::fs::File::from(file);
         std::io::Write::write_all(&mut file, &serde_json::to_vec(&process)?)
             .map_err(Failure::during("cannot write a file in memory"))?;
-        let mut command = std::process::Command::new(&desk.program);
-        command.arg0("ctk-runtime").arg("--root").arg(container.runtime_root()).arg("exec");
-        command.arg("--process").arg(format!("/proc/self/fd/{}", file.as_raw_fd())).arg("--exit-codes");
+        let config = container.config()?;
+        let program = config.runtime.as_ref().unwrap_or(&desk.program);
+        let mut command = std::process::Command::new(program);
+        if config.runtime.is_none() {
+            command.arg0("ctk-runtime");
+        }
+        command.arg("--root").arg(container.runtime_root()).arg("exec");
+        command.arg("--process").arg(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        match config.runtime.is_none() {
+            true => drop(command.arg("--exit-codes")),
+            false if self.tty => drop(command.arg("--tty")),
+            false => {}
+        }
         if self.detach {
             command.arg("--detach");
         }
@@ -85,7 +95,7 @@ impl Exec {
         }
         command.arg(container.id());
         let error = command.exec();
-        Ok(Failure::during(format!("cannot run {}", desk.program.display()))(error))
+        Ok(Failure::during(format!("cannot run {}", program.display()))(error))
     }
 
     /// The process: the container's own, with what was given.

@@ -40,19 +40,28 @@ pub struct Base {
     pub folder: Option<(PathBuf, bool)>,
 }
 
+/// An image that is in the store, whatever it is called there.
+pub struct Named<'a> {
+    /// How people call it.
+    pub name: &'a str,
+    /// Its manifest or index.
+    pub descriptor: &'a ctk_oci::Descriptor,
+}
+
 /// Makes a container. `command` is what stands behind the image's name.
 pub fn make(
     context: &Context,
     desk: &Desk,
     options: &MakeOptions,
     image: &str,
+    named: Option<Named<'_>>,
     command: &[String],
     asked: serde_json::Value,
 ) -> Result<Made, Failure> {
     let store = context.store()?;
     let snapshots = Snapshots::open(&store);
     let cancel = Cancel::new();
-    let base = base(context, &store, &snapshots, options, image, &cancel)?;
+    let base = base(context, &store, &snapshots, options, image, named, &cancel)?;
     if options.life.replace
         && let Some(name) = &options.life.name
     {
@@ -101,6 +110,7 @@ fn base(
     snapshots: &Snapshots,
     options: &MakeOptions,
     image: &str,
+    named: Option<Named<'_>>,
     cancel: &Cancel,
 ) -> Result<Base, Failure> {
     if options.image.rootfs {
@@ -113,8 +123,11 @@ fn base(
         let folder = Some((folder, keeps));
         return Ok(Base { image, name: String::new(), digests: None, layers: Vec::new(), folder });
     }
-    let Found { name, manifest, manifest_digest, config } =
-        image::find(context, store, image, options.image.pull, options.image.platform.as_ref(), cancel)?;
+    let platform = options.image.platform.as_ref();
+    let Found { name, manifest, manifest_digest, config } = match named {
+        Some(Named { name, descriptor }) => image::documents(store, name, descriptor, platform)?,
+        None => image::find(context, store, image, options.image.pull, platform, cancel)?,
+    };
     let layers = snapshots.unpack_image(&manifest, None, cancel)?;
     let digests = Some((manifest_digest.to_string(), manifest.config.digest.to_string()));
     Ok(Base { image: config.config, name, digests, layers, folder: None })

@@ -32,6 +32,7 @@ pub mod rename;
 pub mod rm;
 pub mod run;
 mod security;
+pub mod services;
 pub mod start;
 pub mod stats;
 pub mod stop;

@@ -59,7 +59,7 @@ impl Run {
         }
         let streams = self.streams().map_err(refused)?;
         let (image, command) = self.words.split_first().expect("clap requires one");
-        let made = make(context, &desk, &self.options, image, command, asked()).map_err(refused)?;
+        let made = make(context, &desk, &self.options, image, None, command, asked()).map_err(refused)?;
         super::start::required(&desk, &made.config).map_err(refused)?;
         // Whatever comes from now on is for the container.
         let signals = match self.detach || !self.sig_proxy {

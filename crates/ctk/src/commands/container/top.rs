@@ -27,9 +27,14 @@ impl Top {
             let what = format!("container {} is {}, and has no processes", self.container, state.status.word());
             return Err(Failure::sentence(what, None));
         }
-        let mut command = std::process::Command::new(&desk.program);
-        command.arg0("ctk-runtime").arg("--root").arg(container.runtime_root()).arg("ps").arg(container.id());
+        let config = container.config()?;
+        let program = config.runtime.as_ref().unwrap_or(&desk.program);
+        let mut command = std::process::Command::new(program);
+        if config.runtime.is_none() {
+            command.arg0("ctk-runtime");
+        }
+        command.arg("--root").arg(container.runtime_root()).arg("ps").arg(container.id());
         let error = command.args(&self.options).exec();
-        Err(Failure::during(format!("cannot run {}", desk.program.display()))(error))
+        Err(Failure::during(format!("cannot run {}", program.display()))(error))
     }
 }
