@@ -80,12 +80,6 @@ pub fn is_alone() -> bool {
     text.split_whitespace().nth(2) == Some("1") && text.lines().count() == 1
 }
 
-/// Whether the supplementary groups of processes may not be changed here: in a user namespace whose ids nobody else
-/// vouched for, a group can be used to deny something.
-pub(crate) fn keeps_groups() -> bool {
-    fs::read_to_string("/proc/self/setgroups").is_ok_and(|word| word.trim() == "deny")
-}
-
 /// The ranges that a text like `/etc/subuid` gives to a user, who stands there by name or by number.
 pub fn subordinate(text: &str, name: Option<&str>, uid: u32) -> Vec<Range> {
     let number = uid.to_string();
