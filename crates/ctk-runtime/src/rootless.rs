@@ -128,7 +128,12 @@ pub fn enter(owner: &Owner) -> Result<Mapped, Error> {
         }
     }
     drop(go_read);
-    ctk_sys::unshare((libc::CLONE_NEWUSER | libc::CLONE_NEWNS) as u32).map_err(|e| Error::UserNamespace(e.into()))?;
+    if let Err(errno) = ctk_sys::unshare((libc::CLONE_NEWUSER | libc::CLONE_NEWNS) as u32) {
+        // Nobody lets them go on, so they end.
+        drop(go_write);
+        helpers.into_iter().for_each(|helper| drop(helper.end()));
+        return Err(Error::UserNamespace(errno.into()));
+    }
     // A byte each. That they are gone already shows below.
     let _ = rustix::io::write(&go_write, &[b'!'; 2][..helpers.len()]);
     drop(go_write);

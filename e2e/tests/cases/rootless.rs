@@ -6,7 +6,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use ctk_e2e::git;
 use ctk_e2e::ordinary::User;
+use ctk_e2e::sshd::Sshd;
 use ctk_e2e::{World, contains, eventually, free_port, has, has_programs, run};
 
 /// Ids that no test of another area uses.
@@ -238,6 +240,35 @@ fn without_subordinate_ids_root_is_alone() {
     assert!(!output.err.starts_with("note"), "{}", output.story());
     contains(&output.fails(1), &["cannot create `/bin/sh`", "no ids but root's", "usermod --add-subuids"]);
     world.ctk(&["gc", "--all"]).ok();
+}
+
+/// ssh asks the account for its home, which is root's in the namespace: what the user knows of hosts counts all the same.
+#[test]
+fn repositories_over_ssh_are_fetched() {
+    let there = has("an ssh server", Path::new("/usr/sbin/sshd").exists());
+    if !ready() || !there || !has_programs(&["git", "ssh", "ssh-keygen"]) {
+        return;
+    }
+    let world = World::of(user(ALICE));
+    let work = world.path("work");
+    drop(git::repositories(&work.join("git")));
+    let sshd = Sshd::start(&work.join("sshd"));
+    let key = world.path("home/key");
+    fs::copy(sshd.key(), &key).expect("a key");
+    // Root's server knows another host there.
+    let known = world.path("home/.ssh/known_hosts");
+    fs::create_dir_all(world.path("home/.ssh")).expect("a folder");
+    let wrong = fs::read_to_string(sshd.key().with_extension("pub")).expect("a key");
+    fs::write(&known, format!("[{}]:{} {wrong}", sshd.host, sshd.port)).expect("a file");
+    world.give(&world.path("home"));
+    let place = format!("ssh://root@{}:{}{}/git/whole.git", sshd.host, sshd.port, work.display());
+    let with_key = format!("default={}", key.display());
+    let words = ["build", "-o", "type=local,dest=out", "--ssh", &with_key, &place];
+    contains(&world.ctk(&words).fails(1), &["its host shows another key than before"]);
+    fs::remove_file(&known).expect("removed");
+    world.ctk(&words).ok();
+    assert_eq!(world.read("out/all/file"), "two\n");
+    assert_eq!(owners(&world.project(), ALICE.1), [0_u32; 0]);
 }
 
 /// Files of ids that stand for somebody else now would end up in images with wrong owners.
