@@ -8,6 +8,7 @@ pub mod bundle;
 pub mod corpus;
 pub mod differences;
 pub mod emulator;
+pub mod engine;
 pub mod front;
 pub mod git;
 pub mod image;
@@ -222,6 +223,8 @@ impl World {
         command.args(arguments).current_dir(self.project()).stdin(Stdio::null());
         command.env("CTK_ROOT", &self.store).env("HOME", self.folder.path().join("home"));
         command.env_remove("DOCKER_CONFIG").env_remove("REGISTRY_AUTH_FILE").env("NO_COLOR", "1");
+        // Nothing touches the host's network, unless a case is about networks.
+        command.env("CTK_NETWORK", "none");
         command
     }
 
@@ -265,6 +268,10 @@ impl Default for World {
 
 impl Drop for World {
     fn drop(&mut self) {
+        // What a failed case left running.
+        if self.store.join("containers").exists() && self.store.starts_with(self.folder.path()) {
+            let _ = self.command(&["rm", "--all", "--force", "--time", "0"]).stdout(Stdio::null()).status();
+        }
         // podman keeps its storage mounted.
         let storage = self.path("podman");
         if storage.exists() {

@@ -45,6 +45,8 @@ const RINGS: &[(&str, Ring)] = &[
     ("ctk-runtime", Ring::System),
     ("ctk-bundle", Ring::System),
     ("ctk-container", Ring::System),
+    ("ctk-network", Ring::System),
+    ("ctk-monitor", Ring::System),
     ("ctk-client", Ring::System),
     ("ctk-cache", Ring::System),
     ("ctk-packages", Ring::System),

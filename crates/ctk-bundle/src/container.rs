@@ -44,6 +44,8 @@ pub struct Options {
     pub now: String,
     /// Who makes it.
     pub owner: String,
+    /// The root, mounted already, instead of the directory that `root.path` names.
+    pub mounted: Option<ctk_runtime::Root>,
 }
 
 /// A container that was made, and its first process.
@@ -251,11 +253,15 @@ fn launch(parts: &Parts<'_>, kept: &mut Kept, options: &mut Options) -> Result<O
     let Parts { spec, plan, program, compiled } = *parts;
     let has = |wanted: fn(&Action) -> bool| plan.tasks.iter().any(|task| wanted(&task.action));
     let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|e| Error::Clone(e.into()));
-    let mut files = Files {
-        root: open::root(
+    let root = match options.mounted.take() {
+        Some(root) => Some(root.into_fd()),
+        None => open::root(
             &plan.rootfs,
             has(|a| matches!(a, Action::Remount { propagation, .. } if propagation & libc::MS_SHARED != 0)),
         )?,
+    };
+    let mut files = Files {
+        root,
         directory: crate::action::text(&plan.rootfs, "root.path")?,
         console: options.console.take(),
         lock: kept.lock_number(),
@@ -429,7 +435,16 @@ pub fn write_pid(path: &Path, pid: i32) -> Result<(), Error> {
 }
 
 /// Namespaces to go back to.
-struct Back(Vec<(OwnedFd, u32)>);
+pub(crate) struct Back(Vec<(OwnedFd, u32)>);
+
+/// Has children be made among the process ids of a container, until the guard is dropped.
+pub(crate) fn join_for_children(container: std::os::fd::BorrowedFd<'_>) -> Result<Back, Errno> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let ours = rustix::fs::open("/proc/self/ns/pid_for_children", flags, Mode::empty())?;
+    let namespace = libc::CLONE_NEWPID as u32;
+    ctk_sys::set_controlling_namespace(container, namespace)?;
+    Ok(Back(vec![(ours, namespace)]))
+}
 
 impl Drop for Back {
     fn drop(&mut self) {
@@ -603,12 +618,7 @@ fn shares_pids(spec: &Spec) -> bool {
 
 fn send(pidfd: &OwnedFd, signal: i32, pid: i32) -> Result<(), Error> {
     let failed = |e: Errno| Error::Control { attempt: "signal", pid, source: e.into() };
-    if signal == 0 {
-        return Ok(());
-    }
-    // Real-time signals have no names, but numbers like the others.
-    let signal = Signal::from_named_raw(signal).map_or_else(|| Err(failed(Errno::INVAL)), Ok)?;
-    pidfd_send_signal(pidfd, signal).map_err(failed)
+    ctk_sys::signal_process(pidfd.as_fd(), signal).map_err(failed)
 }
 
 /// Deletes a container that has stopped or waits for its start; with `force` whatever it does. What poststop hooks

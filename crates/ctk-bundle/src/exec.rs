@@ -119,13 +119,16 @@ pub fn exec(
             }
             launch.start_within(0, &user, &others)?
         } else {
-            if first & NEW_PID != 0 {
-                ctk_sys::set_controlling_namespace(pidfd.as_fd(), NEW_PID).map_err(|e| Error::Step {
+            // Whoever goes on after this makes its next children where it made them before.
+            let _back = if first & NEW_PID == 0 {
+                None
+            } else {
+                Some(container::join_for_children(pidfd.as_fd()).map_err(|e| Error::Step {
                     step: words("process ids"),
                     field: String::new(),
                     source: e.into(),
-                })?;
-            }
+                })?)
+            };
             launch.start(0)?
         }
     };

@@ -30,3 +30,4 @@ pub mod state;
 pub mod stats;
 
 pub use error::Error;
+pub use open::user_namespace;

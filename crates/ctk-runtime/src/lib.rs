@@ -17,6 +17,7 @@ mod prepared;
 pub mod rootless;
 mod running;
 mod seccomp;
+mod signal;
 mod state;
 
 pub use capability::Capabilities;
@@ -27,5 +28,6 @@ pub use launch::{Launch, Limits, NetworkNamespace, Process, ProcessStdio, Rlimit
 pub use mounts::Root;
 pub use rootless::{in_user_namespace, is_ordinary};
 pub use running::{Exit, Joined, Reservation, Running, Waited, give_pipes, null_file, reserve, start};
-pub use seccomp::{default_profile, program};
+pub use seccomp::{default_profile, default_profile_document, program};
+pub use signal::{signal_name, signal_number};
 pub use state::cleanup_stale;

@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use ctk_oci::Mount;
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
@@ -91,13 +91,51 @@ impl Root {
         }
     }
 
+    /// The same for a container with users of its own: what belongs to user 0 in a lower layer belongs to the root of the
+    /// user namespace. Each is shown through a mount that maps ids (linux 5.19). The upper directory holds ids as the
+    /// host sees them: overlay writes there as who mounted it, whom a mapping would leave without a number.
+    pub fn mount_mapped(mount: &Mount, devices: bool, namespace: BorrowedFd<'_>) -> Result<Root, Error> {
+        let failed = |what: &str, e: Errno| Error::MountRoot { what: what.into(), source: e.into() };
+        let mut views: Vec<(String, OwnedFd)> = Vec::new();
+        let mut view = |path: &str| -> Result<String, Error> {
+            if let Some((_, file)) = views.iter().find(|(known, _)| known == path) {
+                return Ok(format!("/proc/self/fd/{}", file.as_raw_fd()));
+            }
+            let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+            let tree = open_tree(CWD, path, flags).map_err(|e| failed(path, e))?;
+            ctk_sys::mount_map_ids(tree.as_fd(), namespace, false)
+                .map_err(|e| failed(&format!("{path} with mapped ids"), e))?;
+            let shown = format!("/proc/self/fd/{}", tree.as_raw_fd());
+            views.push((path.to_owned(), tree));
+            Ok(shown)
+        };
+        let mut mapped = mount.clone();
+        match mount.kind.as_deref() {
+            Some("overlay") => {
+                for option in &mut mapped.options {
+                    let Some((name, path)) = option.split_once('=') else { continue };
+                    if matches!(name, "lowerdir" | "lowerdir+") {
+                        *option = format!("{name}={}", view(path)?);
+                    }
+                }
+                Root::mount(&mapped, devices)
+            }
+            _ => {
+                let root = Root::mount(mount, devices)?;
+                ctk_sys::mount_map_ids(root.0.as_fd(), namespace, true)
+                    .map_err(|e| failed(mount.source.as_deref().unwrap_or(""), e))?;
+                Ok(root)
+            }
+        }
+    }
+
     /// The mount itself, e.g. to open files below it.
     pub fn into_fd(self) -> OwnedFd {
         self.0
     }
 
     /// The root of a running process.
-    pub(crate) fn of_process(pid: i32) -> Option<Root> {
+    pub fn of_process(pid: i32) -> Option<Root> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         rustix::fs::open(format!("/proc/{pid}/root"), flags, Mode::empty()).ok().map(Root)
     }

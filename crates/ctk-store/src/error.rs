@@ -92,7 +92,7 @@ pub enum StoreError {
         limit: u64,
     },
     /// A name whose entry cannot be read any more.
-    #[error("the name kept in `{path}` is damaged; `ctk rm NAME` takes it away, applying or pulling sets it again")]
+    #[error("the name kept in `{path}` is damaged; `ctk rmi NAME` takes it away, applying or pulling sets it again")]
     DamagedRef {
         /// Its file, which is called after the name.
         path: PathBuf,

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use crate::blobs::remove_damaged;
 use crate::error::Context;
 use crate::fsutil::{file_name, make_directory, make_private, read_if_there, replace, scatter, take_named};
-use crate::lease::{FORMAT_PART, Held, Session, clear_dead};
+use crate::lease::{CONTAINER_LEASE, CONTAINERS, FORMAT_PART, Held, Session, clear_dead};
 use crate::limits::{CONFIG_MAX_BYTES, MANIFEST_MAX_BYTES};
 use crate::owners::{check_ids, check_owner};
 use crate::syncer::Syncer;
@@ -208,6 +208,21 @@ impl Store {
     /// Where unpacked layers are; `ctk-snapshot` owns what is inside.
     pub fn layers(&self) -> PathBuf {
         self.path("layers")
+    }
+
+    /// Where containers are that outlive their maker; `ctk-monitor` owns what is inside, but for the leases.
+    pub fn containers(&self) -> PathBuf {
+        self.path(CONTAINERS)
+    }
+
+    /// Keeps blobs, with what they lead to, and layers (by the names of their directories) as long as the container in
+    /// `directory` is there. They have to be held by this handle already.
+    pub fn hold_for_container(&self, directory: &Path, blobs: &[Digest], layers: &[String]) -> Result<(), StoreError> {
+        let blobs = blobs.iter().map(|digest| Held::Blob(digest.clone()));
+        let layers = layers.iter().map(|name| Held::Layer(name.clone()));
+        let text: String = blobs.chain(layers).map(|held| held.line()).collect();
+        let path = directory.join(CONTAINER_LEASE);
+        std::fs::write(&path, text).context("write", &path)
     }
 
     /// Whether the layer directory `name` is complete and here; if so, it stays as long as this handle lives.

@@ -111,6 +111,22 @@ pub fn signal_file() -> Result<OwnedFd, Errno> {
     }
 }
 
+/// Closes every file from this number on (`close_range(2)`): what a process inherited and nobody meant it to have. To be
+/// called before anything is opened: whoever owns a file that is closed here is deceived.
+pub fn close_files_from(first: u32) -> Result<(), Errno> {
+    // SAFETY: takes no pointer.
+    let result = unsafe { syscall!(Sysno::close_range, first, u32::MAX, 0_usize) };
+    result.map(drop).map_err(|e| Errno::from_raw_os_error(e.into_raw()))
+}
+
+/// Sends a signal to the process of a pidfd; any number that there is, also those of real-time signals, which have no
+/// names. 0 only asks whether it may be sent.
+pub fn signal_process(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
+    // SAFETY: takes no pointer but a null one.
+    let result = unsafe { syscall!(Sysno::pidfd_send_signal, pidfd.as_raw_fd(), signal, 0_usize, 0_usize) };
+    result.map(drop).map_err(|e| Errno::from_raw_os_error(e.into_raw()))
+}
+
 /// Becomes the program of an open file, with these arguments and this environment, both ended by [`Pointer::END`].
 /// Comes back only with an error.
 pub fn execute_file(file: BorrowedFd<'_>, arguments: &[Pointer<'_>], environment: &[Pointer<'_>]) -> Errno {

@@ -21,7 +21,8 @@ pub use devices::attach_device_program;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub use early::ctk_start;
 pub use host::{
-    execute_file, mount_change, mount_map_ids, mount_set_attributes, set_controlling_namespace, signal_file, unshare,
+    close_files_from, execute_file, mount_change, mount_map_ids, mount_set_attributes, set_controlling_namespace,
+    signal_file, signal_process, unshare,
 };
 pub use landlock::{Restriction, landlock_restrict, landlock_version};
 pub use step::{CopyLimits, Filter, MountKind, Pointer, RawFd, Step};

@@ -2,6 +2,8 @@
 
 mod build;
 mod caches;
+mod container_life;
+mod container_networks;
 mod contexts;
 mod corpus;
 mod damage;
@@ -16,6 +18,7 @@ mod interrupt;
 mod layers;
 mod lints;
 mod network;
+mod networks;
 mod packages;
 mod plan;
 mod platforms;

@@ -46,6 +46,7 @@ pub fn run(verb: &str, arguments: &Arguments, log: &Log) -> Result<u8, Failure> 
         }
         "kill" => kill(arguments),
         "delete" => delete(arguments, log),
+        "exec" if arguments.is_on("exit-codes") => further(arguments, log),
         "exec" => further(arguments, log).map_err(|failure| Failure { code: 255, ..failure }),
         "ps" => ps(arguments),
         "list" => list(arguments),
@@ -139,6 +140,7 @@ fn options(arguments: &Arguments, waits: bool) -> Result<Options, Failure> {
         pid_file: arguments.value("pid-file").filter(|path| !path.is_empty()).map(PathBuf::from),
         now: log::now(),
         owner: owner(),
+        mounted: None,
     })
 }
 
@@ -262,7 +264,8 @@ fn further(arguments: &Arguments, log: &Log) -> Result<u8, Failure> {
         ignore_paused: arguments.is_on("ignore-paused"),
         cgroups: arguments.values("cgroup").filter(|path| !path.is_empty()).map(String::from).collect(),
     };
-    let (_, pidfd, warnings) = exec::exec(options, |_| Ok(wanted))?;
+    let (_, pidfd, warnings) =
+        exec::exec(options, |_| Ok(wanted)).map_err(|error| Failure { code: exit_code(&error), ..error.into() })?;
     warnings.iter().for_each(|warning| log.warning(warning));
     hand_over(arguments, &pidfd)?;
     if detach {
@@ -273,6 +276,16 @@ fn further(arguments: &Arguments, log: &Log) -> Result<u8, Failure> {
     let (input, output) = (std::io::stdin(), std::io::stdout());
     let exit = attend::attend(&pidfd, &signals, terminal.as_ref(), input.as_fd(), output.as_fd())?;
     Ok(exit.code() as u8)
+}
+
+/// What docker and podman give back when a command cannot be run.
+fn exit_code(error: &ctk_bundle::Error) -> u8 {
+    match error {
+        ctk_bundle::Error::Step { field, source, .. } if field == "process.args" => {
+            if source.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 }
+        }
+        _ => 125,
+    }
 }
 
 /// Says whether this process is confined.
