@@ -29,6 +29,7 @@ const PASTA_NAMES: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 const SLIRP_NAMES: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 3);
 const SLIRP_CONTAINER: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 100);
 const NUMBER: &str = "relay.pid";
+const NAMESPACE: &str = "relay.netns";
 const LOG: &str = "relay.log";
 const CONTROL: &str = "relay.socket";
 
@@ -182,11 +183,32 @@ fn start_pasta(program: &Path, options: &RelayOptions<'_>, ports: &[PublishedPor
         return Err(Error::Unpublishable { reason });
     }
     command.arg("--pid").arg(options.folder.join(NUMBER));
-    command.arg("--userns").arg(options.user_namespace).arg("--netns").arg(options.namespace);
+    match shown(options)? {
+        Some(path) => command.args(["--netns-only", "--no-netns-quit", "--netns"]).arg(path),
+        None => command.arg("--userns").arg(options.user_namespace).arg("--netns").arg(options.namespace),
+    };
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
     // It goes to the background when everything is set up.
     let status = command.status().map_err(|source| Error::Kernel { attempt: "start pasta".into(), source })?;
     if status.success() { Ok(()) } else { Err(failed("pasta", &path)) }
+}
+
+/// Where the container's network namespace is to be found without any right to look into its process, which has not begun
+/// yet: only for who is in its user namespace already, and may mount there. The file goes with the container's folder, and
+/// the mount with the mount namespace that it is in.
+fn shown(options: &RelayOptions<'_>) -> Result<Option<PathBuf>, Error> {
+    let link = |path: &Path| fs::read_link(path).ok();
+    let own = link(Path::new("/proc/self/ns/user"));
+    if own.is_none() || link(options.user_namespace) != own || link(Path::new("/proc/1/ns/user")) == own {
+        return Ok(None);
+    }
+    let path = options.folder.join(NAMESPACE);
+    let failed = |source: io::Error| Error::Kernel { attempt: "show the container's network namespace".into(), source };
+    // One of an earlier life may be there still.
+    let _ = rustix::mount::unmount(&path, rustix::mount::UnmountFlags::DETACH);
+    fs::write(&path, "").map_err(failed)?;
+    rustix::mount::mount_bind(options.namespace, &path).map_err(|errno| failed(errno.into()))?;
+    Ok(Some(path))
 }
 
 /// `[ADDRESS/]HOST:CONTAINER`.
@@ -200,8 +222,14 @@ fn start_slirp(program: &Path, options: &RelayOptions<'_>, ports: &[PublishedPor
     let control = options.folder.join(CONTROL);
     let mut command = Command::new(program);
     command.args(["--configure", "--mtu=65520", "--disable-host-loopback", "--netns-type=path"]);
-    command.arg(format!("--userns-path={}", options.user_namespace.display()));
-    command.arg(format!("--api-socket={}", control.display())).arg(options.namespace).arg("eth0");
+    command.arg(format!("--api-socket={}", control.display()));
+    match shown(options)? {
+        Some(path) => command.arg(path).arg("eth0"),
+        None => {
+            command.arg(format!("--userns-path={}", options.user_namespace.display()));
+            command.arg(options.namespace).arg("eth0")
+        }
+    };
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
     let mut child = command.spawn().map_err(|source| Error::Kernel { attempt: "start slirp4netns".into(), source })?;
     files::replace(&options.folder.join(NUMBER), child.id().to_string().as_bytes(), false)?;

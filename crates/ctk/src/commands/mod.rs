@@ -188,11 +188,12 @@ impl Command {
     /// What it has to do with them.
     pub fn trees(&self) -> Trees {
         match self {
-            Command::Apply(_) | Command::Build(_) | Command::Test(_) | Command::Run(_) => Trees::Made,
+            Command::Apply(_) | Command::Build(_) | Command::Test(_) => Trees::Made,
+            Command::Run(_) | Command::Create(_) | Command::Start(_) | Command::Restart(_) => Trees::Made,
             Command::Push(_) | Command::Pull(_) | Command::Copy(_) | Command::Save(_) | Command::Load(_) => {
                 Trees::Handled
             }
-            Command::Gc(_) | Command::Rm(_) => Trees::Handled,
+            Command::Gc(_) | Command::Rm(_) | Command::Rmi(_) | Command::Prune(_) => Trees::Handled,
             _ => Trees::Untouched,
         }
     }

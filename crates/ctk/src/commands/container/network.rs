@@ -97,8 +97,7 @@ fn joining(context: &Context, options: &NetworkOptions, names: &[String]) -> Res
         hosts: hosts.collect::<Result<_, ctk_network::Error>>().map_err(failed)?,
         host_resolv_conf: "/etc/resolv.conf".into(),
     };
-    let is_root = rustix::process::geteuid().is_root();
-    let networks = is_root.then(|| network::folder(context));
+    let networks = (!ctk_runtime::is_ordinary()).then(|| network::folder(context));
     if let Some(folder) = &networks {
         // Who names a network that is not there hears of it now, and not from a monitor.
         let networks = Networks::open(folder).map_err(failed)?;
