@@ -218,9 +218,7 @@ impl<'a> Launch<'a> {
                 steps.push(Step::Await { file: go, other });
             }
             Action::BecomeRoot { groups } => {
-                if *groups {
-                    steps.push(Step::Groups { groups: &[] });
-                }
+                steps.push(Step::Groups { groups: &[], optional: !groups });
                 steps.extend([Step::Gid { gid: 0 }, Step::Uid { uid: 0 }]);
             }
             Action::JoinCgroups => {
@@ -338,7 +336,7 @@ impl<'a> Launch<'a> {
                 }
             }
             Action::KeepCapabilities => steps.push(Step::KeepCapabilities),
-            Action::Groups(groups) => steps.push(Step::Groups { groups }),
+            Action::Groups { groups, optional } => steps.push(Step::Groups { groups, optional: *optional }),
             Action::Gid(gid) => steps.push(Step::Gid { gid: *gid }),
             Action::Uid(uid) => steps.push(Step::Uid { uid: *uid }),
             Action::Capabilities([effective, permitted, inheritable, ambient]) => steps.push(Step::CapabilitySets {

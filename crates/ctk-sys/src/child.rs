@@ -165,9 +165,12 @@ fn perform(context: &mut Context, step: &Step<'_>) -> Done {
         }
         Step::BoundingSet { keep } => bounding_set(keep),
         Step::Capabilities { set } => capabilities(set),
-        Step::Groups { groups } => {
+        Step::Groups { groups, optional } => {
             // SAFETY: pointer and count of one slice.
-            unsafe { syscall!(Sysno::setgroups, groups.len(), groups.as_ptr()) }.map(drop)
+            match unsafe { syscall!(Sysno::setgroups, groups.len(), groups.as_ptr()) } {
+                Err(Errno::EPERM) if optional => Ok(()),
+                result => result.map(drop),
+            }
         }
         // SAFETY: takes numbers; one thread, so no other is left behind.
         Step::Gid { gid } => unsafe { syscall!(Sysno::setresgid, gid, gid, gid) }.map(drop),

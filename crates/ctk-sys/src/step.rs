@@ -213,6 +213,8 @@ pub enum Step<'a> {
     Groups {
         /// The groups.
         groups: &'a [u32],
+        /// Whether it is as good that they may not be changed: in a user namespace whose ids nobody vouched for.
+        optional: bool,
     },
     /// Sets real, effective and saved group id.
     Gid {
