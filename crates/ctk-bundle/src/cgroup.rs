@@ -83,6 +83,16 @@ impl Cgroups {
         Cgroups::place_for(hierarchies, path, id, ordinary.then_some(&owns))
     }
 
+    /// The directories of a path below every hierarchy's root, where systemd has made those that it knows of.
+    pub fn at(hierarchies: &[Hierarchy], path: &Path) -> Cgroups {
+        let of = |hierarchy: &Hierarchy| Directory {
+            name: hierarchy.name(),
+            controllers: hierarchy.controllers.clone(),
+            path: hierarchy.mount.join(path),
+        };
+        Cgroups { directories: hierarchies.iter().map(of).collect() }
+    }
+
     fn place_for(
         hierarchies: &[Hierarchy],
         path: Option<&str>,
@@ -95,7 +105,7 @@ impl Cgroups {
             return Err(Error::config(field, "leads upwards"));
         }
         if path.contains(':') && !path.contains('/') {
-            let reason = "looks like one for systemd; this is the cgroupfs driver: write a path, or choose \
+            let reason = "is one for systemd: give --systemd-cgroup, or write a path; of callers, choose \
                           `--cgroup-manager cgroupfs` (podman), `native.cgroupdriver=cgroupfs` (docker)";
             return Err(Error::config(field, format!("`{path}` {reason}")));
         }

@@ -21,8 +21,9 @@ use crate::plan::{self, Host, Plan, Switches};
 use crate::process::{self, Program};
 use crate::resources;
 use crate::seccomp::{self, Compiled};
-use crate::spec::Spec;
+use crate::spec::{Resources, Spec};
 use crate::state::{self, Kept, REPORT, Record, START, Status};
+use crate::systemd::{self, Manager, Scope};
 
 const NEW_TIME: u32 = 0x80;
 
@@ -44,6 +45,8 @@ pub struct Options {
     pub now: String,
     /// Who makes it.
     pub owner: String,
+    /// The systemd that is to make its cgroups; none if we do.
+    pub systemd: Option<Manager>,
 }
 
 /// A container that was made, and its first process.
@@ -86,7 +89,10 @@ pub fn read_bundle(bundle: &Path) -> Result<(Spec, String), Error> {
 pub fn cgroups(options: &Options) -> Result<Cgroups, Error> {
     let (spec, _) = read_bundle(&options.bundle)?;
     let path = spec.linux.as_ref().and_then(|linux| linux.cgroups_path.as_deref());
-    Cgroups::place(&cgroup::hierarchies(), path, &options.id)
+    match &options.systemd {
+        None => Cgroups::place(&cgroup::hierarchies(), path, &options.id),
+        Some(manager) => Ok(Cgroups::at(&cgroup::hierarchies(), &Scope::place(path, &options.id, manager)?.path())),
+    }
 }
 
 /// What plans depend on, of this machine and process.
@@ -121,6 +127,7 @@ pub fn create(mut options: Options) -> Result<Made, Error> {
     let bundle = fs::canonicalize(&options.bundle).map_err(Error::file("find the bundle", &options.bundle))?;
     let (spec, text) = read_bundle(&bundle)?;
     let hierarchies = cgroup::hierarchies();
+    options.switches.moved = matches!(options.systemd, Some(Manager::User { .. }));
     let host = host(&bundle, &options.id, &hierarchies, options.switches);
     plan::check_hooks(&spec)?;
     let plan = plan::plan(&spec, &host)?;
@@ -155,6 +162,7 @@ pub fn create(mut options: Options) -> Result<Made, Error> {
         owner: options.owner.clone(),
         annotations: spec.annotations.clone().unwrap_or_default(),
         cgroups: Cgroups::default(),
+        scope: None,
         rdt_class: None,
         rdt_own: Vec::new(),
         steps: Vec::new(),
@@ -162,25 +170,32 @@ pub fn create(mut options: Options) -> Result<Made, Error> {
     let mut kept = Kept::create(&options.root, record, &text)?;
     let made = (|| {
         let path = linux.and_then(|linux| linux.cgroups_path.as_deref());
-        kept.record.cgroups = Cgroups::place(&hierarchies, path, &options.id)?;
+        let mut scope = None;
+        match &options.systemd {
+            None => kept.record.cgroups = Cgroups::place(&hierarchies, path, &options.id)?,
+            Some(manager) => scope = Some(Scope::place(path, &options.id, manager)?),
+        }
         if let Some(rdt) = &plan.rdt {
             let (class, own) = rdt.place()?;
             (kept.record.rdt_class, kept.record.rdt_own) = (Some(class), own);
         }
         // Before anything is in them: whoever cleans up knows where.
         kept.write()?;
+        let held = scope.map(|scope| systemd::begin(&mut kept, scope, &spec, &rules, &hierarchies)).transpose()?;
         kept.record.cgroups.make(&hierarchies)?;
         kept.record.cgroups.allow_devices(&rules)?;
         if let Some(resources) = linux.and_then(|linux| linux.resources.as_ref()) {
             kept.record.cgroups.apply(resources)?;
         }
         let parts = Parts { spec: &spec, plan: &plan, program: program.as_ref(), compiled: compiled.as_ref() };
-        launch(&parts, &mut kept, &mut options)
+        let process = launch(&parts, &mut kept, &mut options)?;
+        drop(held);
+        Ok(process)
     })();
     match made {
         Ok(pidfd) => Ok(Made { kept, pidfd, spec }),
         Err(error) => {
-            kept.record.cgroups.remove();
+            remove_cgroups(&kept.record);
             remove_classes(&kept.record);
             if let Some(hooks) = &spec.hooks {
                 kept.record.pid = 0;
@@ -250,9 +265,10 @@ fn launch(parts: &Parts<'_>, kept: &mut Kept, options: &mut Options) -> Result<O
         directory: crate::action::text(&plan.rootfs, "root.path")?,
         console: options.console.take(),
         lock: kept.lock_number(),
+        moved: kept.record.scope.is_some(),
         ..Files::default()
     };
-    if has(|action| matches!(action, Action::HostHooks | Action::AwaitMappings)) {
+    if has(|action| matches!(action, Action::HostHooks | Action::AwaitMappings | Action::AwaitMove)) {
         files.go = Some(pipe()?);
     }
     if options.switches.waits {
@@ -310,6 +326,9 @@ fn launch(parts: &Parts<'_>, kept: &mut Kept, options: &mut Options) -> Result<O
 fn bring_up(parts: &Parts<'_>, kept: &mut Kept, launch: &Launch<'_>, child: &ctk_sys::Child) -> Result<(), Error> {
     let Parts { spec, plan, .. } = *parts;
     let pid = child.pid;
+    if let Some(scope) = kept.record.scope.as_ref().filter(|_| launch.outside.get()) {
+        scope.attach(pid)?;
+    }
     let own = |status| {
         let mut state = kept.record.state();
         state.status = status;
@@ -334,6 +353,8 @@ fn bring_up(parts: &Parts<'_>, kept: &mut Kept, launch: &Launch<'_>, child: &ctk
             None => open::write_mappings(pid, uid, gid)?,
             Some((path, _)) => open::check_mappings(pid, path, uid, gid)?,
         }
+    }
+    if plan.mappings.is_some() || plan.tasks.iter().any(|task| task.action == Action::AwaitMove) {
         go(launch)?;
     }
     loop {
@@ -616,18 +637,44 @@ fn remove_unfinished(root: &Path, id: &str) {
     let _ = fs::remove_dir(directory);
 }
 
+/// Changes limits of a container.
+pub fn update(kept: &Kept, resources: &Resources) -> Result<(), Error> {
+    let cgroups = &kept.record.cgroups;
+    let rules = match resources.devices.is_empty() {
+        true => Vec::new(),
+        false => resources::device_rules(&resources.devices, true)?,
+    };
+    if let Some(scope) = &kept.record.scope {
+        scope.update(resources, &rules, systemd::Version::of(&cgroup::hierarchies()))?;
+    }
+    if !rules.is_empty() {
+        cgroups.allow_devices(&rules)?;
+    }
+    cgroups.apply(resources)
+}
+
 /// Removes what a stopped container left.
 pub fn remove(kept: &Kept, spec: Option<&Spec>) -> Vec<Error> {
-    let mut errors = Vec::new();
-    if !kept.record.cgroups.remove() {
-        let path = kept.record.cgroups.directories.first().map(|d| d.path.clone()).unwrap_or_default();
-        errors.push(Error::Cgroup { path, field: String::new(), source: io::ErrorKind::ResourceBusy.into() });
-    }
+    let mut errors = remove_cgroups(&kept.record);
     remove_classes(&kept.record);
     if let Some(hooks) = spec.and_then(|spec| spec.hooks.as_ref()) {
         errors.extend(crate::hooks::run_all(&hooks.poststop, "poststop", &stopped(&kept.record)));
     }
     kept.remove();
+    errors
+}
+
+fn remove_cgroups(record: &Record) -> Vec<Error> {
+    let mut errors = Vec::new();
+    if let Some(scope) = &record.scope {
+        // Else systemd waits for processes that do not hear its first signal.
+        record.cgroups.signal(libc::SIGKILL);
+        errors.extend(scope.stop().err());
+    }
+    if !record.cgroups.remove() {
+        let path = record.cgroups.directories.first().map(|d| d.path.clone()).unwrap_or_default();
+        errors.push(Error::Cgroup { path, field: String::new(), source: io::ErrorKind::ResourceBusy.into() });
+    }
     errors
 }
 

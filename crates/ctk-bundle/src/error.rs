@@ -103,6 +103,14 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// Systemd does not do what it was asked.
+    #[error("failed to {attempt}: {reason}")]
+    Systemd {
+        /// What we tried.
+        attempt: String,
+        /// What it said, or why it could not be asked.
+        reason: String,
+    },
     /// The end came before the beginning.
     #[error("the container ended before it was started")]
     Ended,

@@ -7,6 +7,7 @@
 
 pub mod action;
 pub mod attend;
+pub mod bus;
 pub mod cgroup;
 pub mod container;
 mod devices;
@@ -27,5 +28,6 @@ pub mod seccomp;
 pub mod spec;
 pub mod state;
 pub mod stats;
+pub mod systemd;
 
 pub use error::Error;

@@ -59,6 +59,8 @@ pub struct Switches {
     pub preserve_fds: u32,
     /// Whether the process waits to be started.
     pub waits: bool,
+    /// Whether systemd may have to move the process into its cgroup; set by `create`.
+    pub moved: bool,
 }
 
 /// What becomes of a bundle.
@@ -166,12 +168,17 @@ pub fn plan(spec: &Spec, host: &Host) -> Result<Plan, Error> {
         tasks.add("", Action::JoinCgroups);
         if mappings.is_some() {
             tasks.add("linux.uidMappings", Action::AwaitMappings);
+        } else if host.switches.moved {
+            tasks.add("", Action::AwaitMove);
         }
         tasks.add("", Action::Hide);
     } else {
         // Before it is where other processes of the container can see it (CVE-2019-5736).
         tasks.add("", Action::Hide);
         tasks.add("", Action::JoinCgroups);
+        if host.switches.moved {
+            tasks.add("", Action::AwaitMove);
+        }
     }
     for (namespace, path, field) in late {
         tasks.add(field.clone(), Action::Join { namespace, path: text(&path, &field)? });

@@ -19,6 +19,7 @@ use crate::Error;
 use crate::cgroup::Cgroups;
 use crate::limits::{CONFIG_BYTES, CONTAINERS, ID_CHARACTERS, STATE_BYTES};
 use crate::spec::{self, Spec};
+use crate::systemd::Scope;
 
 /// What a container is at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,6 +77,9 @@ pub struct Record {
     pub annotations: BTreeMap<String, String>,
     /// Its cgroups.
     pub cgroups: Cgroups,
+    /// The unit of systemd's that they belong to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<Scope>,
     /// The class of service of its caches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rdt_class: Option<PathBuf>,

@@ -32,6 +32,7 @@ mod runtime_ordinary;
 mod runtime_resources;
 mod runtime_security;
 mod runtime_soak;
+mod runtime_systemd;
 mod solver;
 mod ssh;
 mod store;

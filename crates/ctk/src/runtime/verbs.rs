@@ -12,6 +12,7 @@ use ctk_bundle::exec;
 use ctk_bundle::plan::{self, Switches};
 use ctk_bundle::spec::{BlockIo, Cpu, Memory, Pids, Resources};
 use ctk_bundle::state::{self, Kept};
+use ctk_bundle::systemd::Manager;
 
 use super::arguments::Arguments;
 use super::log::{self, Log};
@@ -19,14 +20,6 @@ use super::{Failure, process};
 
 /// Runs a verb; gives back the exit code.
 pub fn run(verb: &str, arguments: &Arguments, log: &Log) -> Result<u8, Failure> {
-    if arguments.is_on("systemd-cgroup") || arguments.value("cgroup-manager") == Some("systemd") {
-        return Err(
-            "--systemd-cgroup is not supported: this is the cgroupfs driver; choose `--cgroup-manager cgroupfs` \
-                    (podman) or `native.cgroupdriver=cgroupfs` (docker)"
-                .to_owned()
-                .into(),
-        );
-    }
     match verb {
         "create" => create(arguments, log),
         "run" => foreground(arguments, log),
@@ -123,12 +116,32 @@ fn options(arguments: &Arguments, waits: bool) -> Result<Options, Failure> {
             no_new_keyring: arguments.is_on("no-new-keyring"),
             preserve_fds: preserve_fds(arguments)?,
             waits,
+            moved: false,
         },
         console,
         pid_file: arguments.value("pid-file").filter(|path| !path.is_empty()).map(PathBuf::from),
         now: log::now(),
         owner: owner(),
+        systemd: systemd(arguments)?,
     })
+}
+
+/// The systemd that is to make cgroups: the machine's for root, the user's own for everybody else, and for who is root
+/// in a user namespace only.
+fn systemd(arguments: &Arguments) -> Result<Option<Manager>, Failure> {
+    let wanted = match arguments.value("cgroup-manager") {
+        Some("systemd") => true,
+        None | Some("cgroupfs") => arguments.is_on("systemd-cgroup"),
+        Some(other) => return Err(format!("--cgroup-manager `{other}` is neither cgroupfs nor systemd").into()),
+    };
+    if !wanted {
+        return Ok(None);
+    }
+    if rustix::process::geteuid().is_root() && !ctk_bundle::cgroup::in_user_namespace() {
+        return Ok(Some(Manager::System));
+    }
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|path| !path.is_empty()).map(PathBuf::from);
+    Ok(Some(Manager::User { runtime, bus: std::env::var("DBUS_SESSION_BUS_ADDRESS").ok() }))
 }
 
 /// The user's name, as `list` shows it.
@@ -362,11 +375,7 @@ fn update(arguments: &Arguments) -> Result<u8, Failure> {
         }
         None => resources(arguments)?,
     };
-    if !resources.devices.is_empty() {
-        let rules = ctk_bundle::resources::device_rules(&resources.devices, true)?;
-        kept.record.cgroups.allow_devices(&rules)?;
-    }
-    kept.record.cgroups.apply(&resources)?;
+    container::update(&kept, &resources)?;
     Ok(0)
 }
 
