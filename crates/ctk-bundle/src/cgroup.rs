@@ -415,6 +415,11 @@ impl Cgroups {
         }
     }
 
+    /// The directory that freezes.
+    pub fn freezer(&self) -> Option<&Path> {
+        self.legacy("freezer").or_else(|| Some(self.unified()?.path.as_path()))
+    }
+
     /// Whether its processes are stopped.
     pub fn is_frozen(&self) -> bool {
         if let Some(directory) = self.legacy("freezer") {

@@ -150,7 +150,27 @@ pub fn create(mut options: Options) -> Result<Made, Error> {
         }
         _ => {}
     }
-    let record = Record {
+    let record = record(&spec, &plan, &bundle, &options);
+    let mut kept = Kept::create(&options.root, record, &text)?;
+    let made = (|| {
+        let held = equip(&mut kept, &spec, &plan, &rules, &options, &hierarchies)?;
+        let parts = Parts { spec: &spec, plan: &plan, program: program.as_ref(), compiled: compiled.as_ref() };
+        let process = launch(&parts, &mut kept, &mut options)?;
+        drop(held);
+        Ok(process)
+    })();
+    match made {
+        Ok(pidfd) => Ok(Made { kept, pidfd, spec }),
+        Err(error) => {
+            undo(&mut kept, &spec);
+            Err(error)
+        }
+    }
+}
+
+/// What is written down about a container that is being made.
+pub(crate) fn record(spec: &Spec, plan: &Plan, bundle: &Path, options: &Options) -> Record {
+    Record {
         oci_version: spec.oci_version.clone(),
         id: options.id.clone(),
         status: Status::Creating,
@@ -166,45 +186,50 @@ pub fn create(mut options: Options) -> Result<Made, Error> {
         rdt_class: None,
         rdt_own: Vec::new(),
         steps: Vec::new(),
-    };
-    let mut kept = Kept::create(&options.root, record, &text)?;
-    let made = (|| {
-        let path = linux.and_then(|linux| linux.cgroups_path.as_deref());
-        let mut scope = None;
-        match &options.systemd {
-            None => kept.record.cgroups = Cgroups::place(&hierarchies, path, &options.id)?,
-            Some(manager) => scope = Some(Scope::place(path, &options.id, manager)?),
-        }
-        if let Some(rdt) = &plan.rdt {
-            let (class, own) = rdt.place()?;
-            (kept.record.rdt_class, kept.record.rdt_own) = (Some(class), own);
-        }
-        // Before anything is in them: whoever cleans up knows where.
-        kept.write()?;
-        let held = scope.map(|scope| systemd::begin(&mut kept, scope, &spec, &rules, &hierarchies)).transpose()?;
-        kept.record.cgroups.make(&hierarchies)?;
-        kept.record.cgroups.allow_devices(&rules)?;
-        if let Some(resources) = linux.and_then(|linux| linux.resources.as_ref()) {
-            kept.record.cgroups.apply(resources)?;
-        }
-        let parts = Parts { spec: &spec, plan: &plan, program: program.as_ref(), compiled: compiled.as_ref() };
-        let process = launch(&parts, &mut kept, &mut options)?;
-        drop(held);
-        Ok(process)
-    })();
-    match made {
-        Ok(pidfd) => Ok(Made { kept, pidfd, spec }),
-        Err(error) => {
-            remove_cgroups(&kept.record);
-            remove_classes(&kept.record);
-            if let Some(hooks) = &spec.hooks {
-                kept.record.pid = 0;
-                crate::hooks::run_all(&hooks.poststop, "poststop", &stopped(&kept.record));
-            }
-            kept.remove();
-            Err(error)
-        }
     }
+}
+
+/// Makes what processes will be in: cgroups with their limits, a class of caches. What is given back keeps a scope of
+/// systemd's alive until one is.
+pub(crate) fn equip(
+    kept: &mut Kept,
+    spec: &Spec,
+    plan: &Plan,
+    rules: &[resources::Rule],
+    options: &Options,
+    hierarchies: &[ctk_runtime::Hierarchy],
+) -> Result<Option<systemd::Holder>, Error> {
+    let linux = spec.linux.as_ref();
+    let path = linux.and_then(|linux| linux.cgroups_path.as_deref());
+    let mut scope = None;
+    match &options.systemd {
+        None => kept.record.cgroups = Cgroups::place(hierarchies, path, &options.id)?,
+        Some(manager) => scope = Some(Scope::place(path, &options.id, manager)?),
+    }
+    if let Some(rdt) = &plan.rdt {
+        let (class, own) = rdt.place()?;
+        (kept.record.rdt_class, kept.record.rdt_own) = (Some(class), own);
+    }
+    // Before anything is in them: whoever cleans up knows where.
+    kept.write()?;
+    let held = scope.map(|scope| systemd::begin(kept, scope, spec, rules, hierarchies)).transpose()?;
+    kept.record.cgroups.make(hierarchies)?;
+    kept.record.cgroups.allow_devices(rules)?;
+    if let Some(resources) = linux.and_then(|linux| linux.resources.as_ref()) {
+        kept.record.cgroups.apply(resources)?;
+    }
+    Ok(held)
+}
+
+/// Removes what there is of a container that could not be made.
+pub(crate) fn undo(kept: &mut Kept, spec: &Spec) {
+    remove_cgroups(&kept.record);
+    remove_classes(&kept.record);
+    if let Some(hooks) = &spec.hooks {
+        kept.record.pid = 0;
+        crate::hooks::run_all(&hooks.poststop, "poststop", &stopped(&kept.record));
+    }
+    kept.remove();
 }
 
 fn stopped(record: &Record) -> state::State {
@@ -214,7 +239,7 @@ fn stopped(record: &Record) -> state::State {
     state
 }
 
-fn device_rules(spec: &Spec) -> Result<Vec<resources::Rule>, Error> {
+pub(crate) fn device_rules(spec: &Spec) -> Result<Vec<resources::Rule>, Error> {
     let linux = spec.linux.as_ref();
     let given = linux.and_then(|linux| linux.resources.as_ref()).map(|r| r.devices.as_slice()).unwrap_or_default();
     // Without a word about devices, nothing is taken from what the machine's own cgroup has; but the container gets no

@@ -111,6 +111,16 @@ pub enum Error {
         /// What it said, or why it could not be asked.
         reason: String,
     },
+    /// CRIU failed.
+    #[error("failed to {attempt} the container: {reason} (see `{}`)", log.display())]
+    Criu {
+        /// What we tried.
+        attempt: &'static str,
+        /// What it said.
+        reason: String,
+        /// Its log.
+        log: PathBuf,
+    },
     /// The end came before the beginning.
     #[error("the container ended before it was started")]
     Ended,

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::action::NAMESPACES;
-use crate::{options, process, seccomp};
+use crate::{checkpoint, options, process, seccomp, systemd};
 
 /// The structure that the specification defines. Capabilities are those that this kernel has too.
 pub fn features(version: &str, capabilities: &[String]) -> Value {
@@ -41,8 +41,8 @@ pub fn features(version: &str, capabilities: &[String]) -> Value {
             "mountExtensions": { "idmap": { "enabled": true } },
             "netDevices": { "enabled": true },
         },
-        "annotations": { "org.ctk.runtime.version": version },
-        "potentiallyUnsafeConfigAnnotations": [],
+        "annotations": { "org.ctk.runtime.version": version, "org.ctk.runtime.checkpoint.enabled": "true" },
+        "potentiallyUnsafeConfigAnnotations": [checkpoint::CONFIG, systemd::ANNOTATION],
     })
 }
 

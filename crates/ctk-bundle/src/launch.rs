@@ -245,7 +245,7 @@ impl<'a> Launch<'a> {
                 if let Some((pidfd, namespaces)) = &files.container
                     && *namespaces != 0
                 {
-                    steps.push(Step::Join { of: pidfd.as_raw_fd(), namespaces: *namespaces });
+                    steps.extend([Step::Join { of: pidfd.as_raw_fd(), namespaces: *namespaces }, Step::NullStreams]);
                 }
             }
             Action::Keyring(name) => steps.push(Step::Keyring { name }),
@@ -321,7 +321,7 @@ impl<'a> Launch<'a> {
                     timeout_ms,
                 });
             }
-            Action::Enter { pivot } => steps.push(Step::EnterPlaced { pivot: *pivot }),
+            Action::Enter { pivot } => steps.extend([Step::EnterPlaced { pivot: *pivot }, Step::NullStreams]),
             Action::Terminal { owner, size, console } => {
                 let (socket, size, console) = (number(&files.console), *size, *console);
                 steps.push(Step::Terminal { socket, uid: owner.0, gid: owner.1, size, console });

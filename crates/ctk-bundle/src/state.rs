@@ -265,11 +265,17 @@ impl Kept {
         }
     }
 
+    /// Where `restore` shows the root, in a mount namespace of its own.
+    pub(crate) fn root_place(&self) -> PathBuf {
+        self.directory.join("root")
+    }
+
     /// Removes the directory. The lock goes last.
     pub(crate) fn remove(&self) {
         for name in [START, REPORT, "state.json.new", CONFIG, STATE, LOCK] {
             let _ = fs::remove_file(self.directory.join(name));
         }
+        let _ = fs::remove_dir(self.root_place());
         let _ = fs::remove_dir(&self.directory);
     }
 

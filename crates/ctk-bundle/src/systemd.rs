@@ -73,7 +73,7 @@ pub struct Scope {
 
 const FIELD: &str = "linux.cgroupsPath";
 /// The start of annotations that are properties of the scope.
-const ANNOTATION: &str = "org.systemd.property.";
+pub(crate) const ANNOTATION: &str = "org.systemd.property.";
 
 impl Scope {
     /// What the scope of a container is called. `path` is `linux.cgroupsPath`.

@@ -25,6 +25,7 @@ mod registry;
 mod runs;
 mod runtime;
 mod runtime_callers;
+mod runtime_checkpoint;
 mod runtime_faults;
 mod runtime_kernel;
 mod runtime_machine;

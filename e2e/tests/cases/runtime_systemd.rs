@@ -71,7 +71,7 @@ fn configurations() -> Vec<(&'static str, Value)> {
 }
 
 /// What the machine finds with this script; none if there can be no machine.
-fn findings(script: &str, parameters: &str) -> Option<Findings> {
+pub(super) fn findings(script: &str, parameters: &str, configurations: Vec<(&str, Value)>) -> Option<Findings> {
     let here = is_root() && has_programs(&["mmdebstrap", "busybox", "timeout"]);
     if !here || !has("an x86 processor", cfg!(target_arch = "x86_64")) {
         return None;
@@ -81,7 +81,7 @@ fn findings(script: &str, parameters: &str) -> Option<Findings> {
     let bundle = Bundle::new(Runtime::Ours);
     let place = machine.root().join("bundle");
     fs::create_dir_all(place.join("configs")).expect("a folder");
-    for (name, mut changes) in configurations() {
+    for (name, mut changes) in configurations {
         changes["root"] = json!({ "readonly": false });
         bundle.configure(&changes);
         fs::copy(bundle.path("config.json"), place.join(format!("configs/{name}.json"))).expect("a file");
@@ -98,7 +98,7 @@ fn findings(script: &str, parameters: &str) -> Option<Findings> {
 
 #[test]
 fn systemd_makes_cgroups() {
-    let Some(found) = findings("systemd.sh", "") else { return };
+    let Some(found) = findings("systemd.sh", "", configurations()) else { return };
     let of = |name: &str| found.get(name);
     let is = |name: &str, expected: &str| found.is(name, expected);
     of("done");
@@ -172,7 +172,7 @@ fn systemd_makes_cgroups() {
 #[test]
 fn systemd_makes_cgroups_of_version_1() {
     let old = "systemd.unified_cgroup_hierarchy=0 systemd.legacy_systemd_cgroup_controller=0";
-    let Some(found) = findings("systemd-old.sh", old) else { return };
+    let Some(found) = findings("systemd-old.sh", old, configurations()) else { return };
     let is = |name: &str, expected: &str| found.is(name, expected);
     found.get("done");
     is("box", "0");

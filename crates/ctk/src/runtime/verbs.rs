@@ -16,7 +16,7 @@ use ctk_bundle::systemd::Manager;
 
 use super::arguments::Arguments;
 use super::log::{self, Log};
-use super::{Failure, process};
+use super::{Failure, checkpoint, process};
 
 /// Runs a verb; gives back the exit code.
 pub fn run(verb: &str, arguments: &Arguments, log: &Log) -> Result<u8, Failure> {
@@ -45,11 +45,8 @@ pub fn run(verb: &str, arguments: &Arguments, log: &Log) -> Result<u8, Failure> 
             let features = ctk_bundle::features::features(version, &ctk_bundle::features::capabilities());
             print(&format!("{}\n", serde_json::to_string_pretty(&features).unwrap_or_default()))
         }
-        _ => Err(format!(
-            "{verb} is not implemented: it needs CRIU, which this runtime does not drive; use runc or crun with the \
-             `criu` package for containers that must be checkpointed"
-        )
-        .into()),
+        "checkpoint" => checkpoint::checkpoint(arguments, log),
+        _ => checkpoint::restore(arguments, log),
     }
 }
 
@@ -59,7 +56,7 @@ fn print(text: &str) -> Result<u8, Failure> {
 }
 
 /// Where containers are written down.
-fn root(arguments: &Arguments) -> PathBuf {
+pub(super) fn root(arguments: &Arguments) -> PathBuf {
     if let Some(root) = arguments.value("root").filter(|root| !root.is_empty()) {
         return root.into();
     }
@@ -77,7 +74,7 @@ fn id(arguments: &Arguments) -> Result<&str, Failure> {
     }
 }
 
-fn only_id(arguments: &Arguments) -> Result<&str, Failure> {
+pub(super) fn only_id(arguments: &Arguments) -> Result<&str, Failure> {
     match arguments.operands.as_slice() {
         [id] => Ok(id),
         [_, more, ..] => Err(format!("`{more}` is one word too many").into()),
@@ -102,7 +99,7 @@ fn preserve_fds(arguments: &Arguments) -> Result<u32, Failure> {
 }
 
 /// What `create` and `run` have in common.
-fn options(arguments: &Arguments, waits: bool) -> Result<Options, Failure> {
+pub(super) fn options(arguments: &Arguments, waits: bool) -> Result<Options, Failure> {
     let console = match arguments.value("console-socket").filter(|path| !path.is_empty()) {
         None => None,
         Some(path) => Some(container::connect(Path::new(path), "--console-socket")?),
@@ -191,20 +188,35 @@ fn create(arguments: &Arguments, log: &Log) -> Result<u8, Failure> {
 fn foreground(arguments: &Arguments, log: &Log) -> Result<u8, Failure> {
     let mut options = options(arguments, false)?;
     show_plan(&options, log);
-    let detach = arguments.is_on("detach");
-    let mut ours = None;
-    if !detach && options.console.is_none() {
-        let wants = container::read_bundle(&options.bundle)?.0.process.is_some_and(|process| process.terminal);
-        if wants {
-            let (mine, theirs) = attend::console_pair()?;
-            ours = Some(mine);
-            options.console = Some(theirs);
-        }
-    }
+    let ours = own_terminal(arguments, &mut options)?;
     let state_root = options.root.clone();
+    stay(arguments, log, ours, state_root, || container::create(options))
+}
+
+/// A socket that gets the terminal, where the container has one and nobody else wants it.
+pub(super) fn own_terminal(arguments: &Arguments, options: &mut Options) -> Result<Option<OwnedFd>, Failure> {
+    if arguments.is_on("detach") || options.console.is_some() {
+        return Ok(None);
+    }
+    if !container::read_bundle(&options.bundle)?.0.process.is_some_and(|process| process.terminal) {
+        return Ok(None);
+    }
+    let (mine, theirs) = attend::console_pair()?;
+    options.console = Some(theirs);
+    Ok(Some(mine))
+}
+
+/// Makes a container, and stays with it unless `--detach` says no. `ours` is where its terminal comes from.
+pub(super) fn stay(
+    arguments: &Arguments,
+    log: &Log,
+    ours: Option<OwnedFd>,
+    state_root: PathBuf,
+    make: impl FnOnce() -> Result<Made, ctk_bundle::Error>,
+) -> Result<u8, Failure> {
     // Before the process is made: its end and every signal are found again, however early they come.
     let signals = attend::hold_signals()?;
-    let Made { kept, pidfd, spec } = container::create(options)?;
+    let Made { kept, pidfd, spec } = make()?;
     let result = hand_over(arguments, &pidfd).and_then(|()| Ok(container::poststart(&kept, &spec)?));
     if let Err(failure) = result {
         let id = kept.record.id.clone();
@@ -212,7 +224,7 @@ fn foreground(arguments: &Arguments, log: &Log) -> Result<u8, Failure> {
         let _ = container::delete(&state_root, &id, true);
         return Err(failure);
     }
-    if detach {
+    if arguments.is_on("detach") {
         return Ok(0);
     }
     let terminal = ours.map(|socket| attend::receive_terminal(&socket)).transpose()?;
@@ -225,6 +237,7 @@ fn foreground(arguments: &Arguments, log: &Log) -> Result<u8, Failure> {
         // Somebody may have deleted it already.
         match container::delete(&state_root, &id, true) {
             Ok(complaints) => complaints.iter().for_each(|error| log.warning(&error.line())),
+            Err(ctk_bundle::Error::Missing { .. }) => {}
             Err(error) => log.warning(&error.line()),
         }
     }
