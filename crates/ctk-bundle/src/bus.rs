@@ -386,6 +386,19 @@ impl<'a> Reader<'a> {
         String::from_utf8(bytes).map_err(|_| wrong("a signature that is not UTF-8"))
     }
 
+    /// The texts of an `as` in a `v`.
+    pub fn variant_texts(&mut self) -> io::Result<Vec<String>> {
+        if self.signature()? != "as" {
+            return Err(wrong("a value that is no list of texts"));
+        }
+        let end = self.number()? as usize + self.at;
+        let mut all = Vec::new();
+        while self.at < end {
+            all.push(self.text()?);
+        }
+        Ok(all)
+    }
+
     /// The text in a `v`.
     pub fn variant_text(&mut self) -> io::Result<String> {
         match self.signature()?.as_str() {

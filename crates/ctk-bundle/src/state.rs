@@ -265,6 +265,11 @@ impl Kept {
         }
     }
 
+    /// The directory.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// Where `restore` shows the root, in a mount namespace of its own.
     pub(crate) fn root_place(&self) -> PathBuf {
         self.directory.join("root")

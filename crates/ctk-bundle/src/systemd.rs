@@ -69,6 +69,10 @@ pub struct Scope {
     pub slice: String,
     /// Where systemd is asked: a socket, and whether systemd is alone there.
     sockets: Vec<(PathBuf, bool)>,
+    /// Whose it is, as `file:/run/ctk-runtime/box`.
+    owner: String,
+    /// Whether we know that it is ours. One of this name may be somebody else's before.
+    started: bool,
 }
 
 const FIELD: &str = "linux.cgroupsPath";
@@ -105,7 +109,7 @@ impl Scope {
         if unit.len() > UNIT_CHARACTERS {
             return Err(Error::config(FIELD, format!("`{unit}` is longer than {UNIT_CHARACTERS} characters")));
         }
-        Ok(Scope { unit, slice: slice.into(), sockets: manager.sockets() })
+        Ok(Scope { unit, slice: slice.into(), sockets: manager.sockets(), owner: String::new(), started: false })
     }
 
     /// Where its cgroup will be below the user's or the machine's slices.
@@ -120,6 +124,7 @@ impl Scope {
         let mut systemd = self.connect(&attempt)?;
         let mut properties = vec![
             ("Description".to_owned(), Value::Text(format!("ctk container {id}"))),
+            ("Documentation".into(), Value::texts(&[&self.owner])),
             ("Slice".into(), Value::Text(self.slice.clone())),
             ("Delegate".into(), Value::Bool(true)),
             ("PIDs".into(), Value::Array("u".into(), vec![Value::Uint32(pid as u32)])),
@@ -186,6 +191,13 @@ impl Scope {
         let mut systemd = self.connect(&attempt)?;
         let gone = |failure: &Failure| matches!(failure, Failure::Refused { name, .. } if name == "org.freedesktop.systemd1.NoSuchUnit");
         let name = Value::Text(self.unit.clone());
+        if !self.started {
+            match systemd.owners(&self.unit) {
+                Ok(owners) if owners.contains(&self.owner) => {}
+                Err(failure) if !gone(&failure) => return Err(failed(&attempt, failure)),
+                _ => return Ok(()),
+            }
+        }
         match systemd.job("StopUnit", &[name.clone(), Value::Text("replace".into())]) {
             Err(failure) if !gone(&failure) => return Err(failed(&attempt, failure)),
             _ => {}
@@ -523,28 +535,40 @@ impl Systemd {
     }
 
     fn control_group(&mut self, unit: &str) -> Result<String, Failure> {
+        Ok(self.property(unit, "Scope", "ControlGroup")?.values().variant_text()?)
+    }
+
+    fn owners(&mut self, unit: &str) -> Result<Vec<String>, Failure> {
+        Ok(self.property(unit, "Unit", "Documentation")?.values().variant_texts()?)
+    }
+
+    fn property(&mut self, unit: &str, kind: &str, name: &str) -> Result<crate::bus::Answer, Failure> {
         let path = self.call("GetUnit", &[Value::Text(unit.into())])?.values().text()?;
         let target = Target { path: &path, interface: PROPERTIES, ..MANAGER };
-        let values = [Value::Text("org.freedesktop.systemd1.Scope".into()), Value::Text("ControlGroup".into())];
-        Ok(self.connection.call(target, "Get", &values)?.values().variant_text()?)
+        let values = [Value::Text(format!("org.freedesktop.systemd1.{kind}")), Value::Text(name.into())];
+        self.connection.call(target, "Get", &values)
     }
 }
 
 /// Starts the scope of a container that is to have one, and says where its cgroups are. The holder is in it until the
 /// container's own process is.
 ///
-/// It is written down only when it is there, for what is written down is stopped by `delete`, and one of this name may
-/// be somebody else's. Until then it ends with the holder, and that with us.
+/// It is written down before. Should we be killed now, it ends with the holder, and that with us; but systemd may not
+/// notice the end of a process that it is about to take in.
 pub(crate) fn begin(
     kept: &mut Kept,
-    scope: Scope,
+    mut scope: Scope,
     spec: &Spec,
     rules: &[Rule],
     hierarchies: &[Hierarchy],
 ) -> Result<Holder, Error> {
+    scope.owner = format!("file:{}", kept.directory().display());
+    kept.record.scope = Some(scope.clone());
+    kept.write()?;
     let holder = Holder::new()?;
     let path = scope.start(spec, rules, &kept.record.id, holder.pid, Version::of(hierarchies))?;
     kept.record.cgroups = Cgroups::at(hierarchies, &path);
+    scope.started = true;
     kept.record.scope = Some(scope);
     kept.write()?;
     Ok(holder)

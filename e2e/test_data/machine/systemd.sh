@@ -67,6 +67,16 @@ ctk-runtime delete first
 say first "$? $(units)"
 say one "$(take one; ours run first 2>&1)"
 
+# Without systemd it is beside our own cgroup, which has processes in it.
+say beside "$(ctk-runtime run first 2>&1)"
+# Killed on its way: what it leaves is found, or ends by itself.
+take default
+for delay in 0.1 0.2 0.3 0.4; do
+    timeout --signal KILL $delay ctk-runtime --systemd-cgroup create first > /run/out 2>&1 < /dev/null
+    ctk-runtime delete --force first
+done
+say killed "$(sleep 0.3; units; ls /run/ctk-runtime)"
+
 take path
 say path "$(ours run box 2>&1)"
 take property
@@ -96,10 +106,13 @@ user ctk-runtime update --pids-limit 40 mine
 say user-update "$? $(user systemctl --user show --value --property TasksMax ctk-mine.scope)"
 user ctk-runtime delete --force mine
 say user-delete "$? $(user systemctl --user list-units --all --no-legend --plain 'ctk-*.scope')"
+podman() { command podman --cgroup-manager systemd --runtime /e2e/bin/ctk-runtime --storage-driver vfs "$@"; }
+cp -a rootfs /home/e2e/rootfs
+chown -R 1000:1000 /home/e2e
+say user-podman "$(cd /home/e2e; user HOME=/home/e2e podman --cgroup-manager systemd --runtime /e2e/bin/ctk-runtime --runtime-flag root=/run/user/1000/ctk --storage-driver vfs run --rm --network none --memory 32m --pids-limit 20 --rootfs /home/e2e/rootfs cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/pids.max)"
 say user-missing "$(alone ctk-runtime --root /tmp/none --systemd-cgroup run mine 2>&1)"
 
 say failed "$(systemctl --failed --no-legend --plain)"
-podman() { command podman --cgroup-manager systemd --runtime /e2e/bin/ctk-runtime --storage-driver vfs "$@"; }
 say podman "$(podman run --rm --network none --memory 32m --pids-limit 20 --rootfs /e2e/bundle/rootfs sh -c 'cat /proc/self/cgroup /sys/fs/cgroup/memory.max /sys/fs/cgroup/pids.max')"
 say podman-left "$(systemctl list-units --all --no-legend --plain 'libpod-*.scope')"
 say done "$(cut -d' ' -f1 /proc/uptime)"

@@ -147,6 +147,8 @@ fn systemd_makes_cgroups() {
     contains(of("stopped"), &["stopped"]);
     is("first", "0");
     is("one", "0::/system.slice/ctk-first.scope 1");
+    contains(of("beside"), &["0::/system.slice/first"]);
+    is("killed", "");
     // Mistakes.
     contains(of("path"), &["linux.cgroupsPath: `/box` must be `slice:prefix:name`"]);
     contains(of("property"), &["failed to start the scope `ctk-box.scope`", "NoSuchProperty"]);
@@ -163,6 +165,7 @@ fn systemd_makes_cgroups() {
     is("user-exec", mine);
     is("user-update", "0 40");
     is("user-delete", "0");
+    is("user-podman", "33554432 20");
     contains(of("user-missing"), &["XDG_RUNTIME_DIR is not set"]);
     is("failed", "");
     is("podman", "0::/ 33554432 20");
