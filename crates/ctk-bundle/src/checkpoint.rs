@@ -280,21 +280,14 @@ fn external_mounts(plan: &Plan, pid: i32, mounts: &str) -> Result<Vec<(String, S
         let (at, name) = match &task.action {
             Action::Bind(bind) => (&bind.at, bind.at.to_string_lossy().into_owned()),
             Action::CgroupDirectory { at, .. } => (at, at.to_string_lossy().into_owned()),
-            Action::Mask(at) => (at, NULL.to_owned()),
             _ => continue,
         };
         let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         let Ok(file) = rustix::fs::openat2(&root, at.as_c_str(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), inside)
         else {
-            // Nothing was there to be masked, or the container has let go of it.
+            // The container has let go of it.
             continue;
         };
-        let status =
-            rustix::fs::fstat(&file).map_err(|e| Error::file("open", at.to_string_lossy().as_ref())(e.into()))?;
-        let directory = rustix::fs::FileType::from_raw_mode(status.st_mode) == rustix::fs::FileType::Directory;
-        if matches!(task.action, Action::Mask(_)) && directory {
-            continue;
-        }
         if let Some(place) = mount_id(&file).and_then(|id| mount_point(mounts, id))
             && seen.insert(place.clone())
         {
@@ -303,8 +296,6 @@ fn external_mounts(plan: &Plan, pid: i32, mounts: &str) -> Result<Vec<(String, S
     }
     Ok(all)
 }
-
-const NULL: &str = "/dev/null";
 
 fn mount_id(file: &OwnedFd) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_raw_fd())).ok()?;
@@ -476,7 +467,6 @@ fn sources(plan: &Plan, cgroups: &Cgroups) -> Vec<(String, String)> {
                     all.push((at.to_string_lossy().into_owned(), found.path.display().to_string()));
                 }
             }
-            Action::Mask(_) if all.iter().all(|(name, _)| name != NULL) => all.push((NULL.into(), NULL.into())),
             _ => {}
         }
     }
