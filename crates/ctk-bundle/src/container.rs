@@ -89,10 +89,14 @@ pub fn read_bundle(bundle: &Path) -> Result<(Spec, String), Error> {
 pub fn cgroups(options: &Options) -> Result<Cgroups, Error> {
     let (spec, _) = read_bundle(&options.bundle)?;
     let path = spec.linux.as_ref().and_then(|linux| linux.cgroups_path.as_deref());
-    match &options.systemd {
-        None => Cgroups::place(&cgroup::hierarchies(), path, &options.id),
-        Some(manager) => Ok(Cgroups::at(&cgroup::hierarchies(), &Scope::place(path, &options.id, manager)?.path())),
-    }
+    Cgroups::place(&cgroup::hierarchies(), path, &options.id)
+}
+
+/// The scope of a container whose cgroups systemd makes.
+pub fn scope(options: &Options) -> Result<Option<Scope>, Error> {
+    let (spec, _) = read_bundle(&options.bundle)?;
+    let path = spec.linux.as_ref().and_then(|linux| linux.cgroups_path.as_deref());
+    options.systemd.as_ref().map(|manager| Scope::place(path, &options.id, manager)).transpose()
 }
 
 /// What plans depend on, of this machine and process.

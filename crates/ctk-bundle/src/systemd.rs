@@ -97,7 +97,7 @@ impl Scope {
             },
         };
         let slice = if slice.is_empty() { usual } else { slice };
-        slice_parts(slice)?;
+        check_slice(slice)?;
         if name.is_empty() || name.contains('/') || prefix.contains('/') {
             return Err(Error::config(FIELD, format!("`{prefix}` and `{name}` give a unit of systemd no name")));
         }
@@ -110,11 +110,6 @@ impl Scope {
             return Err(Error::config(FIELD, format!("`{unit}` is longer than {UNIT_CHARACTERS} characters")));
         }
         Ok(Scope { unit, slice: slice.into(), sockets: manager.sockets(), owner: String::new(), started: false })
-    }
-
-    /// Where its cgroup will be below the user's or the machine's slices.
-    pub fn path(&self) -> PathBuf {
-        slice_parts(&self.slice).unwrap_or_default().iter().collect::<PathBuf>().join(&self.unit)
     }
 
     /// Starts it with the process `pid` in it, and gives the path of its cgroup below every hierarchy's root.
@@ -237,18 +232,13 @@ fn failed(attempt: &str, failure: Failure) -> Error {
     Error::Systemd { attempt: attempt.into(), reason }
 }
 
-/// `a-b.slice` is in `a.slice`: the directories on the way.
-fn slice_parts(slice: &str) -> Result<Vec<String>, Error> {
-    let wrong = || Error::config(FIELD, format!("`{slice}` is no slice, as `system.slice` or `a-b.slice`"));
-    let bare = slice.strip_suffix(".slice").filter(|bare| !bare.contains('/')).ok_or_else(wrong)?;
-    if bare == "-" {
-        return Ok(Vec::new());
+/// A slice is `a-b.slice`, which is in `a.slice`; `-.slice` is that of all.
+fn check_slice(slice: &str) -> Result<(), Error> {
+    let bare = slice.strip_suffix(".slice").filter(|bare| !bare.contains('/'));
+    match bare.is_some_and(|bare| bare == "-" || bare.split('-').all(|part| !part.is_empty())) {
+        true => Ok(()),
+        false => Err(Error::config(FIELD, format!("`{slice}` is no slice, as `system.slice` or `a-b.slice`"))),
     }
-    let parts: Vec<&str> = bare.split('-').collect();
-    if parts.iter().any(|part| part.is_empty()) {
-        return Err(wrong());
-    }
-    Ok((1..=parts.len()).map(|count| format!("{}.slice", parts.get(..count).unwrap_or_default().join("-"))).collect())
 }
 
 /// What a unit's name cannot have, as `\x2b`.
@@ -609,15 +599,15 @@ mod tests {
     #[track_caller]
     fn placed(path: &str, expected: &str) {
         let scope = Scope::place(Some(path), "box", &Manager::System);
-        let told = scope.map_or_else(|error| error.to_string(), |scope| scope.path().display().to_string());
+        let told = scope.map_or_else(|error| error.to_string(), |scope| format!("{}/{}", scope.slice, scope.unit));
         assert_eq!(told, expected, "{path}");
     }
 
     #[test]
     fn paths_are_units_in_slices() {
         placed("machine.slice:libpod:0123", "machine.slice/libpod-0123.scope");
-        placed("a-b-c.slice:x:y", "a.slice/a-b.slice/a-b-c.slice/x-y.scope");
-        placed("-.slice::y", "y.scope");
+        placed("a-b-c.slice:x:y", "a-b-c.slice/x-y.scope");
+        placed("-.slice::y", "-.slice/y.scope");
         placed(":x:a+b", "system.slice/x-a\\x2bb.scope");
         placed("", "system.slice/ctk-box.scope");
         let wrong = |reason: &str| format!("config.json: linux.cgroupsPath: {reason}");

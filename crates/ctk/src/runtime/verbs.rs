@@ -160,6 +160,10 @@ fn show_plan(options: &Options, log: &Log) {
     if let Ok(plan) = plan {
         plan.to_string().lines().for_each(|line| log.debug(line));
     }
+    if let Ok(Some(scope)) = container::scope(options) {
+        log.debug(&format!("scope {} in {}", scope.unit, scope.slice));
+        return;
+    }
     let cgroups = container::cgroups(options).unwrap_or_default().directories;
     for directory in &cgroups {
         log.debug(&format!("cgroup {} {}", directory.name, directory.path.display()));
