@@ -128,7 +128,8 @@ pub(super) fn options(arguments: &Arguments, waits: bool) -> Result<Options, Fai
 fn systemd(arguments: &Arguments) -> Result<Option<Manager>, Failure> {
     let wanted = match arguments.value("cgroup-manager") {
         Some("systemd") => true,
-        None | Some("cgroupfs") => arguments.is_on("systemd-cgroup"),
+        // What podman says with `--cgroups disabled`.
+        None | Some("cgroupfs" | "disabled") => arguments.is_on("systemd-cgroup"),
         Some(other) => return Err(format!("--cgroup-manager `{other}` is neither cgroupfs nor systemd").into()),
     };
     if !wanted {
