@@ -10,7 +10,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
-use rustix::process::{Signal, pidfd_send_signal};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
 
 use crate::Error;
@@ -59,7 +58,7 @@ pub fn send_file(socket: &OwnedFd, file: BorrowedFd<'_>) -> Result<(), Error> {
 }
 
 /// Our terminal in raw mode, until this is dropped.
-struct Raw<'a>(BorrowedFd<'a>, Termios);
+pub struct Raw<'a>(BorrowedFd<'a>, Termios);
 
 impl Drop for Raw<'_> {
     fn drop(&mut self) {
@@ -67,7 +66,8 @@ impl Drop for Raw<'_> {
     }
 }
 
-fn raw(input: BorrowedFd<'_>) -> Option<Raw<'_>> {
+/// Puts a terminal into raw mode; none if it is no terminal.
+pub fn raw(input: BorrowedFd<'_>) -> Option<Raw<'_>> {
     let before = tcgetattr(input).ok()?;
     let mut now = before.clone();
     now.make_raw();
@@ -172,11 +172,7 @@ fn hear(signals: &OwnedFd, pidfd: &OwnedFd, terminal: Option<&OwnedFd>, input: B
                     resize(terminal, input);
                 }
             }
-            _ => {
-                if let Some(signal) = Signal::from_named_raw(number) {
-                    let _ = pidfd_send_signal(pidfd, signal);
-                }
-            }
+            _ => drop(ctk_sys::signal_process(pidfd.as_fd(), number)),
         }
     }
 }

@@ -21,6 +21,7 @@ use crate::action::{Action, text};
 use crate::cgroup::{self, Cgroups};
 use crate::container::{self, Made, Options};
 use crate::criu::{Criu, Directories, Fields, Kind, Notification, Place, send_terminal};
+use crate::equipment;
 use crate::plan::{self, Plan, Switches};
 use crate::spec::Spec;
 use crate::state::{self, Kept, Record, Status};
@@ -141,7 +142,7 @@ impl Images {
 }
 
 fn only_root(attempt: &str) -> Result<(), Error> {
-    if rustix::process::geteuid().is_root() && !cgroup::in_user_namespace() {
+    if rustix::process::geteuid().is_root() && !ctk_runtime::in_user_namespace() {
         return Ok(());
     }
     let reason = "CRIU needs root, outside of any user namespace".into();
@@ -330,7 +331,7 @@ pub fn restore(mut options: Options, images: &Images, wanted: &Restore) -> Resul
     let mut kept = Kept::create(&options.root, record, &config)?;
     let made = (|| {
         let rules = container::device_rules(&spec)?;
-        let held = container::equip(&mut kept, &spec, &plan, &rules, &options, &hierarchies)?;
+        let held = equipment::make(&mut kept, &spec, &plan, &rules, &options, &hierarchies)?;
         mount_points(&plan)?;
         let parts = Parts { images, wanted, spec: &spec, plan: &plan, descriptors: &descriptors };
         let result = make_again(&parts, &mut kept, &mut options, &hierarchies);
@@ -347,7 +348,7 @@ pub fn restore(mut options: Options, images: &Images, wanted: &Restore) -> Resul
         Ok(pidfd)
     })();
     match made {
-        Ok(pidfd) => Ok(Made { kept, pidfd, spec }),
+        Ok(pidfd) => Ok(Made { kept, pidfd, warnings: Vec::new(), spec }),
         Err(error) => {
             container::undo(&mut kept, &spec);
             Err(error)

@@ -14,6 +14,7 @@ use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use crate::Error;
 use crate::action::Action;
 use crate::cgroup::{self, Cgroups};
+use crate::equipment;
 use crate::launch::{self, Files, Launch};
 use crate::limits::{CONFIG_BYTES, KILL};
 use crate::open;
@@ -21,9 +22,9 @@ use crate::plan::{self, Host, Plan, Switches};
 use crate::process::{self, Program};
 use crate::resources;
 use crate::seccomp::{self, Compiled};
-use crate::spec::{Resources, Spec};
+use crate::spec::{IdMapping, Spec};
 use crate::state::{self, Kept, REPORT, Record, START, Status};
-use crate::systemd::{self, Manager, Scope};
+use crate::systemd::{Manager, Scope};
 
 const NEW_TIME: u32 = 0x80;
 
@@ -47,6 +48,8 @@ pub struct Options {
     pub owner: String,
     /// The systemd that is to make its cgroups; none if we do.
     pub systemd: Option<Manager>,
+    /// The root, mounted already, instead of the directory that `root.path` names.
+    pub mounted: Option<ctk_runtime::Root>,
 }
 
 /// A container that was made, and its first process.
@@ -57,6 +60,8 @@ pub struct Made {
     pub pidfd: OwnedFd,
     /// Its configuration.
     pub spec: Spec,
+    /// What it asks for and was not given, in words.
+    pub warnings: Vec<String>,
 }
 
 /// How a process ended.
@@ -105,10 +110,11 @@ pub fn host(bundle: &Path, id: &str, hierarchies: &[ctk_runtime::Hierarchy], swi
         bundle: bundle.display().to_string(),
         id: id.into(),
         cgroups: cgroup::describe(hierarchies),
-        makes_nodes: rustix::process::geteuid().is_root() && !cgroup::in_user_namespace(),
+        makes_nodes: !ctk_runtime::is_ordinary(),
         capabilities: own_capabilities(),
         apparmor: Path::new("/sys/kernel/security/apparmor").exists(),
         selinux: Path::new("/sys/fs/selinux/enforce").exists(),
+        landlock: ctk_sys::landlock_version(),
         switches,
     }
 }
@@ -157,14 +163,17 @@ pub fn create(mut options: Options) -> Result<Made, Error> {
     let record = record(&spec, &plan, &bundle, &options);
     let mut kept = Kept::create(&options.root, record, &text)?;
     let made = (|| {
-        let held = equip(&mut kept, &spec, &plan, &rules, &options, &hierarchies)?;
+        let held = equipment::make(&mut kept, &spec, &plan, &rules, &options, &hierarchies)?;
         let parts = Parts { spec: &spec, plan: &plan, program: program.as_ref(), compiled: compiled.as_ref() };
         let process = launch(&parts, &mut kept, &mut options)?;
         drop(held);
         Ok(process)
     })();
     match made {
-        Ok(pidfd) => Ok(Made { kept, pidfd, spec }),
+        Ok(pidfd) => {
+            let left_out = spec.process.as_ref().map(|process| process::left_out(process, host.capabilities));
+            Ok(Made { kept, pidfd, warnings: left_out.unwrap_or_default(), spec })
+        }
         Err(error) => {
             undo(&mut kept, &spec);
             Err(error)
@@ -193,41 +202,9 @@ pub(crate) fn record(spec: &Spec, plan: &Plan, bundle: &Path, options: &Options)
     }
 }
 
-/// Makes what processes will be in: cgroups with their limits, a class of caches. What is given back keeps a scope of
-/// systemd's alive until one is.
-pub(crate) fn equip(
-    kept: &mut Kept,
-    spec: &Spec,
-    plan: &Plan,
-    rules: &[resources::Rule],
-    options: &Options,
-    hierarchies: &[ctk_runtime::Hierarchy],
-) -> Result<Option<systemd::Holder>, Error> {
-    let linux = spec.linux.as_ref();
-    let path = linux.and_then(|linux| linux.cgroups_path.as_deref());
-    let mut scope = None;
-    match &options.systemd {
-        None => kept.record.cgroups = Cgroups::place(hierarchies, path, &options.id)?,
-        Some(manager) => scope = Some(Scope::place(path, &options.id, manager)?),
-    }
-    if let Some(rdt) = &plan.rdt {
-        let (class, own) = rdt.place()?;
-        (kept.record.rdt_class, kept.record.rdt_own) = (Some(class), own);
-    }
-    // Before anything is in them: whoever cleans up knows where.
-    kept.write()?;
-    let held = scope.map(|scope| systemd::begin(kept, scope, spec, rules, hierarchies)).transpose()?;
-    kept.record.cgroups.make(hierarchies)?;
-    kept.record.cgroups.allow_devices(rules)?;
-    if let Some(resources) = linux.and_then(|linux| linux.resources.as_ref()) {
-        kept.record.cgroups.apply(resources)?;
-    }
-    Ok(held)
-}
-
 /// Removes what there is of a container that could not be made.
 pub(crate) fn undo(kept: &mut Kept, spec: &Spec) {
-    remove_cgroups(&kept.record);
+    equipment::remove(&kept.record);
     remove_classes(&kept.record);
     if let Some(hooks) = &spec.hooks {
         kept.record.pid = 0;
@@ -286,11 +263,15 @@ fn launch(parts: &Parts<'_>, kept: &mut Kept, options: &mut Options) -> Result<O
     let Parts { spec, plan, program, compiled } = *parts;
     let has = |wanted: fn(&Action) -> bool| plan.tasks.iter().any(|task| wanted(&task.action));
     let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|e| Error::Clone(e.into()));
-    let mut files = Files {
-        root: open::root(
+    let root = match options.mounted.take() {
+        Some(root) => Some(root.into_fd()),
+        None => open::root(
             &plan.rootfs,
             has(|a| matches!(a, Action::Remount { propagation, .. } if propagation & libc::MS_SHARED != 0)),
         )?,
+    };
+    let mut files = Files {
+        root,
         directory: crate::action::text(&plan.rootfs, "root.path")?,
         console: options.console.take(),
         lock: kept.lock_number(),
@@ -304,13 +285,17 @@ fn launch(parts: &Parts<'_>, kept: &mut Kept, options: &mut Options) -> Result<O
         files.start = Some(kept.make_pipes()?);
     }
     if has(|action| matches!(action, Action::Hook(_))) {
-        files.state = Some(memory_file("state")?);
+        files.state = Some([memory_file("state")?, memory_file("state")?]);
     }
     if let Some(seccomp) = spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref())
         && compiled.is_some_and(|compiled| compiled.notifies)
     {
         let path = seccomp.listener_path.as_deref().unwrap_or_default();
         files.listener = Some((connect(Path::new(path), "linux.seccomp.listenerPath")?, memory_file("listener")?));
+    }
+    if let Some(process) = spec.process.as_ref().filter(|process| !process.terminal) {
+        let of_container: &[IdMapping] = plan.mappings.as_ref().map_or(&[], |(uid, _)| uid);
+        give_streams(process.user.uid, of_container);
     }
     let mut launch = Launch::open(&plan.tasks, files, &kept.record.cgroups, program, compiled)?;
     launch.open_namespaces()?;
@@ -351,6 +336,19 @@ fn launch(parts: &Parts<'_>, kept: &mut Kept, options: &mut Options) -> Result<O
     }
 }
 
+/// Gives pipes among our standard streams to the user that a process will be; by which number he goes here, these
+/// mappings say, if there are any.
+pub(crate) fn give_streams(uid: u32, mappings: &[IdMapping]) {
+    let found = mappings.iter().find_map(|mapping| {
+        let offset = uid.checked_sub(mapping.container_id).filter(|offset| *offset < mapping.size)?;
+        mapping.host_id.checked_add(offset)
+    });
+    if let Some(uid) = found.or(mappings.is_empty().then_some(uid)) {
+        let (input, output, error) = (io::stdin(), io::stdout(), io::stderr());
+        ctk_runtime::give_pipes([input.as_fd(), output.as_fd(), error.as_fd()], uid);
+    }
+}
+
 /// From the first to the last word of the process.
 fn bring_up(parts: &Parts<'_>, kept: &mut Kept, launch: &Launch<'_>, child: &ctk_sys::Child) -> Result<(), Error> {
     let Parts { spec, plan, .. } = *parts;
@@ -364,9 +362,9 @@ fn bring_up(parts: &Parts<'_>, kept: &mut Kept, launch: &Launch<'_>, child: &ctk
         state.pid = pid;
         state
     };
-    if let Some(file) = &launch.files.state {
+    for (file, status) in launch.files.state.iter().flatten().zip([Status::Creating, Status::Created]) {
         // For createContainer and startContainer: both run where the container's own numbers count.
-        let mut state = own(Status::Created);
+        let mut state = own(status);
         state.pid = inner_pid(pid);
         fill(file, &serde_json::to_string(&state).unwrap_or_default())?;
     }
@@ -453,7 +451,16 @@ pub fn write_pid(path: &Path, pid: i32) -> Result<(), Error> {
 }
 
 /// Namespaces to go back to.
-struct Back(Vec<(OwnedFd, u32)>);
+pub(crate) struct Back(Vec<(OwnedFd, u32)>);
+
+/// Has children be made among the process ids of a container, until the guard is dropped.
+pub(crate) fn join_for_children(container: std::os::fd::BorrowedFd<'_>) -> Result<Back, Errno> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let ours = rustix::fs::open("/proc/self/ns/pid_for_children", flags, Mode::empty())?;
+    let namespace = libc::CLONE_NEWPID as u32;
+    ctk_sys::set_controlling_namespace(container, namespace)?;
+    Ok(Back(vec![(ours, namespace)]))
+}
 
 impl Drop for Back {
     fn drop(&mut self) {
@@ -597,14 +604,20 @@ fn wait_for_record(report: &OwnedFd, pidfd: &OwnedFd) -> Option<ctk_sys::Failure
 /// Sends a signal to a container: its first process, or all of them.
 pub fn kill(root: &Path, id: &str, signal: i32, all: bool) -> Result<(), Error> {
     let kept = Kept::open(root, id)?;
+    // With version 1, not even SIGKILL gets through to who is frozen.
+    let thaw = || match signal == libc::SIGKILL && kept.record.cgroups.is_frozen() {
+        true => kept.record.cgroups.freeze(false),
+        false => Ok(()),
+    };
     if all {
         kept.record.cgroups.signal(signal);
-        return Ok(());
+        return thaw();
     }
     let Some(pidfd) = kept.process() else {
         return Err(Error::Status { attempt: "kill", status: Status::Stopped.word() });
     };
     send(&pidfd, signal, kept.record.pid)?;
+    thaw()?;
     // Without process ids of its own, the others live on when the first is gone.
     if signal == libc::SIGKILL && kept.config().is_ok_and(|spec| shares_pids(&spec)) {
         kept.record.cgroups.signal(signal);
@@ -621,12 +634,7 @@ fn shares_pids(spec: &Spec) -> bool {
 
 fn send(pidfd: &OwnedFd, signal: i32, pid: i32) -> Result<(), Error> {
     let failed = |e: Errno| Error::Control { attempt: "signal", pid, source: e.into() };
-    if signal == 0 {
-        return Ok(());
-    }
-    // Real-time signals have no names, but numbers like the others.
-    let signal = Signal::from_named_raw(signal).map_or_else(|| Err(failed(Errno::INVAL)), Ok)?;
-    pidfd_send_signal(pidfd, signal).map_err(failed)
+    ctk_sys::signal_process(pidfd.as_fd(), signal).map_err(failed)
 }
 
 /// Deletes a container that has stopped or waits for its start; with `force` whatever it does. What poststop hooks
@@ -666,44 +674,14 @@ fn remove_unfinished(root: &Path, id: &str) {
     let _ = fs::remove_dir(directory);
 }
 
-/// Changes limits of a container.
-pub fn update(kept: &Kept, resources: &Resources) -> Result<(), Error> {
-    let cgroups = &kept.record.cgroups;
-    let rules = match resources.devices.is_empty() {
-        true => Vec::new(),
-        false => resources::device_rules(&resources.devices, true)?,
-    };
-    if let Some(scope) = &kept.record.scope {
-        scope.update(resources, &rules, systemd::Version::of(&cgroup::hierarchies()))?;
-    }
-    if !rules.is_empty() {
-        cgroups.allow_devices(&rules)?;
-    }
-    cgroups.apply(resources)
-}
-
 /// Removes what a stopped container left.
 pub fn remove(kept: &Kept, spec: Option<&Spec>) -> Vec<Error> {
-    let mut errors = remove_cgroups(&kept.record);
+    let mut errors = equipment::remove(&kept.record);
     remove_classes(&kept.record);
     if let Some(hooks) = spec.and_then(|spec| spec.hooks.as_ref()) {
         errors.extend(crate::hooks::run_all(&hooks.poststop, "poststop", &stopped(&kept.record)));
     }
     kept.remove();
-    errors
-}
-
-fn remove_cgroups(record: &Record) -> Vec<Error> {
-    let mut errors = Vec::new();
-    if let Some(scope) = &record.scope {
-        // Else systemd waits for processes that do not hear its first signal.
-        record.cgroups.signal(libc::SIGKILL);
-        errors.extend(scope.stop().err());
-    }
-    if !record.cgroups.remove() {
-        let path = record.cgroups.directories.first().map(|d| d.path.clone()).unwrap_or_default();
-        errors.push(Error::Cgroup { path, field: String::new(), source: io::ErrorKind::ResourceBusy.into() });
-    }
     errors
 }
 

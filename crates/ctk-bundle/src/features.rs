@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::action::NAMESPACES;
-use crate::{checkpoint, options, process, seccomp, systemd};
+use crate::{checkpoint, landlock, options, process, seccomp, systemd};
 
 /// The structure that the specification defines. Capabilities are those that this kernel has too.
 pub fn features(version: &str, capabilities: &[String]) -> Value {
@@ -41,7 +41,11 @@ pub fn features(version: &str, capabilities: &[String]) -> Value {
             "mountExtensions": { "idmap": { "enabled": true } },
             "netDevices": { "enabled": true },
         },
-        "annotations": { "org.ctk.runtime.version": version, "org.ctk.runtime.checkpoint.enabled": "true" },
+        "annotations": {
+            "org.ctk.runtime.version": version,
+            "org.ctk.runtime.checkpoint.enabled": "true",
+            landlock::ANNOTATION: landlock::WORDS.map(|(word, ..)| word).join(","),
+        },
         "potentiallyUnsafeConfigAnnotations": [checkpoint::CONFIG, systemd::ANNOTATION],
     })
 }

@@ -13,10 +13,12 @@ pub mod checkpoint;
 pub mod container;
 pub mod criu;
 mod devices;
+pub mod equipment;
 mod error;
 pub mod exec;
 pub mod features;
 mod hooks;
+pub mod landlock;
 mod launch;
 pub mod limits;
 mod open;
@@ -33,3 +35,4 @@ pub mod stats;
 pub mod systemd;
 
 pub use error::Error;
+pub use open::user_namespace;

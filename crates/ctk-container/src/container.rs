@@ -21,7 +21,7 @@ use crate::{Error, user};
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Kernel settings and secrets that no container reads (docker's list).
-const MASKED: [&str; 12] = [
+pub(crate) const MASKED: [&str; 12] = [
     "/proc/acpi",
     "/proc/asound",
     "/proc/interrupts",
@@ -37,7 +37,7 @@ const MASKED: [&str; 12] = [
 ];
 
 /// Kernel settings that no container writes (docker's list).
-const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+pub(crate) const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 const CGROUP2_MAGIC: u64 = 0x6367_7270;
 
@@ -293,7 +293,7 @@ fn new_id() -> String {
     format!("{:012x}", hasher.finish() & 0xffff_ffff_ffff)
 }
 
-fn capabilities(security: &Security) -> Result<Capabilities, Error> {
+pub(crate) fn capabilities(security: &Security) -> Result<Capabilities, Error> {
     let parse =
         |name: &String| Capabilities::parse(name).ok_or_else(|| Error::UnknownCapability { name: name.clone() });
     let mut set = Capabilities::usual();
@@ -307,7 +307,7 @@ fn capabilities(security: &Security) -> Result<Capabilities, Error> {
 }
 
 /// Entrypoint and command, as docker joins them: a new entrypoint makes the image's command meaningless.
-fn command(
+pub(crate) fn command(
     config: &ContainerConfig,
     entrypoint: Option<&[String]>,
     args: Option<&[String]>,
@@ -332,7 +332,7 @@ fn clean(path: &str) -> String {
     format!("/{}", parts.join("/"))
 }
 
-fn workdir(path: &str) -> Result<String, Error> {
+pub(crate) fn workdir(path: &str) -> Result<String, Error> {
     match path {
         "" => Ok("/".into()),
         path if path.starts_with('/') => Ok(clean(path)),
@@ -340,14 +340,15 @@ fn workdir(path: &str) -> Result<String, Error> {
     }
 }
 
-fn account(wanted: &str, read: &dyn Fn(&str) -> Option<Vec<u8>>) -> Result<user::User, Error> {
+/// Who a user is by the files of an image, which `read` gives.
+pub fn account(wanted: &str, read: &dyn Fn(&str) -> Option<Vec<u8>>) -> Result<user::User, Error> {
     let passwd = read("/etc/passwd").unwrap_or_default();
     let group = read("/etc/group").unwrap_or_default();
     user::resolve(wanted, &passwd, &group)
 }
 
 /// The whole environment. Entries of the image that are not `NAME=value` are dropped; those of the caller are errors.
-fn environment(
+pub(crate) fn environment(
     config: &ContainerConfig,
     extra: &[String],
     home: &str,
@@ -423,31 +424,9 @@ fn hosts_text(options: &RunOptions<'_>, hostname: &str, port: Option<&Port>) -> 
     Ok(text)
 }
 
-/// The number of a signal as images write it: `SIGTERM`, `TERM`, `15`.
+/// What asks an image's program to end; SIGTERM if it does not say.
 fn stop_signal(text: Option<&str>) -> i32 {
-    const NAMES: [(&str, i32); 14] = [
-        ("HUP", 1),
-        ("INT", 2),
-        ("QUIT", 3),
-        ("ABRT", 6),
-        ("KILL", 9),
-        ("USR1", 10),
-        ("USR2", 12),
-        ("PIPE", 13),
-        ("ALRM", 14),
-        ("TERM", SIGTERM),
-        ("CONT", 18),
-        ("STOP", 19),
-        ("WINCH", 28),
-        ("PWR", 30),
-    ];
-    let Some(text) = text else { return SIGTERM };
-    let upper = text.to_ascii_uppercase();
-    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
-    let known = NAMES.iter().find(|(known, _)| *known == name).map(|(_, number)| *number);
-    // Real-time signals as `RTMIN+3`, which systemd as an entrypoint wants.
-    let real_time = name.strip_prefix("RTMIN+").and_then(|n| n.parse::<i32>().ok()).map(|n| 34 + n);
-    known.or(real_time).or_else(|| name.parse().ok()).filter(|number| (1..=64).contains(number)).unwrap_or(SIGTERM)
+    text.and_then(ctk_runtime::signal_number).unwrap_or(SIGTERM)
 }
 
 #[cfg(test)]
@@ -471,19 +450,5 @@ mod tests {
         check(Some(&["x"]), Some(&["a"]), "x a");
         check(Some(&[]), Some(&["a"]), "a");
         check(Some(&[]), None, "-");
-    }
-
-    #[test]
-    fn stop_signals_have_names_and_numbers() {
-        for (text, number) in [
-            (None, 15),
-            (Some("SIGINT"), 2),
-            (Some("quit"), 3),
-            (Some("10"), 10),
-            (Some("SIGRTMIN+3"), 37),
-            (Some("x"), 15),
-        ] {
-            assert_eq!(stop_signal(text), number, "{text:?}");
-        }
     }
 }

@@ -8,7 +8,7 @@ use ctk_oci::Mount;
 use crate::Error;
 
 /// The lines that every `/etc/hosts` has.
-pub(crate) const LOCALHOST: &str =
+pub const LOCALHOST: &str =
     "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n";
 
 /// Lines of `/etc/hosts`.

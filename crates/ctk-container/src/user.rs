@@ -4,11 +4,15 @@ use crate::Error;
 
 /// A resolved user.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct User {
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
-    pub(crate) groups: Vec<u32>,
-    pub(crate) home: String,
+pub struct User {
+    /// Its number.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+    /// All its groups.
+    pub groups: Vec<u32>,
+    /// Its home directory.
+    pub home: String,
 }
 
 const PASSWD: &str = "/etc/passwd";
@@ -40,9 +44,7 @@ pub(crate) fn resolve(wanted: &str, passwd: &[u8], group: &[u8]) -> Result<User,
     let home = home.unwrap_or("/").to_string();
     let lines = || group.lines().map(|line| line.split(':').collect::<Vec<_>>());
     if let Some(wanted) = explicit_group.filter(|g| !g.is_empty()) {
-        let named = lines().find(|fields| fields.first() == Some(&wanted));
-        let gid = named.and_then(|fields| id(fields.get(2)?)).or_else(|| id(wanted));
-        let gid = gid.ok_or_else(|| unknown("group", wanted, GROUP, &group))?;
+        let gid = self::group(wanted, group.as_bytes())?;
         return Ok(User { uid, gid, groups: vec![gid], home });
     }
     let gid = field(3).and_then(id).unwrap_or(0);
@@ -59,6 +61,15 @@ pub(crate) fn resolve(wanted: &str, passwd: &[u8], group: &[u8]) -> Result<User,
         }
     }
     Ok(User { uid, gid, groups, home })
+}
+
+/// The number of a group, by its name or itself.
+pub(crate) fn group(wanted: &str, group: &[u8]) -> Result<u32, Error> {
+    let group = String::from_utf8_lossy(group);
+    let mut lines = group.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    let named = lines.find(|fields| fields.first() == Some(&wanted));
+    let gid = named.and_then(|fields| id(fields.get(2)?)).or_else(|| id(wanted));
+    gid.ok_or_else(|| unknown("group", wanted, GROUP, &group))
 }
 
 fn unknown(what: &'static str, name: &str, file: &'static str, text: &str) -> Error {

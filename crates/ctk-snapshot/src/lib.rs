@@ -18,6 +18,7 @@ mod key;
 pub mod limits;
 mod made;
 mod overlay;
+mod own;
 mod pack;
 mod rebase;
 mod same;

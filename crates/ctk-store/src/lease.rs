@@ -45,7 +45,7 @@ pub enum Held {
 }
 
 impl Held {
-    fn line(&self) -> String {
+    pub fn line(&self) -> String {
         match self {
             Held::Blob(digest) => format!("blob {digest}\n"),
             Held::Layer(name) => format!("layer {name}\n"),
@@ -180,12 +180,28 @@ pub fn clear_dead(root: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// What living sessions hold. Call it with `gc.lock` held exclusively, after [`clear_dead`].
+/// The directory of containers, below the root.
+pub const CONTAINERS: &str = "containers";
+/// What a container needs: a file in its directory, with the lines of a session's lease.
+pub const CONTAINER_LEASE: &str = "lease";
+
+/// What living sessions and containers hold. Call it with `gc.lock` held exclusively, after [`clear_dead`].
 pub fn held_by_all(root: &Path) -> Result<Vec<Held>, StoreError> {
     let mut held = Vec::new();
     for name in names(&root.join("leases"))? {
         let path = root.join("leases").join(&name);
         // A session may end meanwhile; then it needs nothing.
+        let lines = crate::fsutil::read_if_there(&path)?.unwrap_or_default();
+        held.extend(String::from_utf8_lossy(&lines).lines().filter_map(Held::parse));
+    }
+    // After the sessions: whoever makes a container holds what it needs until its lease is written.
+    let containers = root.join(CONTAINERS);
+    for name in if containers.exists() { names(&containers)? } else { Vec::new() } {
+        // Beside them are files of all containers together.
+        if name.starts_with('.') {
+            continue;
+        }
+        let path = containers.join(&name).join(CONTAINER_LEASE);
         let lines = crate::fsutil::read_if_there(&path)?.unwrap_or_default();
         held.extend(String::from_utf8_lossy(&lines).lines().filter_map(Held::parse));
     }

@@ -108,5 +108,5 @@ unsafe fn makes_containers(word: *const u8) -> bool {
     // Volatile: or compilers make it a call of the C library.
     // SAFETY: reads up to the first difference, so never past the null.
     let is = |verb: &[u8]| verb.iter().enumerate().all(|(at, byte)| unsafe { word.add(at).read_volatile() } == *byte);
-    is(b"create\0") || is(b"run\0") || is(b"exec\0")
+    is(b"create\0") || is(b"run\0") || is(b"exec\0") || is(b"monitor\0")
 }

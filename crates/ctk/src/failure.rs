@@ -15,10 +15,6 @@ pub mod code {
     pub const USAGE: u8 = 64;
     /// `run`: the container could not be started.
     pub const RUN_FAILED: u8 = 125;
-    /// `run`: the program cannot be executed.
-    pub const NOT_EXECUTABLE: u8 = 126;
-    /// `run`: there is no such program.
-    pub const NOT_FOUND: u8 = 127;
     /// Interrupted by the user.
     pub const INTERRUPTED: u8 = 130;
 }

@@ -20,12 +20,6 @@ pub fn cancel_on_interrupt(cancel: &Cancel) {
     });
 }
 
-/// From now on signals that a terminal or a supervisor sends go to `hear`, by number.
-pub fn forward(hear: impl Fn(i32) + Send + Sync + 'static) {
-    use libc_signal::{HUP, INT, QUIT, TERM, USR1, USR2};
-    listen(&[INT, TERM, HUP, QUIT, USR1, USR2], hear);
-}
-
 /// A thread that waits for `signals` as long as the process lives.
 fn listen(signals: &[i32], hear: impl Fn(i32) + Send + Sync + 'static) {
     let signals = signals.to_vec();
@@ -61,12 +55,6 @@ pub mod libc_signal {
     pub const HUP: i32 = 1;
     /// Interrupt.
     pub const INT: i32 = 2;
-    /// Quit.
-    pub const QUIT: i32 = 3;
-    /// User-defined 1.
-    pub const USR1: i32 = 10;
-    /// User-defined 2.
-    pub const USR2: i32 = 12;
     /// Terminate.
     pub const TERM: i32 = 15;
 }

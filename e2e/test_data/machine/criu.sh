@@ -9,10 +9,18 @@ say() { echo "$1: $(echo "$2" | tr '\n' ' ')"; }
 # Takes the configuration of this name.
 take() { cp "configs/$1.json" config.json; }
 status() { ctk-runtime state box 2>&1 | sed -n 's/.*"status": "\(.*\)".*/\1/p; /does not exist/p'; }
+# Waits for something, ten seconds and more: this machine is slow.
+until_is() {
+    for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30; do
+        "$@" 2> /dev/null && return
+        sleep 0.4
+    done
+}
+is_more() { test "$(cat $count)" -gt "$1"; }
 # Whether the count goes on from where it was.
 goes_on() {
     was=$1
-    sleep 0.5
+    until_is is_more "$was"
     now=$(cat $count)
     if test "$now" -gt "$was" && test "$now" -lt $((was + 60)); then echo yes; else echo "$was then $now"; fi
 }
@@ -46,7 +54,7 @@ say leave "$(quiet ctk-runtime checkpoint --leave-running --image-path /run/seco
 say delete "$(quiet ctk-runtime delete --force box)"
 echo 0 > $count
 say second "$(quiet ctk-runtime restore --detach --image-path /run/second box) $(status)"
-say remembered "$(sleep 0.5; test "$(cat $count)" -gt 10 && echo yes)"
+say remembered "$(until_is is_more 10; is_more 10 && echo yes)"
 say pause "$(quiet ctk-runtime pause box) $(quiet ctk-runtime checkpoint --leave-running --image-path /run/paused box) $(status)"
 say resume "$(quiet ctk-runtime resume box)"
 
@@ -67,11 +75,12 @@ say broken-left "$(status) $(ls -d /sys/fs/cgroup/box /run/ctk-runtime/box 2>&1 
 # A terminal, in the foreground.
 take terminal
 ctk-runtime run box > /run/terminal 2>&1 < /dev/null &
-sleep 1.5
+until_is grep -q tick /run/terminal
 say terminal "$(quiet ctk-runtime checkpoint --image-path /run/terminal-images box) $(tr -d '\r' < /run/terminal | sort -u)"
 wait
+rm /run/terminal
 ctk-runtime restore --image-path /run/terminal-images box > /run/terminal 2>&1 < /dev/null &
-sleep 2.5
+until_is grep -q tick /run/terminal
 say terminal-again "$(status) $(tr -d '\r' < /run/terminal | sort -u)"
 say terminal-tty "$(ctk-runtime exec box readlink /proc/1/fd/0)"
 ctk-runtime kill box KILL

@@ -3,6 +3,7 @@
 //! Per architecture the numbers are sorted and joined into ranges of equal action, and the program finds the range by
 //! halving: about nine comparisons for four hundred calls, so the filter costs nanoseconds per call.
 
+mod document;
 mod profile;
 pub mod program;
 
@@ -13,6 +14,8 @@ use ctk_sys::Filter;
 
 use self::program::{JUMP, LOAD, append, jump, search, statement};
 use crate::Capabilities;
+
+pub use document::default_profile_document;
 
 /// What happens to a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,9 +1,10 @@
-//! `ctk inspect`: an image's documents, exactly as they are kept, in one JSON value.
+//! `ctk inspect`: all about containers; or an image's documents, exactly as they are kept, in one JSON value.
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use ctk_oci::{Manifest, media_type};
 use serde_json::{Value, json};
 
+use super::container::{self, Desk};
 use super::images::manifests;
 use super::output;
 use crate::context::Context;
@@ -12,11 +13,18 @@ use crate::failure::Failure;
 /// The largest manifest that the distribution specification asks registries to take.
 const MANIFEST_LIMIT_BYTES: u64 = 4 << 20;
 
-/// Show an image's manifest and config
+/// Show all about a container, or an image's manifest and config
 #[derive(Args)]
 pub struct Inspect {
-    /// A name in the store, or `image:NAME` of the project
-    image: String,
+    /// A container's name or id; or an image's name in the store, or `image:NAME` of the project
+    #[arg(required = true, value_name = "CONTAINER|IMAGE")]
+    names: Vec<String>,
+    /// Which of them is meant, if there are both
+    #[arg(long, value_enum, value_name = "KIND")]
+    r#type: Option<Type>,
+    /// A template as `{{.State.Status}}`
+    #[arg(short, long, value_name = "TEMPLATE")]
+    format: Option<String>,
     /// Print the manifest's or index's bytes as they are
     #[arg(long, conflicts_with = "config")]
     raw: bool,
@@ -25,10 +33,42 @@ pub struct Inspect {
     config: bool,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Type {
+    /// A container.
+    Container,
+    /// An image.
+    Image,
+}
+
 impl Inspect {
     pub fn run(self, context: &Context) -> Result<(), Failure> {
+        let desk = Desk::open(context);
+        let mut containers = Vec::new();
+        for name in &self.names {
+            let found = match self.r#type {
+                Some(Type::Image) => None,
+                Some(Type::Container) => Some(desk.find(name)?),
+                None => desk.containers.find(name).ok(),
+            };
+            match found {
+                Some(container) => {
+                    let state = desk.settle(&container)?;
+                    containers.push(container::inspect::inspect(&container, &container.config()?, &state));
+                }
+                None => self.image(context, name)?,
+            }
+        }
+        match (&self.format, containers.is_empty()) {
+            (_, true) => Ok(()),
+            (None, false) => output(&(serde_json::to_string_pretty(&containers)? + "\n")),
+            (format, false) => containers.iter().try_for_each(|one| output(&container::shown(one, format.as_deref())?)),
+        }
+    }
+
+    fn image(&self, context: &Context, image: &str) -> Result<(), Failure> {
         let store = context.store()?;
-        let (name, found) = context.require(&store, &self.image)?;
+        let (name, found) = context.require(&store, image)?;
         let bytes = store.read(&found, MANIFEST_LIMIT_BYTES)?;
         if self.raw {
             return output(&String::from_utf8_lossy(&bytes));
@@ -53,6 +93,6 @@ impl Inspect {
                 "images": images,
             }),
         };
-        output(&(serde_json::to_string_pretty(&value)? + "\n"))
+        output(&container::shown(&value, self.format.as_deref())?)
     }
 }

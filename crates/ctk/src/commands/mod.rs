@@ -3,7 +3,9 @@
 mod apply;
 mod build;
 mod check;
+pub mod container;
 mod copy;
+mod destroy;
 mod fmt;
 mod gc;
 mod graph;
@@ -13,13 +15,13 @@ mod inspect;
 mod load;
 mod login;
 mod logout;
+mod network;
 mod plan;
 pub mod project;
 mod pull;
 mod push;
 mod registry;
-mod rm;
-mod run;
+mod rmi;
 mod save;
 mod tags;
 mod test;
@@ -62,6 +64,13 @@ pub struct Global {
     pub directory: Option<PathBuf>,
 }
 
+impl Global {
+    /// Those for a store, and nothing else said.
+    pub fn of_store(root: &std::path::Path) -> Global {
+        Global { root: Some(root.to_owned()), progress: Some(Progress::Quiet), registries: None, directory: None }
+    }
+}
+
 macro_rules! commands {
     ($($(#[$meta:meta])* $name:ident($type:ty);)*) => {
         /// What to do.
@@ -92,10 +101,12 @@ commands! {
     Plan(plan::Plan);
     /// Make what the project file declares so
     Apply(apply::Apply);
+    /// Stop and remove the services of the project
+    Destroy(destroy::Destroy);
     /// Say why a resource would change
     Why(why::Why);
-    /// Move lock file entries to what their names mean now
-    Update(update::Update);
+    /// Move lock file entries to what their names mean now; or change limits of containers
+    Update(Box<update::Update>);
     /// Build images of the project, or a folder with a Dockerfile
     Build(Box<build::Build>);
     /// Run tests of the project
@@ -103,7 +114,47 @@ commands! {
     /// Push an image from the store, or push resources of the project
     Push(push::Push);
     /// Run a command in a new container
-    Run(Box<run::Run>);
+    Run(Box<container::run::Run>);
+    /// Make a container without starting it
+    Create(Box<container::create::Create>);
+    /// List containers
+    Ps(container::ps::Ps);
+    /// Run a command in a running container
+    Exec(container::exec::Exec);
+    /// Show what a container wrote
+    Logs(container::logs::Logs);
+    /// Sit at the standard streams of a running container
+    Attach(container::attach::Attach);
+    /// Start containers that do not run
+    Start(container::start::Start);
+    /// Stop running containers
+    Stop(container::stop::Stop);
+    /// Stop containers if they run, and start them
+    Restart(container::start::Restart);
+    /// Send a signal to running containers
+    Kill(container::kill::Kill);
+    /// Have all processes of containers stand still
+    Pause(container::pause::Pause);
+    /// Let them go on
+    Unpause(container::pause::Unpause);
+    /// Wait until containers end, and print their exit codes
+    Wait(container::wait::Wait);
+    /// Show the processes of a container
+    Top(container::top::Top);
+    /// Show what containers use, again and again
+    Stats(container::stats::Stats);
+    /// Show where ports of containers are published
+    Port(container::port::Port);
+    /// Show what happens to containers
+    Events(container::events::Events);
+    /// Check the health of a container now
+    Healthcheck(container::healthcheck::Healthcheck);
+    /// Give a container another name
+    Rename(container::rename::Rename);
+    /// Remove containers
+    Rm(container::rm::Rm);
+    /// Remove all containers that do not run
+    Prune(container::prune::Prune);
     /// Fetch an image into the store
     Pull(pull::Pull);
     /// Copy an image between registries, the store, layouts and archives
@@ -116,18 +167,45 @@ commands! {
     Logout(logout::Logout);
     /// List the images of the store
     Images(images::Images);
-    /// Show an image's manifest and config
+    /// Show all about a container, or an image's manifest and config
     Inspect(inspect::Inspect);
     /// Remove names of images from the store
-    Rm(rm::Rm);
+    Rmi(rmi::Rmi);
     /// Free what nothing needs any more
     Gc(gc::Gc);
     /// Read images from an OCI layout or a docker archive
     Load(load::Load);
     /// Write an image to an OCI layout or a docker archive
     Save(save::Save);
+    /// Networks of containers
+    Network(network::Network);
     /// The embedded registry
     Registry(registry::Registry);
+}
+
+/// What a command has to do with trees of images, whose files have many owners.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trees {
+    /// Nothing.
+    Untouched,
+    /// It moves or removes those that are there.
+    Handled,
+    /// It makes some, or runs containers on them.
+    Made,
+}
+
+impl Command {
+    /// What it has to do with them.
+    pub fn trees(&self) -> Trees {
+        match self {
+            Command::Apply(_) | Command::Build(_) | Command::Test(_) | Command::Run(_) => Trees::Made,
+            Command::Push(_) | Command::Pull(_) | Command::Copy(_) | Command::Save(_) | Command::Load(_) => {
+                Trees::Handled
+            }
+            Command::Gc(_) | Command::Rm(_) => Trees::Handled,
+            _ => Trees::Untouched,
+        }
+    }
 }
 
 /// Results go to standard output. Whoever closed it no longer wants them.

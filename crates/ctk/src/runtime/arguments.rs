@@ -117,6 +117,11 @@ pub const VERBS: &[Verb] = &[
         operands: "ID COMMAND [ARGUMENT…]",
         help: "run a further process in a container",
         flags: &[
+            switch(
+                "exit-codes",
+                None,
+                "125 for a failure of ours, 126 and 127 for a program that cannot be executed or is not there",
+            ),
             CONSOLE,
             PIDFD,
             PID_FILE,

@@ -61,18 +61,10 @@ fn id(text: &str) -> Result<u32, String> {
     number.ok_or_else(wrong)
 }
 
-/// `SIGTERM`, `TERM`, `15`.
+/// `SIGTERM`, `TERM`, `15`; `0` only asks whether there is somebody.
 pub fn signal(word: &str) -> Result<i32, Failure> {
-    const NAMES: [&str; 31] = [
-        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM",
-        "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF",
-        "WINCH", "IO", "PWR", "SYS",
-    ];
-    let upper = word.to_ascii_uppercase();
-    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
-    let by_name = NAMES.iter().position(|known| *known == name).map(|index| index as i32 + 1);
-    let by_number = word.parse::<i32>().ok().filter(|number| (0..=64).contains(number));
-    by_name.or(by_number).ok_or_else(|| format!("unknown signal `{word}`").into())
+    let number = if word == "0" { Some(0) } else { ctk_runtime::signal_number(word) };
+    number.ok_or_else(|| format!("unknown signal `{word}`").into())
 }
 
 #[cfg(test)]
@@ -89,7 +81,7 @@ mod tests {
 
     #[test]
     fn signals_have_names_and_numbers() {
-        for (word, expected) in [("SIGKILL", 9), ("term", 15), ("15", 15), ("SIGSYS", 31), ("40", 40)] {
+        for (word, expected) in [("SIGKILL", 9), ("0", 0), ("SIGRTMIN+3", 37), ("40", 40)] {
             assert_eq!(signal(word).ok(), Some(expected));
         }
         assert!(signal("SIGFOO").is_err());

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use ctk_bundle::attend;
 use ctk_bundle::container::{self, Made, Options};
+use ctk_bundle::equipment;
 use ctk_bundle::exec;
+use ctk_bundle::landlock;
 use ctk_bundle::plan::{self, Switches};
 use ctk_bundle::spec::{BlockIo, Cpu, Memory, Pids, Resources};
 use ctk_bundle::state::{self, Kept};
@@ -20,6 +22,14 @@ use super::{Failure, checkpoint, process};
 
 /// Runs a verb; gives back the exit code.
 pub fn run(verb: &str, arguments: &Arguments, log: &Log) -> Result<u8, Failure> {
+    let only_looks = match verb {
+        "state" | "list" | "events" | "features" => true,
+        "ps" => arguments.value("format") == Some("json"),
+        _ => false,
+    };
+    if only_looks {
+        told(log, landlock::look_on(&root(arguments)));
+    }
     match verb {
         "create" => create(arguments, log),
         "run" => foreground(arguments, log),
@@ -30,7 +40,8 @@ pub fn run(verb: &str, arguments: &Arguments, log: &Log) -> Result<u8, Failure> 
         }
         "kill" => kill(arguments),
         "delete" => delete(arguments, log),
-        "exec" => further(arguments).map_err(|failure| Failure { code: 255, ..failure }),
+        "exec" if arguments.is_on("exit-codes") => further(arguments, log),
+        "exec" => further(arguments, log).map_err(|failure| Failure { code: 255, ..failure }),
         "ps" => ps(arguments),
         "list" => list(arguments),
         "pause" | "resume" => {
@@ -60,10 +71,12 @@ pub(super) fn root(arguments: &Arguments) -> PathBuf {
     if let Some(root) = arguments.value("root").filter(|root| !root.is_empty()) {
         return root.into();
     }
-    match (rustix::process::geteuid().is_root(), std::env::var_os("XDG_RUNTIME_DIR")) {
-        (false, Some(directory)) => Path::new(&directory).join("ctk-runtime"),
-        (false, None) => format!("/tmp/ctk-runtime-{}", rustix::process::geteuid().as_raw()).into(),
-        (true, _) => "/run/ctk-runtime".into(),
+    let is_root = rustix::process::geteuid().is_root();
+    // The root of a user namespace, as podman's users are, has no right to the machine's `/run`.
+    match (is_root && !ctk_runtime::in_user_namespace(), std::env::var_os("XDG_RUNTIME_DIR")) {
+        (false, Some(directory)) if !directory.is_empty() => Path::new(&directory).join("ctk-runtime"),
+        (false, _) if !is_root => format!("/tmp/ctk-runtime-{}", rustix::process::geteuid().as_raw()).into(),
+        _ => "/run/ctk-runtime".into(),
     }
 }
 
@@ -120,6 +133,7 @@ pub(super) fn options(arguments: &Arguments, waits: bool) -> Result<Options, Fai
         now: log::now(),
         owner: owner(),
         systemd: systemd(arguments)?,
+        mounted: None,
     })
 }
 
@@ -135,7 +149,7 @@ fn systemd(arguments: &Arguments) -> Result<Option<Manager>, Failure> {
     if !wanted {
         return Ok(None);
     }
-    if rustix::process::geteuid().is_root() && !ctk_bundle::cgroup::in_user_namespace() {
+    if rustix::process::geteuid().is_root() && !ctk_runtime::in_user_namespace() {
         return Ok(Some(Manager::System));
     }
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|path| !path.is_empty()).map(PathBuf::from);
@@ -186,6 +200,7 @@ fn create(arguments: &Arguments, log: &Log) -> Result<u8, Failure> {
     let options = options(arguments, true)?;
     show_plan(&options, log);
     let made = container::create(options)?;
+    made.warnings.iter().for_each(|warning| log.warning(warning));
     hand_over(arguments, &made.pidfd)?;
     Ok(0)
 }
@@ -221,7 +236,8 @@ pub(super) fn stay(
 ) -> Result<u8, Failure> {
     // Before the process is made: its end and every signal are found again, however early they come.
     let signals = attend::hold_signals()?;
-    let Made { kept, pidfd, spec } = make()?;
+    let Made { kept, pidfd, spec, warnings } = make()?;
+    warnings.iter().for_each(|warning| log.warning(warning));
     let result = hand_over(arguments, &pidfd).and_then(|()| Ok(container::poststart(&kept, &spec)?));
     if let Err(failure) = result {
         let id = kept.record.id.clone();
@@ -233,12 +249,14 @@ pub(super) fn stay(
         return Ok(0);
     }
     let terminal = ours.map(|socket| attend::receive_terminal(&socket)).transpose()?;
+    let (id, keep) = (kept.record.id.clone(), arguments.is_on("keep"));
+    // Terminals and files of containers are read from here on.
+    told(log, landlock::wait_for(&state_root, &kept.record, &spec, !keep));
     // Others may look at it, and stop it, meanwhile.
-    let id = kept.record.id.clone();
     drop(kept);
     let (input, output) = (std::io::stdin(), std::io::stdout());
     let exit = attend::attend(&pidfd, &signals, terminal.as_ref(), input.as_fd(), output.as_fd())?;
-    if !arguments.is_on("keep") {
+    if !keep {
         // Somebody may have deleted it already.
         match container::delete(&state_root, &id, true) {
             Ok(complaints) => complaints.iter().for_each(|error| log.warning(&error.line())),
@@ -249,7 +267,7 @@ pub(super) fn stay(
     Ok(exit.code() as u8)
 }
 
-fn further(arguments: &Arguments) -> Result<u8, Failure> {
+fn further(arguments: &Arguments, log: &Log) -> Result<u8, Failure> {
     let id = id(arguments)?.to_owned();
     let detach = arguments.is_on("detach");
     let mut ours = None;
@@ -278,15 +296,37 @@ fn further(arguments: &Arguments) -> Result<u8, Failure> {
         ignore_paused: arguments.is_on("ignore-paused"),
         cgroups: arguments.values("cgroup").filter(|path| !path.is_empty()).map(String::from).collect(),
     };
-    let (_, pidfd) = exec::exec(options, |_| Ok(wanted))?;
+    let (_, pidfd, warnings) =
+        exec::exec(options, |_| Ok(wanted)).map_err(|error| Failure { code: exit_code(&error), ..error.into() })?;
+    warnings.iter().for_each(|warning| log.warning(warning));
     hand_over(arguments, &pidfd)?;
     if detach {
         return Ok(0);
     }
     let terminal = ours.map(|socket| attend::receive_terminal(&socket)).transpose()?;
+    told(log, landlock::relay());
     let (input, output) = (std::io::stdin(), std::io::stdout());
     let exit = attend::attend(&pidfd, &signals, terminal.as_ref(), input.as_fd(), output.as_fd())?;
     Ok(exit.code() as u8)
+}
+
+/// What docker and podman give back when a command cannot be run.
+fn exit_code(error: &ctk_bundle::Error) -> u8 {
+    match error {
+        ctk_bundle::Error::Step { field, source, .. } if field == "process.args" => {
+            if source.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 }
+        }
+        _ => 125,
+    }
+}
+
+/// Says whether this process is confined.
+fn told(log: &Log, confined: bool) {
+    log.debug(if confined {
+        "this process is confined by landlock"
+    } else {
+        "this process is not confined by landlock"
+    });
 }
 
 fn kill(arguments: &Arguments) -> Result<u8, Failure> {
@@ -393,7 +433,7 @@ fn update(arguments: &Arguments) -> Result<u8, Failure> {
         }
         None => resources(arguments)?,
     };
-    container::update(&kept, &resources)?;
+    equipment::update(&kept, &resources)?;
     Ok(0)
 }
 

@@ -1,4 +1,4 @@
-//! `ctk rm`: forget names; `ctk gc` frees what only they kept.
+//! `ctk rmi`: forget names; `ctk gc` frees what only they kept.
 
 use clap::Args;
 
@@ -8,7 +8,7 @@ use crate::failure::Failure;
 
 /// Remove names of images from the store
 #[derive(Args)]
-pub struct Rm {
+pub struct Rmi {
     /// The images
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<String>,
@@ -17,7 +17,7 @@ pub struct Rm {
     force: bool,
 }
 
-impl Rm {
+impl Rmi {
     pub fn run(self, context: &Context) -> Result<(), Failure> {
         let store = context.store()?;
         let mut changes = Vec::new();

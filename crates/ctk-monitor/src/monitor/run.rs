@@ -1,0 +1,390 @@
+//! One life of a container: its process, its streams, its end.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use ctk_bundle::attend;
+use ctk_bundle::container::{self, Made, Options};
+use ctk_bundle::plan::Switches;
+use ctk_bundle::spec::{IdMapping, Spec};
+use rustix::fs::{Gid, Mode, OFlags, Uid};
+use rustix::io::Errno;
+use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
+
+use crate::config::Config;
+use crate::containers::Container;
+use crate::limits::INPUT_BUFFER_BYTES;
+use crate::{Error, time};
+
+/// A container's process and our ends of its streams.
+pub(super) struct Run {
+    pub(super) pid: i32,
+    pub(super) pidfd: OwnedFd,
+    pub(super) started: Instant,
+    pub(super) deadline: Option<Instant>,
+    pub(super) terminal: bool,
+    /// Whether its streams are those of who started it.
+    pub(super) foreground: bool,
+    /// Whether its input ends with that of the first who is attached to it.
+    pub(super) input_once: bool,
+    input: Option<OwnedFd>,
+    unread: VecDeque<u8>,
+    input_ended: bool,
+    pub(super) out: Option<OwnedFd>,
+    pub(super) err: Option<OwnedFd>,
+    /// How it ended, and when we saw it; what it left in its streams comes after that.
+    pub(super) ended: Option<(Ended, Instant)>,
+    pub(super) out_of_time: bool,
+    pub(super) spec: Spec,
+    /// What the runtime could not do as it was asked.
+    pub(super) warnings: Vec<String>,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// As a shell tells it.
+    Code(i32),
+    /// Nobody saw how: it was not our child.
+    Unseen,
+}
+
+/// Our ends, and the container's.
+struct Pipes {
+    ours: [Option<OwnedFd>; 3],
+    theirs: [OwnedFd; 3],
+}
+
+impl Run {
+    /// Makes the container and starts it; `prepare` is called in between, when its namespaces are there.
+    pub(super) fn start(
+        container: &Container,
+        config: &Config,
+        foreground: bool,
+        prepare: Option<&mut dyn FnMut(i32) -> Result<(), Error>>,
+    ) -> Result<Run, Error> {
+        let (spec, _) = container::read_bundle(&container.bundle())?;
+        let mounted = root(&config.root, &spec)?;
+        let (mut ours, theirs) = match config.terminal {
+            true => (None, None),
+            false => {
+                let Pipes { ours, theirs } = pipes(config, foreground, &spec)?;
+                (Some(ours), Some(theirs))
+            }
+        };
+        let (mine, console) = match config.terminal {
+            true => {
+                let (mine, theirs) = attend::console_pair()?;
+                (Some(mine), Some(theirs))
+            }
+            false => (None, None),
+        };
+        let options = Options {
+            root: container.runtime_root(),
+            id: container.id().into(),
+            bundle: container.bundle(),
+            switches: Switches { waits: prepare.is_some(), ..Switches::default() },
+            console,
+            pid_file: None,
+            now: time::text(time::now()),
+            owner: String::new(),
+            mounted: Some(mounted),
+            systemd: None,
+        };
+        // Left by a monitor that was killed.
+        let _ = container::delete(&options.root, &options.id, true);
+        let made = match theirs {
+            Some([input, output, error]) => with_streams([&input, &output, &error], || container::create(options)),
+            None => container::create(options).map_err(Error::from),
+        };
+        let Made { kept, pidfd, spec, warnings } = made?;
+        let pid = kept.record.pid;
+        let up = (|| {
+            match prepare {
+                Some(prepare) => {
+                    drop(kept);
+                    prepare(pid)?;
+                    container::start(&container.runtime_root(), container.id())?;
+                }
+                None => container::poststart(&kept, &spec)?,
+            }
+            mine.map(|socket| attend::receive_terminal(&socket)).transpose().map_err(Error::from)
+        })();
+        let terminal = match up {
+            Ok(terminal) => terminal,
+            Err(error) => {
+                let _ = pidfd_send_signal(&pidfd, Signal::KILL);
+                reap(&pidfd);
+                let _ = container::delete(&container.runtime_root(), container.id(), true);
+                return Err(error);
+            }
+        };
+        let [input, out, err] = match (terminal, ours.take()) {
+            (Some(terminal), _) => {
+                unblock(&terminal)?;
+                let copy = terminal.try_clone().map_err(Error::file("copy", "the terminal"))?;
+                [Some(copy), Some(terminal), None]
+            }
+            (None, Some(ours)) => ours,
+            (None, None) => [None, None, None],
+        };
+        let timeout = (config.timeout_millis > 0).then(|| Duration::from_millis(config.timeout_millis));
+        Ok(Run {
+            pid,
+            pidfd,
+            started: Instant::now(),
+            deadline: timeout.map(|timeout| Instant::now() + timeout),
+            terminal: config.terminal,
+            foreground,
+            input_once: false,
+            input,
+            unread: VecDeque::new(),
+            input_ended: false,
+            out,
+            err,
+            ended: None,
+            out_of_time: false,
+            spec,
+            warnings,
+        })
+    }
+
+    /// Takes over a container whose monitor was killed: it runs, and its streams are found again.
+    pub(super) fn adopt(container: &Container) -> Result<Option<Run>, Error> {
+        let kept = container.kept()?;
+        let Some(pidfd) = kept.process() else { return Ok(None) };
+        let (pid, spec) = (kept.record.pid, kept.config()?);
+        drop(kept);
+        // A pipe can be opened again by whoever may look at the process.
+        let stream = |number: u32| {
+            let path = format!("/proc/{pid}/fd/{number}");
+            let pipe = fs::metadata(&path).is_ok_and(|m| std::os::unix::fs::FileTypeExt::is_fifo(&m.file_type()));
+            let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            pipe.then(|| rustix::fs::open(&path, flags, Mode::empty()).ok()).flatten()
+        };
+        let (out, err) = (stream(1), stream(2));
+        Ok(Some(Run {
+            pid,
+            pidfd,
+            started: Instant::now(),
+            deadline: None,
+            terminal: false,
+            foreground: false,
+            input_once: false,
+            input: None,
+            unread: VecDeque::new(),
+            input_ended: true,
+            out,
+            err,
+            ended: None,
+            out_of_time: false,
+            spec,
+            warnings: Vec::new(),
+        }))
+    }
+
+    /// Where its input goes, if there is something to write.
+    pub(super) fn wants_input(&self) -> Option<BorrowedFd<'_>> {
+        if self.unread.is_empty() { None } else { self.input.as_ref().map(AsFd::as_fd) }
+    }
+
+    /// Whether more input may be taken from clients.
+    pub(super) fn takes_input(&self) -> bool {
+        self.unread.len() < INPUT_BUFFER_BYTES
+    }
+
+    /// Adds to its input.
+    pub(super) fn give(&mut self, bytes: &[u8]) {
+        if self.input.is_some() && !self.input_ended {
+            self.unread.extend(bytes);
+            self.write_input();
+        }
+    }
+
+    /// Ends its input, once it has read what is there. A terminal's never ends.
+    pub(super) fn end_input(&mut self) {
+        if !self.terminal {
+            self.input_ended = true;
+            self.write_input();
+        }
+    }
+
+    /// Writes what it takes of its input.
+    pub(super) fn write_input(&mut self) {
+        while let Some(input) = &self.input
+            && !self.unread.is_empty()
+        {
+            match rustix::io::write(input, self.unread.as_slices().0) {
+                Ok(count) => drop(self.unread.drain(..count)),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return,
+                // It does not read any more.
+                Err(_) => {
+                    self.unread.clear();
+                    self.input = None;
+                }
+            }
+        }
+        if self.input_ended {
+            self.input = None;
+        }
+    }
+
+    /// The terminal's size.
+    pub(super) fn resize(&self, rows: u16, columns: u16) {
+        if let (true, Some(terminal)) = (self.terminal, &self.out) {
+            let size = rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+            let _ = rustix::termios::tcsetwinsize(terminal, size);
+        }
+    }
+
+    /// Sends a signal to its first process. No error if it has ended.
+    pub(super) fn signal(&self, signal: i32) {
+        let _ = ctk_sys::signal_process(self.pidfd.as_fd(), signal);
+    }
+
+    /// Takes note of its end.
+    pub(super) fn see_end(&mut self) {
+        if self.ended.is_none() {
+            self.ended = Some((reap(&self.pidfd), Instant::now()));
+            self.input = None;
+        }
+    }
+}
+
+/// How a process ended, once it has.
+pub(super) fn reap(pidfd: &OwnedFd) -> Ended {
+    loop {
+        match waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED) {
+            Ok(Some(status)) => {
+                return match (status.exit_status(), status.terminating_signal()) {
+                    (Some(code), _) => Ended::Code(code),
+                    (_, signal) => Ended::Code(128 + signal.unwrap_or(0)),
+                };
+            }
+            Ok(None) | Err(Errno::INTR) => {}
+            Err(_) => return Ended::Unseen,
+        }
+    }
+}
+
+/// The root, mounted for this life.
+fn root(root: &ctk_oci::Mount, spec: &Spec) -> Result<ctk_runtime::Root, Error> {
+    let root = fresh_work(root)?;
+    let mappings = spec.linux.as_ref().map(|linux| (&linux.uid_mappings, &linux.gid_mappings));
+    match mappings.filter(|(uid, _)| !uid.is_empty() && rustix::process::geteuid().is_root()) {
+        None => Ok(ctk_runtime::Root::mount(&root, true)?),
+        Some((uid, gid)) => {
+            own_upper(&root, uid, gid)?;
+            let namespace = ctk_bundle::user_namespace(uid, gid)?;
+            Ok(ctk_runtime::Root::mount_mapped(&root, true, namespace.as_fd())?)
+        }
+    }
+}
+
+/// The top of a container's own layer belongs to whom it belongs to in the container, as the host sees him.
+fn own_upper(root: &ctk_oci::Mount, uid: &[IdMapping], gid: &[IdMapping]) -> Result<(), Error> {
+    let Some(upper) = root.options.iter().find_map(|option| option.strip_prefix("upperdir=")) else { return Ok(()) };
+    let failed = |errno: Errno| Error::file("give away", upper)(errno);
+    let stat = rustix::fs::stat(upper).map_err(failed)?;
+    let is_outside = |id: u32, list: &[IdMapping]| list.iter().any(|m| id >= m.host_id && id - m.host_id < m.size);
+    if is_outside(stat.st_uid, uid) && is_outside(stat.st_gid, gid) {
+        return Ok(());
+    }
+    let (owner, group) = (Uid::from_raw(outside(stat.st_uid, uid)), Gid::from_raw(outside(stat.st_gid, gid)));
+    rustix::fs::chown(upper, Some(owner), Some(group)).map_err(failed)
+}
+
+/// An id of the container as the host sees it.
+fn outside(id: u32, list: &[IdMapping]) -> u32 {
+    let inside = |m: &&IdMapping| id >= m.container_id && id - m.container_id < m.size;
+    list.iter().find(inside).map_or(id, |m| m.host_id + (id - m.container_id))
+}
+
+/// An overlay wants an empty work directory that is new.
+fn fresh_work(root: &ctk_oci::Mount) -> Result<ctk_oci::Mount, Error> {
+    let mut root = root.clone();
+    for option in &mut root.options {
+        if let Some(work) = option.strip_prefix("workdir=") {
+            let path = Path::new(work);
+            // Whatever a mount before left there: the kernel's own, which nobody needs after it.
+            match fs::remove_dir_all(path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Error::file("remove", path)(error));
+                }
+                _ => {}
+            }
+            fs::create_dir(path).map_err(Error::file("make", path))?;
+        }
+    }
+    Ok(root)
+}
+
+fn pipes(config: &Config, foreground: bool, spec: &Spec) -> Result<Pipes, Error> {
+    let failed = |errno: Errno| Error::file("make", "a pipe")(errno);
+    let owner = owner(spec);
+    let null = || ctk_bundle::container::null_file().map_err(Error::from);
+    let (our_input, input) = match config.interactive {
+        false => (None, null()?),
+        true => {
+            let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(failed)?;
+            unblock(&write)?;
+            give_to(&read, owner);
+            (Some(write), read)
+        }
+    };
+    let output = || -> Result<(OwnedFd, OwnedFd), Error> {
+        let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(failed)?;
+        unblock(&read)?;
+        give_to(&write, owner);
+        if foreground {
+            return Ok((read, write));
+        }
+        // Open for reading, too: should we be killed, the container's writes wait for our successor, instead of killing
+        // it because nobody reads.
+        let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&write));
+        let both = rustix::fs::open(&path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).unwrap_or(write);
+        Ok((read, both))
+    };
+    let ((our_out, out), (our_err, err)) = (output()?, output()?);
+    Ok(Pipes { ours: [our_input, Some(our_out), Some(our_err)], theirs: [input, out, err] })
+}
+
+/// The container's user, as this side sees it: who may open `/dev/stdout` again.
+fn owner(spec: &Spec) -> (u32, u32) {
+    let user = spec.process.as_ref().map(|process| (process.user.uid, process.user.gid)).unwrap_or_default();
+    let Some(linux) = &spec.linux else { return user };
+    (outside(user.0, &linux.uid_mappings), outside(user.1, &linux.gid_mappings))
+}
+
+fn give_to(pipe: &OwnedFd, (uid, gid): (u32, u32)) {
+    // An ordinary user owns what he needs to own already.
+    let _ = rustix::fs::fchown(pipe, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+}
+
+fn unblock(file: &OwnedFd) -> Result<(), Error> {
+    let failed = |errno: Errno| Error::file("set up", "a stream")(errno);
+    let flags = rustix::fs::fcntl_getfl(file).map_err(failed)?;
+    rustix::fs::fcntl_setfl(file, flags | OFlags::NONBLOCK).map_err(failed)
+}
+
+/// A child inherits our standard streams: for as long as it takes, they are the container's.
+pub(super) fn with_streams<T>(
+    streams: [&OwnedFd; 3],
+    make: impl FnOnce() -> Result<T, ctk_bundle::Error>,
+) -> Result<T, Error> {
+    let failed = |errno: Errno| Error::file("set up", "standard streams")(errno);
+    let [input, output, error] = streams;
+    rustix::stdio::dup2_stdin(input).map_err(failed)?;
+    rustix::stdio::dup2_stdout(output).map_err(failed)?;
+    rustix::stdio::dup2_stderr(error).map_err(failed)?;
+    let made = make();
+    let null = ctk_bundle::container::null_file()?;
+    rustix::stdio::dup2_stdin(&null).map_err(failed)?;
+    rustix::stdio::dup2_stdout(&null).map_err(failed)?;
+    rustix::stdio::dup2_stderr(&null).map_err(failed)?;
+    Ok(made?)
+}

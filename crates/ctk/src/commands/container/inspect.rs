@@ -1,0 +1,97 @@
+//! What `ctk inspect` says of a container, in the words of docker and podman.
+
+use ctk_monitor::config::Network;
+use ctk_monitor::state::{State, Status};
+use ctk_monitor::{Config, Container, time};
+use serde_json::{Value, json};
+
+/// Everything about a container.
+pub fn inspect(container: &Container, config: &Config, state: &State) -> Value {
+    let spec: Value = std::fs::read(container.bundle().join("config.json"))
+        .ok()
+        .and_then(|text| serde_json::from_slice(&text).ok())
+        .unwrap_or_default();
+    let at = |pointer: &str| spec.pointer(pointer).cloned().unwrap_or_default();
+    let moment = |nanos: u64| if nanos > 0 { time::text(nanos) } else { "0001-01-01T00:00:00Z".into() };
+    let asked = |name: &str| config.asked.get(name).cloned().unwrap_or_default();
+    let (program, arguments) = match config.command.split_first() {
+        Some((program, arguments)) => (program.clone(), arguments.to_vec()),
+        None => (String::new(), Vec::new()),
+    };
+    let network_mode = match &config.network {
+        Network::None => "none".to_owned(),
+        Network::Host => "host".into(),
+        Network::Namespace(path) => format!("ns:{}", path.display()),
+        Network::Joined(_) => "bridge".into(),
+    };
+    json!({
+        "Id": config.id,
+        "Name": config.name,
+        "Created": moment(config.created),
+        "Path": program,
+        "Args": arguments,
+        "Image": config.image_digests.as_ref().map(|(_, config)| config.clone()).unwrap_or_default(),
+        "ImageName": config.image,
+        "ImageDigest": config.image_digests.as_ref().map(|(manifest, _)| manifest.clone()).unwrap_or_default(),
+        "State": {
+            "Status": state.status.word(),
+            "Running": matches!(state.status, Status::Running | Status::Stopping),
+            "Paused": state.status == Status::Paused,
+            "Restarting": state.status == Status::Restarting,
+            "OOMKilled": state.oom_killed,
+            "Pid": state.pid,
+            "MonitorPid": state.monitor,
+            "ExitCode": state.exit_code,
+            "Error": state.error,
+            "StartedAt": moment(state.started),
+            "FinishedAt": moment(state.finished),
+            "LogLostBytes": state.log_lost_bytes,
+            "Health": state.health.as_ref().map(|health| json!({
+                "Status": health.status.word(),
+                "FailingStreak": health.failures,
+                "Log": health.log.iter().map(|checked| json!({
+                    "Start": moment(checked.start), "End": moment(checked.end),
+                    "ExitCode": checked.exit_code, "Output": checked.output,
+                })).collect::<Vec<_>>(),
+            })),
+        },
+        "RestartCount": state.restarts,
+        "Config": {
+            "Hostname": at("/hostname"),
+            "Domainname": at("/domainname"),
+            "User": at("/process/user"),
+            "Env": at("/process/env"),
+            "Cmd": config.command,
+            "WorkingDir": at("/process/cwd"),
+            "Labels": config.labels,
+            "Annotations": at("/annotations"),
+            "Tty": config.terminal,
+            "OpenStdin": config.interactive,
+            "StopSignal": config.stop_signal,
+            "StopTimeout": config.stop_seconds,
+            "Timeout": config.timeout_millis,
+            "Healthcheck": config.health,
+            "CreateCommand": asked("options"),
+        },
+        "HostConfig": {
+            "NetworkMode": network_mode,
+            "RestartPolicy": { "Name": config.restart.policy.word(), "MaximumRetryCount": config.restart.most },
+            "AutoRemove": config.remove,
+            "ReadonlyRootfs": at("/root/readonly"),
+            "LogConfig": config.log,
+            "Resources": at("/linux/resources"),
+            "CgroupsPath": at("/linux/cgroupsPath"),
+            "CapBounding": at("/process/capabilities/bounding"),
+            "Ulimits": at("/process/rlimits"),
+            "Devices": at("/linux/devices"),
+            "Sysctls": at("/linux/sysctl"),
+            "PortBindings": asked("ports"),
+            "Runtime": config.runtime,
+        },
+        "NetworkSettings": state.network,
+        "Mounts": asked("mounts"),
+        "Layers": config.layers,
+        "LogPath": container.log(),
+        "OCIConfigPath": container.bundle().join("config.json"),
+    })
+}
