@@ -450,7 +450,9 @@ fn roots(spec: &Spec, linux: &Linux, host: &Host, rootfs: &str, tasks: &mut Task
     let hooks_of = spec.hooks.as_ref().unwrap_or(&no_hooks);
     let net_devices = linux.net_devices.as_ref().is_some_and(|devices| !devices.is_empty());
     let waits = net_devices || linux.intel_rdt.is_some();
-    if !hooks_of.prestart.is_empty() || !hooks_of.create_runtime.is_empty() || waits {
+    // Hooks of the process itself wait too: the runtime writes what they read when it knows the process.
+    let own = !hooks_of.create_container.is_empty() || !hooks_of.start_container.is_empty();
+    if !hooks_of.prestart.is_empty() || !hooks_of.create_runtime.is_empty() || waits || own {
         tasks.add("hooks", Action::HostHooks);
     }
     hooks(spec, "createContainer", tasks)?;
