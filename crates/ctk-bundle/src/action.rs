@@ -62,6 +62,8 @@ pub enum Action {
     Hide,
     /// Waits until its ids are mapped.
     AwaitMappings,
+    /// Waits until it was moved into its cgroup.
+    AwaitMove,
     /// Becomes root of its user namespace.
     BecomeRoot {
         /// Whether supplementary groups must be dropped; else as far as that is allowed.
@@ -351,6 +353,7 @@ impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Action::Hide => write!(f, "hide from other processes"),
+            Action::AwaitMove => write!(f, "wait to be moved into its cgroup"),
             Action::AwaitMappings => write!(f, "wait for the mapping of ids"),
             Action::BecomeRoot { groups: true } => write!(f, "become root of the user namespace"),
             Action::BecomeRoot { groups: false } => {

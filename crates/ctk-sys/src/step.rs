@@ -285,6 +285,9 @@ pub enum Step<'a> {
         /// Whether by `pivot_root`; else by `chroot`, for an initial ramdisk.
         pivot: bool,
     },
+    /// Standard streams that are the host's `/dev/null` become the root's own: the host's cannot be checkpointed. Where
+    /// the root has none, they stay.
+    NullStreams,
     /// Sets the NIS domain name.
     DomainName {
         /// Without NUL.

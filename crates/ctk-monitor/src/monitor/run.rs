@@ -96,6 +96,7 @@ impl Run {
             now: time::text(time::now()),
             owner: String::new(),
             mounted: Some(mounted),
+            systemd: None,
         };
         // Left by a monitor that was killed.
         let _ = container::delete(&options.root, &options.id, true);
