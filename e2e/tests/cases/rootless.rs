@@ -135,6 +135,30 @@ fn everything_works_with_subordinate_ids() {
     });
 }
 
+/// The network that containers have without being asked: through a program of the user's.
+#[test]
+fn containers_of_ordinary_users_have_a_network() {
+    if !ready() || !has_programs(&["pasta"]) || !has("/dev/net/tun", Path::new("/dev/net/tun").exists()) {
+        return;
+    }
+    let world = World::of(user(ALICE));
+    write_project(&world, "");
+    world.ctk(&["apply"]).ok();
+    let port = free_port();
+    let publish = format!("{port}:8080");
+    let words = ["run", "--detach", "--name", "web", "--network", "ctk", "--publish", &publish, "image:app"];
+    world.ctk(&words).ok();
+    let get = || {
+        let mut command = Command::new("busybox");
+        command.args(["wget", "-q", "-O", "-", &format!("http://127.0.0.1:{port}/page")]);
+        run(command).out
+    };
+    eventually(Duration::from_secs(20), "an answer", || get() == "yes\n");
+    assert_eq!(world.ctk(&["exec", "web", "sh", "-c", "ls /sys/class/net"]).ok(), "eth0\nlo\n");
+    world.ctk(&["rm", "--force", "web"]).ok();
+    eventually(Duration::from_secs(10), "a free port", || std::net::TcpListener::bind(("127.0.0.1", port)).is_ok());
+}
+
 /// Packages with their owners, setuid programs and scripts: the same image as root's.
 #[test]
 fn packages_are_installed_by_ordinary_users() {
