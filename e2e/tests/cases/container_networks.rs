@@ -232,8 +232,7 @@ fn an_ordinary_user_has_a_network_through_pasta() {
         "$@" ctk run -d --rm --name gone --rootfs $ROOT sleep 1000 > id
         kill -9 $(grep -o '"monitor":[0-9]*' $CTK_ROOT/containers/$(cat id)/state.json | cut -d: -f2)
         kill -9 $("$@" ctk inspect --format '{{.State.Pid}}' gone)
-        sleep 0.2
-        "$@" ctk ps --all > /dev/null
+        for i in $(seq 100); do "$@" ctk ps --all --format '{{.Names}}' | grep -q gone || break; sleep 0.05; done
         "$@" ctk rm --force --time 0 web > /dev/null
         relays() { grep -lz "^$CTK_ROOT/.*/relay.pid$" /proc/[0-9]*/cmdline 2> /dev/null | wc -l; }
         for i in $(seq 100); do [ $(relays) = 0 ] && break; sleep 0.05; done
