@@ -46,6 +46,7 @@ const RINGS: &[(&str, Ring)] = &[
     ("ctk-bundle", Ring::System),
     ("ctk-container", Ring::System),
     ("ctk-monitor", Ring::System),
+    ("ctk-volume", Ring::System),
     ("ctk-client", Ring::System),
     ("ctk-cache", Ring::System),
     ("ctk-packages", Ring::System),

@@ -7,6 +7,8 @@
 //!                 container.json  state.json  lease
 //!                 bundle/    config.json and an empty root, for the runtime
 //!                 layer/     its own layer, and what overlay needs
+//!                 overlays/  the same for mounts that are overlays
+//!                 secrets/   its secrets
 //!                 etc/       hosts, hostname, resolv.conf
 //!                 runtime/   what the runtime writes down
 //!                 log, log.1, …
@@ -67,6 +69,11 @@ impl Containers {
     /// Those below `root`, which need not exist yet.
     pub fn new(root: impl Into<PathBuf>) -> Containers {
         Containers { root: root.into() }
+    }
+
+    /// Where they are.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
     }
 
     /// Makes the directory of a new container, and takes its name. It is none before its configuration is written; what
@@ -280,6 +287,17 @@ impl Container {
     /// The folder of its own layer.
     pub fn layer(&self) -> PathBuf {
         self.directory.join("layer")
+    }
+
+    /// The folder of an overlay over something else than its root: `fs` and `work`, which is made anew at each start. With
+    /// a file `discard` in it, what was written is gone then, too.
+    pub fn overlay(&self, number: usize) -> PathBuf {
+        self.directory.join("overlays").join(number.to_string())
+    }
+
+    /// The folder of its secrets, which nobody but root may read.
+    pub fn secrets(&self) -> PathBuf {
+        self.directory.join("secrets")
     }
 
     /// The file of that name that shows up below `/etc`.

@@ -91,6 +91,22 @@ impl Root {
         }
     }
 
+    /// Mounts the overlay that these options say, detached: `lowerdir=` once a directory, `upperdir=`, `workdir=`, …
+    pub fn overlay(options: &[(&str, &str)]) -> Result<Root, Error> {
+        let options = Options { rest: options.to_vec(), ..Options::default() };
+        overlay(&options).map(Root).map_err(|(what, e)| Error::MountRoot { what, source: e.into() })
+    }
+
+    /// What is at a path, resolved inside, as a mount of its own.
+    pub fn part(self, path: &str) -> Result<Root, Error> {
+        part(self.0, path).map(Root).map_err(|e| Error::MountRoot { what: path.into(), source: e.into() })
+    }
+
+    /// The mount, to open files below it.
+    pub fn file(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+
     /// The mount itself, e.g. to open files below it.
     pub fn into_fd(self) -> OwnedFd {
         self.0

@@ -33,7 +33,7 @@ mod writers;
 pub use error::SnapshotError;
 pub use key::{LayerKey, LayerKeyError};
 pub use made::Made;
-pub use pack::{Merged, Packed};
+pub use pack::{Merged, Packed, Skip, archive};
 pub use rebase::Footing;
 pub use snapshots::Snapshots;
 pub use tree::{Node, NodeKind, TreeView};

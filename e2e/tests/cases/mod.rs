@@ -2,6 +2,7 @@
 
 mod build;
 mod caches;
+mod container_files;
 mod contexts;
 mod corpus;
 mod damage;

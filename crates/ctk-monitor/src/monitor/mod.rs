@@ -560,6 +560,7 @@ impl Monitor<'_> {
         {
             self.networking.removed(&self.container, &self.config);
             let _ = self.containers.remove(locked);
+            let _ = self.containers.remove_volumes(&self.config);
         }
         self.locked = None;
         for client in &mut self.clients {

@@ -134,6 +134,8 @@ commands! {
     Rm(container::rm::Rm);
     /// Remove all containers that do not run
     Prune(container::prune::Prune);
+    /// Volumes: folders of containers that outlive them
+    Volume(container::volume::Volumes);
     /// Fetch an image into the store
     Pull(pull::Pull);
     /// Copy an image between registries, the store, layouts and archives

@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::image::{self, Found};
 use super::options::{self, MakeOptions};
-use super::{Desk, files, identity, limits, namespaces, network, parse, security};
+use super::{Desk, devices, files, identity, limits, namespaces, network, parse, security};
 use crate::context::Context;
 use crate::failure::Failure;
 
@@ -140,11 +140,6 @@ fn fill(
     make(container.bundle().join("rootfs"))?;
     make(container.etc(""))?;
     let root = root(snapshots, base, container, !options.life.rm)?;
-    if let Some((manifest, _)) = &base.digests {
-        let digest = manifest.parse()?;
-        let layers = snapshots.directories(&base.layers);
-        snapshots.store().hold_for_container(container.directory(), &[digest], &layers)?;
-    }
     let network = network::choose(desk, &options.network)?;
     let mut wanted = Wanted {
         args: (!command.is_empty()).then(|| command.to_vec()),
@@ -177,14 +172,25 @@ fn fill(
         _ => container.id().chars().take(12).collect(),
     };
     security::choose(&options.security, &mut wanted)?;
-    files::devices(&options.files, options.security.privileged, &mut wanted)?;
+    devices::choose(&options.files, options.security.privileged, &mut wanted)?;
     // What the image's own files say about users is read through its root, mounted for that moment.
     let opened = ctk_runtime::Root::mount(&for_reading(&root, container)?, true)?;
     let read = |path: &str| opened.read_file(path, ctk_container::limits::ACCOUNT_FILE_BYTES);
     let ids = ctk_container::ids(&wanted, &base.image, &read)?;
-    let mounts = files::mounts(context, desk, options, base, &opened, ids, container)?;
-    wanted.mounts = mounts.all;
-    wanted.env.extend(mounts.env);
+    let target = files::For {
+        context,
+        desk,
+        snapshots,
+        base,
+        root: &opened,
+        ids,
+        uid_mappings: &wanted.uid_mappings,
+        gid_mappings: &wanted.gid_mappings,
+        container,
+    };
+    let mounts = files::mounts(&target, options)?;
+    hold(snapshots, base, &mounts, container)?;
+    wanted.mounts.extend(mounts.all.iter().cloned());
     if !options.network.no_hosts {
         wanted.mounts.push(etc(container, "hosts", &network.hosts(&wanted.hostname)?)?);
     }
@@ -200,6 +206,7 @@ fn fill(
     let mut labels = base.image.labels.clone();
     labels.extend(image::lines(&options.life.label_file)?.iter().map(|line| parse::pair(line)));
     labels.extend(options.life.label.iter().map(|text| parse::pair(text)));
+    let told = mounts.told.clone();
     let config = Config {
         id: container.id().into(),
         name: name.into(),
@@ -221,12 +228,12 @@ fn fill(
         health: health(options, &base.image)?,
         network: network.network,
         runtime: security::runtime(&options.security)?,
-        anonymous_volumes: mounts.anonymous,
-        volumes: mounts.named,
+        anonymous_volumes: mounts.anonymous().to_vec(),
+        volumes: mounts.named.clone(),
         pid_file: options.life.pidfile.as_ref().map(std::path::absolute).transpose()?,
         asked: json!({
             "options": asked,
-            "mounts": mounts.told,
+            "mounts": told,
             "ports": network.ports,
             "requires": options.life.requires,
             "ids": [ids.0, ids.1],
@@ -234,12 +241,26 @@ fn fill(
     };
     check(options, &config)?;
     container.write_config(&config)?;
+    mounts.keep();
     if let Some(path) = &options.life.cidfile {
         let made = std::fs::File::options().write(true).create_new(true).open(path);
         let written = made.and_then(|mut file| std::io::Write::write_all(&mut file, container.id().as_bytes()));
         written.map_err(Failure::during(format!("cannot make --cidfile {}", path.display())))?;
     }
     Ok(config)
+}
+
+/// Keeps all images that it is made of as long as it is there.
+fn hold(snapshots: &Snapshots, base: &Base, mounts: &files::Mounts, container: &Container) -> Result<(), Failure> {
+    let (mut digests, mut layers) = (Vec::new(), base.layers.clone());
+    for text in
+        base.digests.iter().map(|(manifest, _)| manifest).chain(mounts.images.iter().map(|(manifest, _)| manifest))
+    {
+        digests.push(text.parse()?);
+    }
+    layers.extend(mounts.images.iter().flat_map(|(_, layers)| layers).cloned());
+    let layers = snapshots.directories(&layers);
+    Ok(snapshots.store().hold_for_container(container.directory(), &digests, &layers)?)
 }
 
 /// Wishes that contradict each other.

@@ -9,6 +9,7 @@
 
 pub mod attach;
 pub mod create;
+mod devices;
 pub mod exec;
 mod files;
 mod identity;
@@ -18,6 +19,7 @@ pub mod kill;
 mod limits;
 pub mod logs;
 mod make;
+mod mounts;
 mod namespaces;
 mod network;
 mod options;
@@ -33,6 +35,7 @@ pub mod start;
 pub mod stop;
 mod table;
 mod template;
+pub mod volume;
 pub mod wait;
 
 use std::path::PathBuf;
@@ -147,9 +150,7 @@ impl Desk {
             Err(error) => return Err(error.into()),
         }
         if volumes || config.remove {
-            for name in &config.anonymous_volumes {
-                self.remove_volume(name)?;
-            }
+            self.containers.remove_volumes(&config)?;
         }
         Ok(())
     }
@@ -160,23 +161,6 @@ impl Desk {
             Ok(container) => self.remove(&container, true, 0, true),
             Err(ctk_monitor::Error::Missing { .. }) => Ok(()),
             Err(error) => Err(error.into()),
-        }
-    }
-
-    /// The folder of a volume, which is made if it is not there.
-    pub fn volume(&self, name: &str, _anonymous: bool) -> Result<PathBuf, Failure> {
-        let path = self.root.join("volumes").join(name).join("data");
-        std::fs::create_dir_all(&path).map_err(Failure::during(format!("cannot make the volume {name}")))?;
-        Ok(path)
-    }
-
-    /// Removes a volume.
-    pub fn remove_volume(&self, name: &str) -> Result<(), Failure> {
-        match std::fs::remove_dir_all(self.root.join("volumes").join(name)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(Failure::during(format!("cannot remove the volume {name}"))(error))
-            }
-            _ => Ok(()),
         }
     }
 
