@@ -136,6 +136,8 @@ commands! {
     Prune(container::prune::Prune);
     /// Volumes: folders of containers that outlive them
     Volume(container::volume::Volumes);
+    /// Secrets that containers are shown
+    Secret(container::secrets::Secrets);
     /// Fetch an image into the store
     Pull(pull::Pull);
     /// Copy an image between registries, the store, layouts and archives

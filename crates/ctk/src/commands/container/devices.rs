@@ -1,19 +1,40 @@
 //! Devices of a container: by their paths, by CDI, by rules.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use ctk_container::cdi::{Cdi, CdiError};
 use ctk_container::{Device, Wanted};
 
 use super::options::FileOptions;
 use crate::failure::Failure;
 
-/// Devices that were asked for by name; with `privileged`, all that the host has.
+/// Devices that were asked for: by path, by the name of CDI; with `privileged`, all that the host has.
 pub fn choose(options: &FileOptions, privileged: bool, wanted: &mut Wanted) -> Result<(), Failure> {
+    let mut named = Vec::new();
     for text in &options.device {
-        if text.contains('=') && !text.starts_with('/') {
-            return Err(Failure::sentence(format!("--device `{text}`: CDI is not there yet"), None));
+        match text.starts_with('/') || !text.contains('=') {
+            true => wanted.devices.extend(device(text)?),
+            false => named.push(text.clone()),
         }
-        wanted.devices.extend(device(text)?);
+    }
+    for text in &options.gpus {
+        named.extend(gpus(text)?);
+    }
+    if !named.is_empty() {
+        let usual = ["/etc/cdi", "/var/run/cdi"].map(PathBuf::from);
+        let folders = if options.cdi_spec_dir.is_empty() { usual.to_vec() } else { options.cdi_spec_dir.clone() };
+        Cdi::read(&folders).apply(&named, wanted).map_err(|error| {
+            let places: Vec<String> = folders.iter().map(|folder| folder.display().to_string()).collect();
+            let hint = match &error {
+                CdiError::Missing { known, .. } => format!("{known}; specifications are below {}", places.join(", ")),
+                CdiError::Twice { .. } => "one of the two has to go".into(),
+                CdiError::Edit { .. } => "its vendor's tool writes the specification anew".into(),
+            };
+            Failure::sentence(format!("--device: {error}"), Some(&hint))
+        })?;
+    }
+    for text in &options.device_cgroup_rule {
+        check_rule(text)?;
     }
     if privileged {
         let mut all = Vec::new();
@@ -22,6 +43,45 @@ pub fn choose(options: &FileOptions, privileged: bool, wanted: &mut Wanted) -> R
         wanted.devices.extend(all);
     }
     Ok(())
+}
+
+/// `all`, a number of them, or `device=0,1`: names of CDI.
+fn gpus(text: &str) -> Result<Vec<String>, Failure> {
+    let name = |one: &str| format!("nvidia.com/gpu={one}");
+    let inner = text.trim_matches('"');
+    match inner.strip_prefix("device=") {
+        Some(list) if !list.is_empty() && list.split(',').all(|one| !one.is_empty()) => {
+            Ok(list.split(',').map(name).collect())
+        }
+        None if inner == "all" || inner == "-1" => Ok(vec![name("all")]),
+        None if inner.parse::<u8>().is_ok_and(|count| count > 0) => {
+            Ok((0..inner.parse::<u8>().unwrap_or_default()).map(|index| name(&index.to_string())).collect())
+        }
+        _ => {
+            let what = format!("--gpus `{text}` cannot be understood");
+            Err(Failure::sentence(what, Some("it is `all`, how many, or `device=0,1`")))
+        }
+    }
+}
+
+/// `c 1:3 rwm`.
+fn check_rule(text: &str) -> Result<(), Failure> {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let number = |text: &str| text == "*" || text.parse::<u32>().is_ok();
+    let good = match words.as_slice() {
+        [kind, numbers, access] => {
+            let numbered = numbers.split_once(':').is_some_and(|(major, minor)| number(major) && number(minor));
+            matches!(*kind, "a" | "b" | "c") && numbered && access.chars().all(|c| "rwm".contains(c))
+        }
+        _ => false,
+    };
+    match good {
+        true => Ok(()),
+        false => {
+            let hint = "it is `TYPE MAJOR:MINOR ACCESS` with a, b or c, numbers or `*`, and of r, w, m: `c 10:200 rwm`";
+            Err(Failure::sentence(format!("--device-cgroup-rule `{text}` cannot be understood"), Some(hint)))
+        }
+    }
 }
 
 /// `HOST[:PATH][:rwm]`; a folder means the devices in it.
@@ -85,5 +145,27 @@ fn walk(from: &Path, to: &Path, found: &mut dyn FnMut(&Path, &Path), depth: usiz
             Ok(kind) if kind.is_symlink() => {}
             _ => found(&entry.path(), &to.join(&name)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_and_counts_are_checked() {
+        for good in ["c 1:3 rwm", "b *:* r", "a *:* rwm"] {
+            assert!(check_rule(good).is_ok(), "{good}");
+        }
+        for bad in ["", "c 1:3", "d 1:3 r", "c 1 r", "c x:3 r", "c 1:3 rx"] {
+            assert!(check_rule(bad).err().expect(bad).text().contains("`c 10:200 rwm`"), "{bad}");
+        }
+        assert!(gpus("2").is_ok_and(|names| names == ["nvidia.com/gpu=0", "nvidia.com/gpu=1"]));
+        assert!(gpus("\"device=0,GPU-1\"").is_ok_and(|names| names == ["nvidia.com/gpu=0", "nvidia.com/gpu=GPU-1"]));
+        for bad in ["", "some", "0", "device="] {
+            assert!(gpus(bad).is_err(), "{bad}");
+        }
+        let said = device("/etc/hostname").err().expect("no device").text();
+        assert!(said.contains("is no device"), "{said}");
     }
 }

@@ -88,6 +88,17 @@ pub struct For<'a> {
     pub container: &'a Container,
 }
 
+impl For<'_> {
+    /// Ids of the container as the host has them.
+    pub fn outside(&self, ids: (u32, u32)) -> (u32, u32) {
+        let map = |id: u32, list: &[(u32, u32, u32)]| {
+            let found = list.iter().find(|(inside, _, count)| id >= *inside && id - inside < *count);
+            found.map_or(id, |(inside, outside, _)| outside + (id - inside))
+        };
+        (map(ids.0, self.uid_mappings), map(ids.1, self.gid_mappings))
+    }
+}
+
 /// Reads all options of mounts, and makes what they need.
 pub fn mounts(target: &For<'_>, options: &MakeOptions) -> Result<Mounts, Failure> {
     let asked = everything(target, options)?;
@@ -305,19 +316,10 @@ fn over_folder(target: &For<'_>, mounts: &mut Mounts, one: &Asked, source: &Path
 /// Makes it all the container's user's.
 fn give(target: &For<'_>, one: &Asked, path: &Path) -> Result<(), Failure> {
     use rustix::fs::{Mode, OFlags};
-    let owner = outside(target, target.ids);
+    let owner = target.outside(target.ids);
     let failed = |error| Failure::during(format!("{}: cannot open {}", one.text, path.display()))(error);
     let file = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(failed)?;
     Ok(ctk_snapshot::copy::give(std::os::fd::AsFd::as_fd(&file), owner, &Cancel::new())?)
-}
-
-/// Ids of the container as the host has them.
-fn outside(target: &For<'_>, ids: (u32, u32)) -> (u32, u32) {
-    let map = |id: u32, list: &[(u32, u32, u32)]| {
-        let found = list.iter().find(|(inside, _, count)| id >= *inside && id - inside < *count);
-        found.map_or(id, |(inside, outside, _)| outside + (id - inside))
-    };
-    (map(ids.0, target.uid_mappings), map(ids.1, target.gid_mappings))
 }
 
 /// Adds mapped ids.
@@ -441,7 +443,7 @@ fn fill(target: &For<'_>, one: &Asked, held: &Held) -> Result<(), Failure> {
         let filled = ctk_snapshot::copy::fill(to, target.root.file(), path.as_bytes(), &Cancel::new());
         filled.map_err(std::io::Error::other)
     };
-    let owner = outside(target, target.ids);
+    let owner = target.outside(target.ids);
     held.first_use(Filling { fill: &mut copy, owner }).map_err(Failure::during(format!(
         "{}: cannot fill volume {}",
         one.text,
@@ -471,7 +473,7 @@ fn tmpfs(target: &For<'_>, one: &Asked) -> Mount {
         all.push("tmpcopyup".into());
     }
     if one.chown {
-        let (uid, gid) = outside(target, target.ids);
+        let (uid, gid) = target.outside(target.ids);
         all.extend([format!("uid={uid}"), format!("gid={gid}")]);
     }
     Mount::new("tmpfs", "tmpfs", &one.destination, &strs(&all))

@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::image::{self, Found};
 use super::options::{self, MakeOptions};
-use super::{Desk, devices, files, identity, limits, namespaces, network, parse, security};
+use super::{Desk, devices, files, identity, limits, namespaces, network, parse, secrets, security, zone};
 use crate::context::Context;
 use crate::failure::Failure;
 
@@ -190,14 +190,19 @@ fn fill(
     };
     let mounts = files::mounts(&target, options)?;
     hold(snapshots, base, &mounts, container)?;
-    wanted.mounts.extend(mounts.all.iter().cloned());
+    let secrets = secrets::show(context, desk, &options.files.secret, container, &|ids| target.outside(ids))?;
+    wanted.mounts.extend(mounts.all.iter().chain(&secrets.mounts).cloned());
+    wanted.env.extend(secrets.env);
+    if let Some(zone) = &options.process.tz {
+        wanted.mounts.push(etc(container, "localtime", &zone::read(zone)?)?);
+    }
     if !options.network.no_hosts {
-        wanted.mounts.push(etc(container, "hosts", &network.hosts(&wanted.hostname)?)?);
+        wanted.mounts.push(etc(container, "hosts", network.hosts(&wanted.hostname)?)?);
     }
     if options.network.dns.iter().all(|dns| dns != "none") {
-        wanted.mounts.push(etc(container, "resolv.conf", &network.resolv_conf())?);
+        wanted.mounts.push(etc(container, "resolv.conf", network.resolv_conf())?);
     }
-    wanted.mounts.push(etc(container, "hostname", &format!("{}\n", wanted.hostname))?);
+    wanted.mounts.push(etc(container, "hostname", format!("{}\n", wanted.hostname))?);
     let specified = ctk_container::specify(&wanted, &base.image, &read)?;
     drop(opened);
     let path = container.bundle().join("config.json");
@@ -237,6 +242,7 @@ fn fill(
             "ports": network.ports,
             "requires": options.life.requires,
             "ids": [ids.0, ids.1],
+            "secretVariables": secrets.variables,
         }),
     };
     check(options, &config)?;
@@ -310,10 +316,10 @@ fn for_reading(root: &Mount, container: &Container) -> Result<Mount, Failure> {
 }
 
 /// A file of the container's own below `/etc`.
-fn etc(container: &Container, name: &str, text: &str) -> Result<Mount, Failure> {
+fn etc(container: &Container, name: &str, text: impl AsRef<[u8]>) -> Result<Mount, Failure> {
     use std::os::unix::fs::PermissionsExt;
     let path = container.etc(name);
-    std::fs::write(&path, text)
+    std::fs::write(&path, text.as_ref())
         .and_then(|()| std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644)))
         .map_err(Failure::during(format!("cannot write {}", path.display())))?;
     Ok(Mount::new("bind", &path.to_string_lossy(), &format!("/etc/{name}"), &["bind", "nosuid", "nodev", "noexec"]))

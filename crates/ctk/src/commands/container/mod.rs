@@ -30,6 +30,7 @@ pub mod ps;
 pub mod rename;
 pub mod rm;
 pub mod run;
+pub mod secrets;
 mod security;
 pub mod start;
 pub mod stop;
@@ -37,6 +38,7 @@ mod table;
 mod template;
 pub mod volume;
 pub mod wait;
+mod zone;
 
 use std::path::PathBuf;
 use std::time::Duration;
