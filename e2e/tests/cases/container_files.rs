@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-use ctk_e2e::{Output, World, contains, run};
+use ctk_e2e::{Output, World, binary, contains, run};
 
 /// A world with the image `box`: busybox under all its names, and what `lines` of a Dockerfile add.
 fn boxed(lines: &str) -> Option<World> {
@@ -62,8 +62,13 @@ fn a_volume_gets_what_the_image_has_and_outlives_its_containers() {
     if ctk_e2e::has_programs(&["podman"]) {
         world.ctk(&["save", "-o", "box.tar", "box"]).ok();
         world.podman(&["load", "-i", "box.tar"]).ok();
-        let all = ["run", "--rm", "--network", "none", "-v", "theirs:/data", "localhost/box", "/bin/sh", "-c", look];
-        assert_eq!(world.podman(&all).ok(), seen, "podman does the same");
+        // What fills the volume is podman; who runs the container makes no difference.
+        let runtime = binary().with_file_name("ctk-runtime").display().to_string();
+        let global = ["--runtime", &runtime, "--cgroup-manager", "cgroupfs"];
+        let limits = ["--network=none", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"];
+        let all = ["-v", "theirs:/data", "localhost/box", "/bin/sh", "-c", look];
+        let output = world.podman(&[&global[..], &["run", "--rm"], &limits, &all].concat());
+        assert_eq!(output.ok(), seen, "podman does the same");
     }
 }
 
@@ -212,4 +217,291 @@ fn wrong_mounts_say_what_to_do() {
     ] {
         contains(&sh(&world, options, "true").fails(125), &[said]);
     }
+}
+
+/// The mode's permission bits of a file of the host.
+fn mode(path: &std::path::Path) -> u32 {
+    fs::metadata(path).unwrap().mode() & 0o7777
+}
+
+#[test]
+fn files_are_copied_as_dockers_rules_say() {
+    let Some(world) = boxed("RUN /bin/mkdir -p /srv/dir/sub && echo one > /srv/dir/sub/file && chmod 750 /srv/dir")
+    else {
+        return;
+    };
+    let host = world.path("host");
+    fs::create_dir(&host).unwrap();
+    fs::write(host.join("file"), "host\n").unwrap();
+    fs::create_dir_all(host.join("tree/inner")).unwrap();
+    fs::write(host.join("tree/inner/x"), "x\n").unwrap();
+    let at = |name: &str| host.join(name).display().to_string();
+    for running in [false, true] {
+        let name = if running { "runs" } else { "rests" };
+        let command = ["--name", name, "-v", "data:/data", "--tmpfs", "/scratch", "box", "/bin/sleep", "99"];
+        ctk(&world, &[if running { &["run", "-d"][..] } else { &["create"] }, &command].concat()).ok();
+        let inside = |path: &str| format!("{name}:{path}");
+        let cp = |from: &str, to: &str| ctk(&world, &["cp", from, to]);
+        // A file: to a new name, into a directory, over a file.
+        cp(&at("file"), &inside("/new")).ok();
+        cp(&at("file"), &inside("/srv/")).ok();
+        cp(&inside("/new"), &at(&format!("{name}-back"))).ok();
+        assert_eq!(fs::read_to_string(host.join(format!("{name}-back"))).unwrap(), "host\n");
+        cp(&inside("/srv/file"), &at(&format!("{name}-back"))).ok();
+        contains(&cp(&at("file"), &inside("/none/")).fails(1), &["there is no directory /none"]);
+        contains(&cp(&at("file"), &inside("/none/x")).fails(1), &["there is no directory /none"]);
+        contains(&cp(&at("missing"), &inside("/x")).fails(1), &["there is no", "missing to copy"]);
+        contains(&cp(&inside("/missing"), &at("x")).fails(1), &["there is no /missing to copy"]);
+        contains(&cp(&at("file"), &inside("/srv/file/")).fails(1), &["is no directory"]);
+        // A directory: to a new name, into one that is there, only what is in it.
+        cp(&at("tree"), &inside("/copy")).ok();
+        cp(&at("tree"), &inside("/srv")).ok();
+        cp(&format!("{}/.", at("tree")), &inside("/srv/dir")).ok();
+        contains(&cp(&at("tree"), &inside("/new")).fails(1), &["/new is no directory"]);
+        let out = at(&format!("{name}-out"));
+        cp(&inside("/srv/dir"), &out).ok();
+        assert_eq!(mode(&host.join(format!("{name}-out"))), 0o750);
+        for path in ["sub/file", "inner/x"] {
+            assert!(host.join(format!("{name}-out/{path}")).exists(), "{path}");
+        }
+        cp(&inside("/copy"), &out).ok();
+        assert!(host.join(format!("{name}-out/copy/inner/x")).exists());
+        // Volumes are seen, and what a file belongs to is root's, unless it is kept.
+        cp(&at("file"), &inside("/data/of-root")).ok();
+        std::os::unix::fs::chown(host.join("file"), Some(33), Some(34)).unwrap();
+        ctk(&world, &["cp", "-a", &at("file"), &inside("/data/of-web")]).ok();
+        let seen = sh(&world, &["-v", "data:/data"], "stat -c '%n %u:%g' /data/*; rm /data/*").ok();
+        assert_eq!(seen, "/data/of-root 0:0\n/data/of-web 33:34\n");
+        // Streams.
+        let tar = world.command(&["cp", &inside("/srv/dir"), "-"]).output().unwrap().stdout;
+        fs::write(world.path("stream.tar"), &tar).unwrap();
+        let listed = world.peer("tar", &["-tf", &world.path("stream.tar").display().to_string()]).ok();
+        contains(&listed, &["dir/\n", "dir/sub/file\n", "dir/inner/x\n"]);
+        let mut command = world.command(&["cp", "-", &inside("/copy")]);
+        command.stdin(fs::File::open(world.path("stream.tar")).unwrap());
+        run(command).ok();
+        let again = world.command(&["cp", &inside("/copy/dir/sub/file"), "-"]).output().unwrap().stdout;
+        assert!(String::from_utf8_lossy(&again).contains("one\n"));
+        if running {
+            assert_eq!(ctk(&world, &["exec", name, "cat", "/new", "/copy/inner/x"]).ok(), "host\nx\n");
+            cp(&at("file"), &inside("/scratch/x")).ok();
+            assert_eq!(ctk(&world, &["exec", name, "cat", "/scratch/x"]).ok(), "host\n");
+            ctk(&world, &["cp", "runs:/new", "rests:/from-other"]).ok();
+            ctk(&world, &["cp", "rests:/from-other", &at("between")]).ok();
+            assert_eq!(fs::read_to_string(host.join("between")).unwrap(), "host\n");
+            ctk(&world, &["rm", "-f", "-t", "0", name]).ok();
+        }
+    }
+    contains(&ctk(&world, &["cp", &at("file"), &at("other")]).fails(1), &["one of the two has to be in a container"]);
+    contains(&ctk(&world, &["cp", "nobody:/x", "."]).fails(1), &["there is no container `nobody`"]);
+}
+
+/// What a container makes of its own files leads nowhere else: not its links, not what it puts in their places.
+#[test]
+fn a_hostile_containers_links_lead_nowhere() {
+    let Some(world) = boxed("") else { return };
+    let secret = world.path("secret");
+    fs::create_dir(&secret).unwrap();
+    fs::write(secret.join("file"), "host's\n").unwrap();
+    let at = secret.display();
+    let script = format!(
+        "ln -s {at} /dir; ln -s {at}/file /file; ln -s /proc/1/root/{at} /magic; mkdir /deep; ln -s ../../../../../..{at} /deep/up; \
+         ln -s /etc/passwd /passwd; mkdir /own; touch /own/mine; ln -s /own /ok; mkfifo /pipe; sleep 99"
+    );
+    for running in [true, false] {
+        let name = if running { "runs" } else { "rests" };
+        ctk(&world, &["run", "-d", "--name", name, "box", "/bin/sh", "-c", &script]).ok();
+        ctk_e2e::eventually(std::time::Duration::from_secs(5), "its links are there", || {
+            ctk(&world, &["exec", name, "test", "-p", "/pipe"]).status.success()
+        });
+        if !running {
+            ctk(&world, &["stop", "-t", "0", name]).ok();
+        }
+        let inside = |path: &str| format!("{name}:{path}");
+        let out = world.path("out");
+        fs::create_dir(&out).unwrap();
+        let to = out.display().to_string();
+        for path in ["/dir/file", "/deep/up/file", "/magic/file", "/dir/."] {
+            ctk(&world, &["cp", "-L", &inside(path), &to]).fails(1);
+        }
+        ctk(&world, &["cp", "-L", &inside("/file"), &to]).fails(1);
+        assert_eq!(fs::read_dir(&out).unwrap().count(), 0, "nothing of the host came out");
+        // Its own are its own.
+        ctk(&world, &["cp", "-L", &inside("/passwd"), &to]).ok();
+        assert!(fs::read_to_string(out.join("passwd")).unwrap().contains("/var/www"));
+        ctk(&world, &["cp", &inside("/ok/mine"), &to]).ok();
+        ctk(&world, &["cp", &inside("/pipe"), &to]).ok();
+        // And nothing goes through them.
+        fs::write(world.project().join("new"), "new\n").unwrap();
+        for path in ["/dir/new", "/deep/up/new", "/magic/new", "/dir/"] {
+            ctk(&world, &["cp", "new", &inside(path)]).fails(1);
+        }
+        // A link at the end stands for a path of the container.
+        let replaced = ctk(&world, &["cp", "new", &inside("/file")]);
+        assert!(!secret.join("new").exists());
+        assert_eq!(fs::read_to_string(secret.join("file")).unwrap(), "host's\n", "{}", replaced.story());
+        fs::remove_dir_all(&out).unwrap();
+        ctk(&world, &["rm", "-f", "-t", "0", name]).ok();
+    }
+}
+
+#[test]
+fn what_a_container_changed_is_seen_and_becomes_an_image() {
+    let Some(world) =
+        boxed("RUN /bin/mkdir -p /srv/a /srv/b && echo 1 > /srv/a/x && echo 2 > /srv/b/y && echo 3 > /gone")
+    else {
+        return;
+    };
+    let script = "echo new > /added; echo 4 >> /srv/a/x; rm /gone; rm -r /srv/b; mkdir /srv/b; touch /srv/b/z; \
+                  echo v > /data/v; echo t > /tmpfs/t; cat /run/secrets/key > /dev/null";
+    world.write("key", "hush-hush");
+    let options = ["-v", "data:/data", "--tmpfs", "/tmpfs", "--secret", "id=key,src=key"];
+    ctk(&world, &[&["run", "--name", "one"][..], &options, &["box", "/bin/sh", "-c", script]].concat()).ok();
+    let seen = ctk(&world, &["diff", "one"]).ok();
+    let mut lines: Vec<&str> = seen.lines().filter(|line| !line.ends_with("/run")).collect();
+    lines.sort_unstable();
+    assert_eq!(
+        lines,
+        ["A /added", "A /srv/b/z", "C /srv", "C /srv/a", "C /srv/a/x", "C /srv/b", "D /gone", "D /srv/b/y"]
+    );
+    let json = ctk(&world, &["diff", "--format", "json", "one"]).ok();
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["deleted"], serde_json::json!(["/gone", "/srv/b/y"]));
+    let template = ctk(&world, &["diff", "--format", "{{.Kind}}={{.Path}}", "one"]).ok();
+    contains(&template, &["D=/gone\n"]);
+    contains(&ctk(&world, &["diff", "nobody"]).fails(1), &["there is no container `nobody`", "ctk images"]);
+
+    let change =
+        ["-c", r#"CMD ["/bin/cat", "/added"]"#, "-c", "LABEL made=here", "-c", "ENV X=1", "-c", "WORKDIR /srv"];
+    let told = ["-m", "a remark", "-a", "somebody", "--iidfile", "id"];
+    let id = ctk(&world, &[&["commit"][..], &told, &change, &["one", "made"]].concat()).ok();
+    assert_eq!(world.read("id"), id.trim());
+    assert_eq!(ctk(&world, &["run", "--rm", "made"]).ok(), "new\n");
+    let look = "cat /srv/a/x /srv/b/z; ls -a /srv/b | wc -l; ls /gone 2>&1; ls /data /tmpfs /run/secrets 2>/dev/null; pwd; echo $X";
+    let made = ctk(&world, &["run", "--rm", "made", "/bin/sh", "-c", look]).ok();
+    assert_eq!(made, "1\n4\n3\nls: /gone: No such file or directory\n/srv\n1\n");
+    // Nothing of it stands anywhere in the image, the container's description, or its log.
+    ctk(&world, &["save", "--format", "oci-dir", "-o", "layout", "made"]).ok();
+    let everything = world.peer("sh", &["-c", "cat layout/blobs/sha256/* | (cat; for f in layout/blobs/sha256/*; do zcat -f $f; done) | grep -c hush-hush"]);
+    assert_eq!(everything.out.trim(), "0");
+    assert!(!ctk(&world, &["inspect", "one"]).ok().contains("hush"));
+    if ctk_e2e::has_programs(&["skopeo"]) {
+        let seen = world.peer("skopeo", &["inspect", "oci:layout"]).ok();
+        contains(&seen, &["\"made\": \"here\"", "\"X=1\""]);
+        let config = world.peer("skopeo", &["inspect", "--config", "oci:layout"]).ok();
+        contains(&config, &["a remark", "somebody"]);
+    }
+    assert_eq!(ctk(&world, &["diff", "made"]).ok(), seen, "an image's last layer against those below");
+    // One layer of everything, and docker's format.
+    ctk(&world, &["commit", "--squash", "--format", "docker", "one", "flat"]).ok();
+    let raw = ctk(&world, &["inspect", "--type", "image", "--raw", "flat"]).ok();
+    let raw: serde_json::Value = serde_json::from_str(&raw).unwrap();
+    assert_eq!(raw["layers"].as_array().unwrap().len(), 1);
+    assert_eq!(raw["mediaType"], "application/vnd.docker.distribution.manifest.v2+json");
+    assert_eq!(ctk(&world, &["run", "--rm", "flat", "/bin/cat", "/srv/a/x"]).ok(), "1\n4\n");
+    contains(&ctk(&world, &["commit", "-c", "RUN x", "one", "no"]).fails(1), &["no instruction that changes"]);
+    // All its files, without what is mounted.
+    ctk(&world, &["export", "-o", "one.tar", "one"]).ok();
+    let listed = world.peer("tar", &["-tf", "one.tar"]).ok();
+    contains(&listed, &["added\n", "srv/a/x\n", "bin/busybox\n", "data/\n"]);
+    for absent in ["gone\n", "data/v", "tmpfs/t", "srv/b/y", "secrets/key\n"] {
+        let there = listed.lines().any(|line| line.ends_with(absent.trim_end()));
+        assert!(!there || absent == "secrets/key\n", "{absent}");
+    }
+    let key = world.peer("tar", &["-xOf", "one.tar", "run/secrets/key"]);
+    assert!(!key.out.contains("hush"), "{}", key.story());
+}
+
+#[test]
+fn a_running_container_is_committed_standing_still() {
+    let Some(world) = boxed("") else { return };
+    ctk(&world, &["run", "-d", "--name", "busy", "box", "/bin/sh", "-c", "while :; do date > /now; done"]).ok();
+    ctk_e2e::eventually(std::time::Duration::from_secs(5), "it writes", || {
+        ctk(&world, &["exec", "busy", "test", "-s", "/now"]).status.success()
+    });
+    ctk(&world, &["commit", "busy", "snap"]).ok();
+    assert_eq!(ctk(&world, &["inspect", "--format", "{{.State.Status}}", "busy"]).ok(), "running\n");
+    ctk(&world, &["run", "--rm", "snap", "/bin/test", "-e", "/now"]).ok();
+    ctk(&world, &["export", "-o", "busy.tar", "busy"]).ok();
+    contains(&world.peer("tar", &["-tf", "busy.tar"]).ok(), &["now\n"]);
+    ctk(&world, &["rm", "-f", "-t", "0", "busy"]).ok();
+}
+
+#[test]
+fn secrets_are_shown_and_stay_secrets() {
+    let Some(world) = boxed("") else { return };
+    world.write("key", "hush-hush\n");
+    let file = ["--secret", "id=key,src=key,uid=33,mode=0400", "--secret", "id=other,src=key,target=/etc/other"];
+    let look = "cat /run/secrets/key /etc/other; stat -c '%u %a' /run/secrets/key; grep -c 'tmpfs /run/secrets' /proc/mounts";
+    assert_eq!(sh(&world, &file, look).ok(), "hush-hush\nhush-hush\n33 400\n1\n");
+    contains(&sh(&world, &file, "echo x > /etc/other").fails(1), &["Read-only"]);
+    let variable = ["--secret", "id=token,env=TOKEN,type=env"];
+    let mut command = world.command(&[&["run", "--rm", "--name", "v"], &variable[..], &["box", "/bin/sh", "-c", "echo $token"]].concat());
+    command.env("CTK_NETWORK", "none").env("TOKEN", "hush-too");
+    assert_eq!(run(command).ok(), "hush-too\n");
+    // Kept ones.
+    ctk(&world, &["secret", "create", "kept", "key"]).ok();
+    contains(&ctk(&world, &["secret", "create", "kept", "key"]).fails(1), &["there is a secret `kept` already", "--replace"]);
+    ctk(&world, &["secret", "create", "--replace", "--label", "a=b", "kept", "key"]).ok();
+    assert_eq!(ctk(&world, &["secret", "ls", "-q"]).ok(), "kept\n");
+    assert_eq!(ctk(&world, &["secret", "inspect", "--format", "{{.Labels.a}}", "kept"]).ok(), "b\n");
+    assert_eq!(sh(&world, &["--secret", "kept", "--secret", "kept,type=env,target=K"], "cat /run/secrets/kept; echo $K").ok(), "hush-hush\nhush-hush\n");
+    // Started again, it has them again; nobody who looks at it has.
+    let again = ["create", "--name", "again", "--secret", "kept", "--secret", "kept,type=env,target=K", "box"];
+    ctk(&world, &[&again[..], &["/bin/sh", "-c", "cat /run/secrets/kept >/dev/null; rm /run/secrets/kept"]].concat()).ok();
+    ctk(&world, &["start", "-a", "again"]).ok();
+    ctk(&world, &["start", "-a", "again"]).ok();
+    let told = ctk(&world, &["inspect", "again"]).ok();
+    contains(&told, &["K=*******"]);
+    assert!(!told.contains("hush"), "{told}");
+    let secret = world.store().join("secrets/kept/data");
+    assert_eq!(mode(&secret), 0o600);
+    ctk(&world, &["secret", "rm", "kept"]).ok();
+    contains(&sh(&world, &["--secret", "kept"], "true").fails(125), &["there is no secret `kept`", "ctk secret create"]);
+    contains(&sh(&world, &["--secret", "id=a,src=/not/there"], "true").fails(125), &["cannot read /not/there"]);
+    contains(&sh(&world, &["--secret", "id=a,env=NOT_THERE"], "true").fails(125), &["no variable `NOT_THERE`"]);
+}
+
+#[test]
+fn devices_by_path_by_cdi_and_by_rule() {
+    let Some(world) = boxed("") else { return };
+    assert_eq!(sh(&world, &["--device", "/dev/zero:/dev/nothing:r"], "head -c 3 /dev/nothing | wc -c").ok(), "3\n");
+    let specifications = world.path("cdi");
+    fs::create_dir(&specifications).unwrap();
+    fs::write(specifications.join("tool"), "a tool\n").unwrap();
+    let yaml = format!(
+        "cdiVersion: 0.8.0\nkind: acme.com/gpu\ncontainerEdits:\n  env: [ACME=on]\ndevices:\n  - name: zero\n    containerEdits:\n      \
+         deviceNodes:\n        - path: /dev/acme0\n          hostPath: /dev/zero\n      mounts:\n        - hostPath: {}\n          \
+         containerPath: /opt/tool\n          options: [ro, bind]\n      additionalGids: [4711]\n      hooks:\n        \
+         - hookName: createContainer\n          path: /bin/touch\n          args: [touch, {}]\n",
+        specifications.join("tool").display(),
+        specifications.join("hooked").display()
+    );
+    fs::write(specifications.join("acme.yaml"), yaml).unwrap();
+    let json = r#"{"cdiVersion":"0.6.0","kind":"nvidia.com/gpu","devices":[{"name":"all","containerEdits":{"env":["GPU=all"]}}]}"#;
+    fs::write(specifications.join("gpu.json"), json).unwrap();
+    let folder = specifications.display().to_string();
+    let cdi = ["--cdi-spec-dir", &folder];
+    let look = "head -c 3 /dev/acme0 | wc -c; cat /opt/tool; echo $ACME; id -G";
+    let seen = sh(&world, &[&cdi[..], &["--device", "acme.com/gpu=zero"]].concat(), look).ok();
+    assert!(seen.starts_with("3\na tool\non\n") && seen.contains("4711"), "{seen}");
+    assert!(specifications.join("hooked").exists(), "its hook ran");
+    assert_eq!(sh(&world, &[&cdi[..], &["--gpus", "all"]].concat(), "echo $GPU").ok(), "all\n");
+    let near = sh(&world, &[&cdi[..], &["--device", "acme.com/gpu=zer"]].concat(), "true").fails(125);
+    contains(&near, &["did you mean `acme.com/gpu=zero`?", "there are acme.com/gpu=zero"]);
+    contains(&sh(&world, &["--device-cgroup-rule", "c 1:x r"], "true").fails(125), &["c 10:200 rwm"]);
+    contains(&sh(&world, &["--device", "/etc/hostname"], "true").fails(125), &["is no device"]);
+    contains(&sh(&world, &["--gpus", "some"], "true").fails(125), &["how many"]);
+}
+
+#[test]
+fn time_zones() {
+    let Some(world) = boxed("") else { return };
+    if !ctk_e2e::has("time zones of tzdata", std::path::Path::new("/usr/share/zoneinfo/Asia/Tokyo").exists()) {
+        return;
+    }
+    assert_eq!(sh(&world, &["--tz", "Asia/Tokyo"], "date -d @0 +%H").ok(), "09\n");
+    assert_eq!(sh(&world, &[], "date -d @0 +%H").ok(), "00\n");
+    contains(&sh(&world, &["--tz", "Asia/Tokio"], "true").fails(125), &["did you mean `Asia/Tokyo`?"]);
+    contains(&sh(&world, &["--tz", "../../etc/passwd"], "true").fails(125), &["is no name of a time zone"]);
 }

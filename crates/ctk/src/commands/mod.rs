@@ -134,6 +134,14 @@ commands! {
     Rm(container::rm::Rm);
     /// Remove all containers that do not run
     Prune(container::prune::Prune);
+    /// Copy files between containers and the host
+    Cp(container::cp::Cp);
+    /// Show what a container changed of its image
+    Diff(container::diff::Diff);
+    /// Make an image of what a container changed
+    Commit(container::commit::Commit);
+    /// Write all files of a container as a tar archive
+    Export(container::export::Export);
     /// Volumes: folders of containers that outlive them
     Volume(container::volume::Volumes);
     /// Secrets that containers are shown

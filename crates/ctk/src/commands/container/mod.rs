@@ -8,9 +8,14 @@
 //! ```
 
 pub mod attach;
+mod change;
+pub mod commit;
+pub mod cp;
 pub mod create;
 mod devices;
+pub mod diff;
 pub mod exec;
+pub mod export;
 mod files;
 mod identity;
 mod image;
@@ -27,6 +32,7 @@ mod parse;
 pub mod pause;
 pub mod prune;
 pub mod ps;
+mod reach;
 pub mod rename;
 pub mod rm;
 pub mod run;
