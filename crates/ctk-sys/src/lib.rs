@@ -12,6 +12,7 @@ mod devices;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod early;
 mod host;
+mod quota;
 mod step;
 
 pub use child::{ENDED, KILLED};
@@ -23,4 +24,5 @@ pub use host::{
     close_files_from, execute_file, mount_change, mount_map_ids, mount_set_attributes, set_controlling_namespace,
     signal_file, signal_process, unshare,
 };
+pub use quota::limit_directory;
 pub use step::{CopyLimits, Filter, MountKind, Pointer, RawFd, Step};

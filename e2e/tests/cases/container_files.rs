@@ -399,6 +399,9 @@ fn what_a_container_changed_is_seen_and_becomes_an_image() {
     assert_eq!(raw["layers"].as_array().unwrap().len(), 1);
     assert_eq!(raw["mediaType"], "application/vnd.docker.distribution.manifest.v2+json");
     assert_eq!(ctk(&world, &["run", "--rm", "flat", "/bin/cat", "/srv/a/x"]).ok(), "1\n4\n");
+    ctk(&world, &["commit", "one"]).ok();
+    let unnamed = ctk(&world, &["images"]).ok();
+    contains(&unnamed, &["sha256:"]);
     contains(&ctk(&world, &["commit", "-c", "RUN x", "one", "no"]).fails(1), &["no instruction that changes"]);
     // All its files, without what is mounted.
     ctk(&world, &["export", "-o", "one.tar", "one"]).ok();
@@ -432,23 +435,32 @@ fn secrets_are_shown_and_stay_secrets() {
     let Some(world) = boxed("") else { return };
     world.write("key", "hush-hush\n");
     let file = ["--secret", "id=key,src=key,uid=33,mode=0400", "--secret", "id=other,src=key,target=/etc/other"];
-    let look = "cat /run/secrets/key /etc/other; stat -c '%u %a' /run/secrets/key; grep -c 'tmpfs /run/secrets' /proc/mounts";
+    let look =
+        "cat /run/secrets/key /etc/other; stat -c '%u %a' /run/secrets/key; grep -c 'tmpfs /run/secrets' /proc/mounts";
     assert_eq!(sh(&world, &file, look).ok(), "hush-hush\nhush-hush\n33 400\n1\n");
     contains(&sh(&world, &file, "echo x > /etc/other").fails(1), &["Read-only"]);
     let variable = ["--secret", "id=token,env=TOKEN,type=env"];
-    let mut command = world.command(&[&["run", "--rm", "--name", "v"], &variable[..], &["box", "/bin/sh", "-c", "echo $token"]].concat());
+    let mut command = world
+        .command(&[&["run", "--rm", "--name", "v"], &variable[..], &["box", "/bin/sh", "-c", "echo $token"]].concat());
     command.env("CTK_NETWORK", "none").env("TOKEN", "hush-too");
     assert_eq!(run(command).ok(), "hush-too\n");
     // Kept ones.
     ctk(&world, &["secret", "create", "kept", "key"]).ok();
-    contains(&ctk(&world, &["secret", "create", "kept", "key"]).fails(1), &["there is a secret `kept` already", "--replace"]);
+    contains(
+        &ctk(&world, &["secret", "create", "kept", "key"]).fails(1),
+        &["there is a secret `kept` already", "--replace"],
+    );
     ctk(&world, &["secret", "create", "--replace", "--label", "a=b", "kept", "key"]).ok();
     assert_eq!(ctk(&world, &["secret", "ls", "-q"]).ok(), "kept\n");
     assert_eq!(ctk(&world, &["secret", "inspect", "--format", "{{.Labels.a}}", "kept"]).ok(), "b\n");
-    assert_eq!(sh(&world, &["--secret", "kept", "--secret", "kept,type=env,target=K"], "cat /run/secrets/kept; echo $K").ok(), "hush-hush\nhush-hush\n");
+    assert_eq!(
+        sh(&world, &["--secret", "kept", "--secret", "kept,type=env,target=K"], "cat /run/secrets/kept; echo $K").ok(),
+        "hush-hush\nhush-hush\n"
+    );
     // Started again, it has them again; nobody who looks at it has.
     let again = ["create", "--name", "again", "--secret", "kept", "--secret", "kept,type=env,target=K", "box"];
-    ctk(&world, &[&again[..], &["/bin/sh", "-c", "cat /run/secrets/kept >/dev/null; rm /run/secrets/kept"]].concat()).ok();
+    ctk(&world, &[&again[..], &["/bin/sh", "-c", "cat /run/secrets/kept >/dev/null; rm /run/secrets/kept"]].concat())
+        .ok();
     ctk(&world, &["start", "-a", "again"]).ok();
     ctk(&world, &["start", "-a", "again"]).ok();
     let told = ctk(&world, &["inspect", "again"]).ok();
@@ -457,7 +469,10 @@ fn secrets_are_shown_and_stay_secrets() {
     let secret = world.store().join("secrets/kept/data");
     assert_eq!(mode(&secret), 0o600);
     ctk(&world, &["secret", "rm", "kept"]).ok();
-    contains(&sh(&world, &["--secret", "kept"], "true").fails(125), &["there is no secret `kept`", "ctk secret create"]);
+    contains(
+        &sh(&world, &["--secret", "kept"], "true").fails(125),
+        &["there is no secret `kept`", "ctk secret create"],
+    );
     contains(&sh(&world, &["--secret", "id=a,src=/not/there"], "true").fails(125), &["cannot read /not/there"]);
     contains(&sh(&world, &["--secret", "id=a,env=NOT_THERE"], "true").fails(125), &["no variable `NOT_THERE`"]);
 }
@@ -492,6 +507,19 @@ fn devices_by_path_by_cdi_and_by_rule() {
     contains(&sh(&world, &["--device-cgroup-rule", "c 1:x r"], "true").fails(125), &["c 10:200 rwm"]);
     contains(&sh(&world, &["--device", "/etc/hostname"], "true").fails(125), &["is no device"]);
     contains(&sh(&world, &["--gpus", "some"], "true").fails(125), &["how many"]);
+}
+
+#[test]
+fn the_size_of_a_layer_is_limited_where_the_file_system_can() {
+    let Some(world) = boxed("") else { return };
+    let fill = "dd if=/dev/zero of=/full bs=1M count=16 2>&1";
+    let filled = sh(&world, &["--storage-opt", "size=4MiB"], fill);
+    match filled.code() {
+        // This file system cannot; the error says what to do about it.
+        125 => contains(&filled.err, &["cannot limit a container's layer", "prjquota"]),
+        _ => contains(&filled.out, &["o space left"]),
+    }
+    contains(&sh(&world, &["--storage-opt", "inodes=5"], "true").fails(125), &["there is `size=SIZE`"]);
 }
 
 #[test]

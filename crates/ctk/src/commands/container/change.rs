@@ -237,7 +237,7 @@ mod tests {
             ("HEALTHCHECK --retries=2", "`CMD` or `NONE` is missing"),
             ("HEALTHCHECK RUN x", "it is `CMD` with a command"),
         ] {
-            let failure = apply(&mut ContainerConfig::default(), line).err().expect(line);
+            let failure = apply(&mut ContainerConfig::default(), line).expect_err(line);
             assert!(failure.text().contains(expected), "{line}: {}", failure.text());
         }
     }

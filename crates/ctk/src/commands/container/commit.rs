@@ -49,9 +49,9 @@ pub struct Commit {
     /// Which
     #[arg(value_name = "CONTAINER")]
     container: String,
-    /// The image's name
+    /// The image's name [default: its digest]
     #[arg(value_name = "IMAGE")]
-    image: String,
+    image: Option<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -66,8 +66,8 @@ impl Commit {
     pub fn run(self, context: &Context) -> Result<(), Failure> {
         let desk = Desk::open(context);
         let cancel = context.cancel_on_interrupt();
-        let name = store_name(&self.image)?;
-        if name.digest().is_some() {
+        let name = self.image.as_deref().map(store_name).transpose()?;
+        if name.as_ref().is_some_and(|name| name.digest().is_some()) {
             return Err(Failure::sentence("an image that is made has a name, and no digest yet", None));
         }
         let container = desk.find(&self.container)?;
@@ -87,7 +87,8 @@ impl Commit {
         };
         self.fill_in(&mut image, &config, &packed);
         let manifest = self.write(&store, &image, layers, packed.descriptor)?;
-        store.set_reference(&name.to_string(), &Ref::new(manifest.0))?;
+        let name = name.map_or_else(|| manifest.0.digest.to_string(), |name| name.to_string());
+        store.set_reference(&name, &Ref::new(manifest.0))?;
         let id = manifest.1.to_string();
         if let Some(path) = &self.iidfile {
             std::fs::write(path, &id).map_err(Failure::during(format!("cannot write --iidfile {}", path.display())))?;

@@ -158,14 +158,14 @@ mod tests {
             assert!(check_rule(good).is_ok(), "{good}");
         }
         for bad in ["", "c 1:3", "d 1:3 r", "c 1 r", "c x:3 r", "c 1:3 rx"] {
-            assert!(check_rule(bad).err().expect(bad).text().contains("`c 10:200 rwm`"), "{bad}");
+            assert!(check_rule(bad).expect_err(bad).text().contains("`c 10:200 rwm`"), "{bad}");
         }
         assert!(gpus("2").is_ok_and(|names| names == ["nvidia.com/gpu=0", "nvidia.com/gpu=1"]));
         assert!(gpus("\"device=0,GPU-1\"").is_ok_and(|names| names == ["nvidia.com/gpu=0", "nvidia.com/gpu=GPU-1"]));
         for bad in ["", "some", "0", "device="] {
             assert!(gpus(bad).is_err(), "{bad}");
         }
-        let said = device("/etc/hostname").err().expect("no device").text();
+        let said = device("/etc/hostname").expect_err("no device").text();
         assert!(said.contains("is no device"), "{said}");
     }
 }

@@ -139,6 +139,9 @@ fn fill(
     // The place that the specification wants; the root itself is mounted by nobody but the container.
     make(container.bundle().join("rootfs"))?;
     make(container.etc(""))?;
+    if let Some(bytes) = limits::storage(&options.files.storage_opt)? {
+        limits::limit_directory(&container.layer(), container.id(), bytes)?;
+    }
     let root = root(snapshots, base, container, !options.life.rm)?;
     let network = network::choose(desk, &options.network)?;
     let mut wanted = Wanted {

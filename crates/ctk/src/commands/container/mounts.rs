@@ -459,7 +459,7 @@ mod tests {
     use super::*;
 
     fn said(result: Result<Asked, Failure>) -> String {
-        result.err().expect("it is wrong").text()
+        result.expect_err("it is wrong").text()
     }
 
     #[track_caller]

@@ -488,7 +488,7 @@ mod tests {
             ("a,target=", "has no value"),
             ("../a", "is no name"),
         ] {
-            let failure = read(text).err().expect(text);
+            let failure = read(text).expect_err(text);
             assert!(failure.text().contains(expected), "{text}: {}", failure.text());
         }
     }

@@ -63,7 +63,7 @@ mod tests {
     #[test]
     fn no_name_leads_elsewhere() {
         for bad in ["", "/etc/passwd", "../../etc/passwd", "Europe//Paris", "a b"] {
-            let said = read(bad).err().expect(bad).text();
+            let said = read(bad).expect_err(bad).text();
             assert!(said.contains("is no name of a time zone"), "{said}");
         }
         assert!(read("No/Such").is_err());
