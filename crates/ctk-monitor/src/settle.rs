@@ -38,8 +38,7 @@ pub fn settle(containers: &Containers, container: &Container, program: &Path) ->
     let config = container.config()?;
     if config.remove {
         let name = container.id().chars().take(12).collect();
-        containers.remove(locked)?;
-        containers.remove_volumes(&config)?;
+        containers.remove_with_volumes(locked, &config)?;
         return Err(Error::Missing { name });
     }
     state.status = Status::Exited;

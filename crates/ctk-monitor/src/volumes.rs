@@ -2,7 +2,7 @@
 
 use ctk_volume::Volumes;
 
-use crate::containers::Containers;
+use crate::containers::{Containers, Locked};
 use crate::{Config, Error};
 
 impl Containers {
@@ -23,6 +23,12 @@ impl Containers {
         }
         users.sort_unstable();
         Ok(users)
+    }
+
+    /// Removes a container that does not run, and its anonymous volumes with it.
+    pub fn remove_with_volumes(&self, locked: Locked, config: &Config) -> Result<(), Error> {
+        self.remove(locked)?;
+        self.remove_volumes(config)
     }
 
     /// Removes the anonymous volumes of a container that is gone, but for those that others have by now.

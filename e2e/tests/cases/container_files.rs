@@ -95,6 +95,43 @@ fn anonymous_volumes_go_with_their_container() {
 }
 
 #[test]
+fn volumes_of_one_whose_monitor_was_killed_go_too() {
+    let Some(world) = boxed("VOLUME /data") else { return };
+    ctk(&world, &["run", "-d", "--rm", "--name", "one", "box", "/bin/sleep", "99"]).ok();
+    assert_eq!(volumes(&world).len(), 1);
+    let processes = ctk(&world, &["inspect", "--format", "{{.State.MonitorPid}} {{.State.Pid}}", "one"]).ok();
+    let mut kill = std::process::Command::new("kill");
+    kill.arg("-9").args(processes.split_whitespace());
+    run(kill).ok();
+    ctk_e2e::eventually(std::time::Duration::from_secs(5), "it goes, and its volume", || {
+        ctk(&world, &["ps", "-aq"]).ok().is_empty() && volumes(&world).is_empty()
+    });
+}
+
+#[test]
+fn many_fill_one_volume_at_once() {
+    let Some(world) = boxed("RUN /bin/mkdir /data && for i in $(seq 200); do echo $i > /data/$i; done") else { return };
+    std::thread::scope(|scope| {
+        let one = || sh(&world, &["-v", "shared:/data"], "ls /data | wc -l; cat /data/200").ok();
+        let threads: Vec<_> = (0..12).map(|_| scope.spawn(one)).collect();
+        for thread in threads {
+            assert_eq!(thread.join().unwrap(), "200\n200\n", "nobody sees a half filled one");
+        }
+    });
+    assert_eq!(volumes(&world), ["shared"]);
+}
+
+#[test]
+fn an_image_that_is_mounted_stays_as_long_as_its_container() {
+    let Some(world) = boxed("RUN /bin/mkdir /data && echo here > /data/file") else { return };
+    let mount = ["--mount", "type=image,src=box,dst=/img"];
+    ctk(&world, &[&["create", "--name", "one"][..], &mount, &["box", "/bin/cat", "/img/data/file"]].concat()).ok();
+    ctk(&world, &["rmi", "box"]).ok();
+    ctk(&world, &["gc"]).ok();
+    assert_eq!(ctk(&world, &["start", "-a", "one"]).ok(), "here\n");
+}
+
+#[test]
 fn a_volume_in_use_stays_and_says_whose_it_is() {
     let Some(world) = boxed("") else { return };
     ctk(&world, &["volume", "create", "--label", "tier=db", "data"]).ok();
@@ -113,7 +150,7 @@ fn a_volume_in_use_stays_and_says_whose_it_is() {
     ctk(&world, &["volume", "exists", "data"]).ok();
     ctk(&world, &["volume", "exists", "dato"]).fails(1);
     contains(&ctk(&world, &["volume", "inspect", "dato"]).fails(1), &["did you mean `data`?"]);
-    ctk(&world, &["volume", "rm", "--force", "data"]).ok();
+    ctk(&world, &["volume", "rm", "--force", "-t", "0", "data"]).ok();
     assert_eq!(ctk(&world, &["ps", "-aq"]).ok(), "");
     assert!(volumes(&world).is_empty());
 }
@@ -294,6 +331,63 @@ fn files_are_copied_as_dockers_rules_say() {
     }
     contains(&ctk(&world, &["cp", &at("file"), &at("other")]).fails(1), &["one of the two has to be in a container"]);
     contains(&ctk(&world, &["cp", "nobody:/x", "."]).fails(1), &["there is no container `nobody`"]);
+}
+
+/// The same copies by podman give the same files in the same places.
+#[test]
+fn copies_are_those_of_podman() {
+    let Some(world) =
+        boxed("RUN /bin/mkdir -p /srv/dir/sub && echo one > /srv/dir/sub/file && ln -s sub /srv/dir/link")
+    else {
+        return;
+    };
+    if !ctk_e2e::has_programs(&["podman"]) {
+        return;
+    }
+    let host = world.path("host");
+    fs::create_dir_all(host.join("tree/inner")).unwrap();
+    fs::write(host.join("tree/inner/x"), "x\n").unwrap();
+    fs::write(host.join("file"), "host\n").unwrap();
+    world.ctk(&["save", "-o", "box.tar", "box"]).ok();
+    world.podman(&["load", "-i", "box.tar"]).ok();
+    world.podman(&["create", "--name", "c", "--network", "none", "localhost/box", "/bin/true"]).ok();
+    ctk(&world, &["create", "--name", "c", "box", "/bin/true"]).ok();
+    let at = |name: &str| host.join(name).display().to_string();
+    let copies = [
+        (at("file"), "c:/new".to_owned()),
+        (at("file"), "c:/srv".into()),
+        (at("file"), "c:/srv/".into()),
+        (at("tree"), "c:/copy".into()),
+        (at("tree"), "c:/srv".into()),
+        (at("tree/."), "c:/srv/dir".into()),
+        (at("tree"), "c:/srv/dir/link".into()),
+        (at("file"), "c:/srv/dir/link/named".into()),
+        (at("file"), "c:/absent/".into()),
+        (at("file"), "c:/absent/x".into()),
+        (at("tree"), "c:/new".into()),
+    ];
+    for (from, to) in &copies {
+        let (theirs, ours) = (world.podman(&["cp", from, to]), ctk(&world, &["cp", from, to]));
+        let same = theirs.status.success() == ours.status.success();
+        assert!(same, "{from} {to}\n{}\n{}", theirs.story(), ours.story());
+    }
+    let listing = |archive: &str| {
+        let list = "tar -tf $1 | sed 's,^\\./,,; s,/$,,' | grep -E '^(new|srv|copy)' | sort";
+        world.peer("sh", &["-c", list, "sh", archive]).ok()
+    };
+    world.podman(&["export", "-o", "theirs.tar", "c"]).ok();
+    ctk(&world, &["export", "-o", "ours.tar", "c"]).ok();
+    assert_eq!(listing("ours.tar"), listing("theirs.tar"));
+    for (from, to) in [("c:/srv/dir", "out"), ("c:/srv/dir", "out"), ("c:/srv/dir/.", "out"), ("c:/new", "out/renamed")]
+    {
+        for (name, outcome) in [("theirs", 0), ("ours", 1)] {
+            let to = at(&format!("{name}-{to}"));
+            let output = if outcome == 0 { world.podman(&["cp", from, &to]) } else { ctk(&world, &["cp", from, &to]) };
+            output.ok();
+        }
+    }
+    let found = |name: &str| world.peer("sh", &["-c", "cd $1 && find . | sort", "sh", &at(name)]).ok();
+    assert_eq!(found("ours-out"), found("theirs-out"));
 }
 
 /// What a container makes of its own files leads nowhere else: not its links, not what it puts in their places.
