@@ -3,11 +3,12 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
+use crate::ordinary::User;
 use crate::{Output, binary, has, has_programs, run};
 
 /// A runtime.
@@ -71,6 +72,7 @@ pub struct Bundle {
     runtime: Runtime,
     view: View,
     user: Option<u32>,
+    accounts: Option<User>,
     /// The container's name.
     pub id: String,
 }
@@ -83,7 +85,7 @@ impl Bundle {
     pub fn new(runtime: Runtime) -> Bundle {
         let folder = tempfile::Builder::new().prefix("ctk-e2e-").tempdir_in("/var/tmp").expect("a temporary folder");
         let id = format!("e2e-{}-{}", runtime.name(), folder.path().file_name().expect("a name").to_string_lossy());
-        let bundle = Bundle { folder, runtime, view: View::Machine, user: None, id };
+        let bundle = Bundle { folder, runtime, view: View::Machine, user: None, accounts: None, id };
         // Whoever is root in a container of mapped ids must find the way.
         fs::set_permissions(bundle.folder.path(), fs::Permissions::from_mode(0o755)).expect("a mode");
         let root = bundle.path("rootfs");
@@ -102,6 +104,7 @@ impl Bundle {
         for name in ["host/below", "upper", "work"] {
             fs::create_dir_all(bundle.path(name)).expect("a folder");
         }
+        fs::write(bundle.path("empty"), "").expect("a file");
         fs::write(bundle.path("host/file"), "of the host\n").expect("a file");
         fs::write(bundle.path("host/script"), "#!/bin/sh\necho ran\n").expect("a file");
         fs::set_permissions(bundle.path("host/script"), fs::Permissions::from_mode(0o755)).expect("a mode");
@@ -128,6 +131,15 @@ impl Bundle {
         bundle
     }
 
+    /// The same of a user with accounts and subordinate ids, all of which the container has.
+    pub fn of(runtime: Runtime, user: User) -> Bundle {
+        let mut bundle = Bundle::new(runtime);
+        bundle.user = Some(user.uid);
+        bundle.accounts = Some(user);
+        bundle.give(&bundle.path(""));
+        bundle
+    }
+
     /// Gives a path and all below to the user of the bundle.
     pub fn give(&self, path: &Path) {
         let Some(user) = self.user else { return };
@@ -138,6 +150,9 @@ impl Bundle {
 
     /// Words that run a program as the user of the bundle.
     pub fn as_user(&self) -> Vec<String> {
+        if let Some(user) = &self.accounts {
+            return user.words();
+        }
         let Some(user) = self.user else { return Vec::new() };
         ["setpriv", "--reuid", &user.to_string(), "--regid", &user.to_string(), "--clear-groups", "--"]
             .map(String::from)
@@ -170,7 +185,11 @@ impl Bundle {
         config["linux"]["namespaces"] =
             json!(["pid", "network", "ipc", "uts", "mount"].map(|name| json!({ "type": name })));
         if let Some(user) = self.user {
-            let own = json!([{ "containerID": 0, "hostID": user, "size": 1 }]);
+            let mut own = json!([{ "containerID": 0, "hostID": user, "size": 1 }]);
+            let ids = self.accounts.as_ref().and_then(|user| user.subordinate);
+            if let (Some((first, count)), Some(list)) = (ids, own.as_array_mut()) {
+                list.push(json!({ "containerID": 1, "hostID": first, "size": count }));
+            }
             let namespaces = config["linux"]["namespaces"].as_array_mut().expect("namespaces");
             namespaces.push(json!({ "type": "user" }));
             config["linux"]["uidMappings"] = own.clone();
@@ -232,7 +251,9 @@ impl Bundle {
             .arg("--root")
             .arg(self.path("state"))
             .args(arguments);
-        command.current_dir(self.folder.path()).env("CALLER", "1").stdin(Stdio::null());
+        // Not the machine's /dev/null: crun 1.8 gives standard streams to the root of a user namespace.
+        let empty = fs::File::open(self.path("empty")).expect("an empty file");
+        command.current_dir(self.folder.path()).env("CALLER", "1").stdin(empty);
         command
     }
 

@@ -8,11 +8,13 @@ pub mod bundle;
 pub mod corpus;
 pub mod differences;
 pub mod emulator;
+pub mod engine;
 pub mod front;
 pub mod git;
 pub mod image;
 pub mod listing;
 pub mod machine;
+pub mod ordinary;
 pub mod peers;
 pub mod sshd;
 
@@ -118,6 +120,7 @@ pub fn contains(text: &str, parts: &[&str]) {
 pub struct World {
     folder: TempDir,
     store: PathBuf,
+    user: Option<ordinary::User>,
 }
 
 impl World {
@@ -127,7 +130,7 @@ impl World {
         fs::create_dir_all(folder.path().join("project")).expect("a project folder");
         fs::create_dir_all(folder.path().join("home")).expect("a home folder");
         let store = folder.path().join("store");
-        World { folder, store }
+        World { folder, store, user: None }
     }
 
     /// A world that shares its store with others, so that OS packages are fetched and bases built once.
@@ -135,6 +138,40 @@ impl World {
         let mut world = World::new();
         world.store = target().join("e2e-store");
         world
+    }
+
+    /// The same for an ordinary user, who owns it all.
+    pub fn of(user: ordinary::User) -> World {
+        let mut world = World::new();
+        world.user = Some(user);
+        fs::create_dir(world.path("run")).expect("a folder");
+        fs::set_permissions(world.path("run"), std::os::unix::fs::PermissionsExt::from_mode(0o700)).expect("a mode");
+        fs::set_permissions(world.folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("a mode");
+        world.give(world.folder.path());
+        world
+    }
+
+    /// The ordinary user's world with a store that further cases share; root's is another one.
+    pub fn shared_of(user: ordinary::User) -> World {
+        let mut world = World::of(user);
+        world.store = target().join("e2e-store-ordinary");
+        fs::create_dir_all(&world.store).expect("a folder");
+        if let Some(user) = &world.user {
+            std::os::unix::fs::chown(&world.store, Some(user.uid), Some(user.uid)).expect("an owner");
+        }
+        world
+    }
+
+    /// The ordinary user whose world it is.
+    pub fn user(&self) -> Option<&ordinary::User> {
+        self.user.as_ref()
+    }
+
+    /// Gives a path and all below to whose world it is.
+    pub fn give(&self, path: &Path) {
+        if let Some(user) = &self.user {
+            user.give(path);
+        }
     }
 
     /// The project's folder.
@@ -157,6 +194,7 @@ impl World {
         let path = self.project().join(name);
         fs::create_dir_all(path.parent().expect("a file in a folder")).expect("a folder");
         fs::write(&path, content).expect("a file");
+        self.give(&self.project());
         self
     }
 
@@ -172,15 +210,21 @@ impl World {
         for left in ["dist", ".ctk"] {
             let _ = fs::remove_dir_all(self.project().join(left));
         }
+        self.give(&self.project());
         self
     }
 
     /// `ctk` in the project's folder, not yet started.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(binary());
+        let mut command = match &self.user {
+            Some(user) => user.command(binary()),
+            None => Command::new(binary()),
+        };
         command.args(arguments).current_dir(self.project()).stdin(Stdio::null());
         command.env("CTK_ROOT", &self.store).env("HOME", self.folder.path().join("home"));
         command.env_remove("DOCKER_CONFIG").env_remove("REGISTRY_AUTH_FILE").env("NO_COLOR", "1");
+        // Nothing touches the host's network, unless a case is about networks.
+        command.env("CTK_NETWORK", "none");
         command
     }
 
@@ -194,10 +238,16 @@ impl World {
         self.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("ctk")
     }
 
-    /// Runs somebody else's program in the project's folder.
+    /// Runs somebody else's program in the project's folder, as whose world it is.
     pub fn peer<S: AsRef<OsStr>>(&self, program: &str, arguments: &[S]) -> Output {
-        let mut command = Command::new(program);
+        let mut command = match &self.user {
+            Some(user) => user.command(program),
+            None => Command::new(program),
+        };
         command.args(arguments).current_dir(self.project()).env("HOME", self.folder.path().join("home"));
+        if self.user.is_some() {
+            command.env("XDG_RUNTIME_DIR", self.path("run"));
+        }
         run(command)
     }
 
@@ -218,6 +268,10 @@ impl Default for World {
 
 impl Drop for World {
     fn drop(&mut self) {
+        // What a failed case left running.
+        if self.store.join("containers").exists() && self.store.starts_with(self.folder.path()) {
+            let _ = self.command(&["rm", "--all", "--force", "--time", "0"]).stdout(Stdio::null()).status();
+        }
         // podman keeps its storage mounted.
         let storage = self.path("podman");
         if storage.exists() {

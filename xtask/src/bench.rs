@@ -7,6 +7,7 @@ mod builds;
 mod cases;
 mod containers;
 mod layers;
+mod lives;
 mod others;
 mod scale;
 
@@ -177,8 +178,13 @@ impl Bench {
         let mut table = String::from(
             "| What | Who | median | best | ours : theirs | peak memory | bar |\n|---|---|---|---|---|---|---|\n",
         );
-        for case in
-            cases::CASES.iter().chain(layers::CASES).chain(scale::CASES).chain(builds::CASES).chain(containers::CASES)
+        for case in cases::CASES
+            .iter()
+            .chain(layers::CASES)
+            .chain(scale::CASES)
+            .chain(builds::CASES)
+            .chain(containers::CASES)
+            .chain(lives::CASES)
         {
             if self.filter.as_ref().is_some_and(|filter| !case.name.contains(filter.as_str())) {
                 continue;

@@ -30,6 +30,7 @@ use crate::lock::LockBook;
 use crate::observe::{Outlook, Request, test_references};
 use crate::records::Records;
 use crate::secrets::DeclaredSecrets;
+use crate::services::service_references;
 use crate::{ApplyError, Session, UnitFailure, codes, explain, local_name};
 
 /// Requests to the embedded registry that are under way at the end have so long to finish.
@@ -58,6 +59,8 @@ enum Finished {
     Image(Box<Descriptor>),
     Test(Report),
     Push(Box<Staged>),
+    /// What its container shows, by the target's name.
+    Service(BTreeMap<String, ctk_oci::Digest>),
 }
 
 impl Session {
@@ -158,8 +161,10 @@ impl Session {
             let resolved = resolved.and_then(|()| self.epoch(decl, &world, true));
             resolved.map_err(|error| self.build_failure(address, &error))?;
         }
-        if let Some(decl) = self.tests.get(address) {
-            for reference in test_references(decl) {
+        let tested = self.tests.get(address).map(test_references);
+        let served = self.services.get(address).map(service_references);
+        if let Some(references) = tested.or(served) {
+            for reference in references {
                 if book.image(&reference, &ground.platform).is_some() {
                     continue;
                 }
@@ -303,6 +308,7 @@ impl Session {
                         reports.push(report);
                         Produced::default()
                     }
+                    Ok(Finished::Service(published)) => Produced { published, ..Produced::default() },
                     Ok(Finished::Push(upload)) => {
                         staged.push((planned, upload));
                         continue;
@@ -458,19 +464,19 @@ impl From<BuildError> for Unbuilt {
     }
 }
 
-enum Failed {
+pub(crate) enum Failed {
     Cancelled,
     Unit(Box<UnitFailure>, Option<Box<Report>>),
 }
 
 /// What every running unit is given.
-struct Work<'a> {
-    session: &'a Session,
-    ground: &'a Ground,
+pub(crate) struct Work<'a> {
+    pub(crate) session: &'a Session,
+    pub(crate) ground: &'a Ground,
     request: &'a Request,
-    sink: &'a Arc<dyn Sink>,
-    cancel: &'a Cancel,
-    results: &'a Mutex<BTreeMap<Address, Descriptor>>,
+    pub(crate) sink: &'a Arc<dyn Sink>,
+    pub(crate) cancel: &'a Cancel,
+    pub(crate) results: &'a Mutex<BTreeMap<Address, Descriptor>>,
     slots: &'a Slots,
 }
 
@@ -484,6 +490,7 @@ impl Work<'_> {
             Kind::Image => self.build(address).map(|image| Finished::Image(Box::new(image))),
             Kind::Test => self.test(address).map(Finished::Test),
             Kind::Push => self.upload(address).map(|staged| Finished::Push(Box::new(staged))),
+            Kind::Service => self.start_service(planned).map(Finished::Service),
             Kind::Registry => unreachable!("registries are served, not run"),
         };
         // A push has ended when its tags have moved.

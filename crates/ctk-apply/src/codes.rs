@@ -24,5 +24,6 @@ codes! {
     TEST_FAILED = "test::failed", "Assertions of a test did not hold.";
     TEST_BROKEN = "test::broken", "A test could not be carried out.";
     PUSH_FAILED = "push::failed", "An image could not be brought to a target.";
+    SERVICE_FAILED = "service::failed", "A service could not be started or stopped.";
     SERVE_FAILED = "registry::failed", "The embedded registry could not be served.";
 }

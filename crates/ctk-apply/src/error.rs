@@ -120,7 +120,7 @@ impl ApplyError {
             }
             ApplyError::ReadLock { .. } | ApplyError::WriteLock { .. } => explain(Some(codes::LOCK_FILE), self, None),
             ApplyError::Store(_) | ApplyError::CleanUp(_) => {
-                let hint = "the store's folder is set by CTK_ROOT or --root; it must be writable, and overlay mounts need root";
+                let hint = "the store's folder is set by CTK_ROOT or --root; it must be writable";
                 explain(Some(codes::STORE), self, Some(hint))
             }
             ApplyError::Cancelled => explain(None, self, None),
@@ -168,6 +168,7 @@ fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn 
 /// The kernel's number for "operation not permitted".
 const EPERM: i32 = 1;
 const EMLINK: i32 = 31;
+const EINVAL: i32 = 22;
 
 /// What to do about an error that is known wherever it comes from.
 /// The sentence, with words that nobody would read to their end cut in the middle: paths longer than any can be.
@@ -203,8 +204,19 @@ fn advice(error: &(dyn Error + 'static)) -> Option<String> {
         );
     }
     // What the kernel forbids, not a file that may not be read or executed: that is no matter of privileges.
-    let denied = cause(EPERM);
-    denied.then(|| "building and running need root here: overlay mounts, file owners, namespaces".into())
+    if cause(EPERM) {
+        let text = match ctk_runtime::in_user_namespace() {
+            false => "building and running need root or a user namespace: overlay mounts, file owners, namespaces",
+            true => "in a user namespace some things are not to be had, such as device nodes; root has them",
+        };
+        return Some(text.into());
+    }
+    let unknown = cause(EINVAL) && ctk_runtime::rootless::is_alone();
+    unknown.then(|| {
+        "there are no ids but root's here, so that nothing can belong to somebody else; subordinate ids are more: \
+         `usermod --add-subuids FIRST-LAST --add-subgids FIRST-LAST USER`"
+            .into()
+    })
 }
 
 /// The error as an `E`, also if it is in a box, which is an error of its own.

@@ -31,6 +31,7 @@ mod options;
 mod records;
 mod registries;
 mod secrets;
+mod services;
 mod session;
 mod update;
 

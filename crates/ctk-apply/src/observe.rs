@@ -192,6 +192,7 @@ impl Session {
                 }
             }
         }
+        self.look_at_services(&wanted, &mut seen);
         let options = PlanOptions { only: request.only.clone(), force: request.force.clone() };
         let plan = ctk_plan::plan(&units, &seen, &options);
         Ok(Outlook { plan, units, unresolved: seen.unresolved, unlocked })
@@ -246,10 +247,19 @@ impl Session {
                 }
             }
         }
+        if let Some(decl) = self.services.get(address) {
+            for reference in crate::services::service_references(decl) {
+                match self.lock.image(&reference, &ground.platform) {
+                    Some(digest) => drop(inputs.insert(Input::Base(reference.to_string()), digest.to_string())),
+                    None => unresolved.push(format!("image {reference}")),
+                }
+            }
+        }
         if let Some(decl) = self.pushes.get(address) {
             inputs.insert(Input::Semantics, format!("{:?}", decl.semantics()));
         }
-        let unit = Unit { address: address.clone(), needs, inputs, targets: Vec::new() };
+        let targets = self.services.get(address).map(crate::services::target).into_iter().collect();
+        let unit = Unit { address: address.clone(), needs, inputs, targets };
         Ok(ObservedUnit { unit, unresolved, undated, repositories, urls })
     }
 

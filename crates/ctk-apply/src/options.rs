@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use ctk_client::ClientOptions;
 
 /// How a session works. [`Options::from_environment`] gives the usual values; change the fields that should differ.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Options {
     /// The store's folder.
     pub store: PathBuf,
@@ -29,6 +30,8 @@ pub struct Options {
     pub etc_apt: PathBuf,
     /// Where the host keeps archive keys, usually `/usr/share/keyrings`.
     pub keyrings: PathBuf,
+    /// Who makes the containers of services; without one, a project with services cannot be applied.
+    pub services: Option<Arc<dyn ctk_service::Engine>>,
 }
 
 impl Options {
@@ -50,6 +53,7 @@ impl Options {
             now_seconds,
             etc_apt: "/etc/apt".into(),
             keyrings: "/usr/share/keyrings".into(),
+            services: None,
             environment,
         }
     }

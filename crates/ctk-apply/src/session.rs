@@ -12,6 +12,7 @@ use ctk_plan::{Address, Cancel, Kind, Reporter};
 use ctk_project::{Image, Inputs, Project};
 use ctk_push::PushDecl;
 use ctk_push::export::Form;
+use ctk_service::ServiceDecl;
 use ctk_syntax::{Diagnostic, Diagnostics, Sources, Span};
 
 use crate::files::DiskFiles;
@@ -33,6 +34,7 @@ pub struct Session {
     pub(crate) forms: BTreeMap<Address, Form>,
     pub(crate) tests: BTreeMap<Address, TestDecl>,
     pub(crate) pushes: BTreeMap<Address, PushDecl>,
+    pub(crate) services: BTreeMap<Address, ServiceDecl>,
     pub(crate) registries: BTreeMap<Address, RegistryDecl>,
     /// Every address, needs before those that need them.
     pub(crate) order: Vec<Address>,
@@ -72,6 +74,7 @@ impl Session {
             forms: BTreeMap::new(),
             tests: BTreeMap::new(),
             pushes: BTreeMap::new(),
+            services: BTreeMap::new(),
             registries: BTreeMap::new(),
             order: Vec::new(),
             warnings: Diagnostics::new(),
@@ -127,6 +130,9 @@ impl Session {
                 }
                 Kind::Push => keep(ctk_push::decode(&self.project, resource).map(|decl| {
                     self.pushes.insert(address, decl);
+                })),
+                Kind::Service => keep(ctk_service::decode(&self.project, resource).map(|decl| {
+                    self.services.insert(address, decl);
                 })),
                 Kind::Registry => {
                     let directory = self.directory.join(&resource.directory);

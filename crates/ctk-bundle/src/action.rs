@@ -220,6 +220,13 @@ pub enum Action {
     ResetSignals,
     /// Confines system calls.
     Seccomp,
+    /// Gives up changing mounts, or reaching others, by Landlock.
+    Landlock {
+        /// `LANDLOCK_ACCESS_FS_…`, kept below the root.
+        files: u64,
+        /// `LANDLOCK_SCOPE_…`.
+        scoped: u64,
+    },
     /// Keeps capabilities while the user changes.
     KeepCapabilities,
     /// Supplementary groups.
@@ -447,6 +454,9 @@ impl fmt::Display for Action {
             Action::WorkingDirectory(path) => write!(f, "change to the working directory `{}`", show(path)),
             Action::ResetSignals => write!(f, "reset signals"),
             Action::Seccomp => write!(f, "confine system calls"),
+            Action::Landlock { files, scoped } => {
+                write!(f, "give up by landlock: {}", crate::landlock::words(*files, *scoped))
+            }
             Action::KeepCapabilities => write!(f, "keep capabilities"),
             Action::Groups(groups) => write!(f, "set the groups {groups:?}"),
             Action::Gid(gid) => write!(f, "become group {gid}"),

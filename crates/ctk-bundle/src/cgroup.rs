@@ -7,16 +7,16 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use ctk_runtime::Hierarchy;
+use ctk_runtime::{Hierarchy, is_ordinary};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal};
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
 use crate::limits::{CGROUP_REMOVAL, FREEZE};
 use crate::plan::HostCgroups;
 use crate::resources::{self, Instruction, Setting};
-use crate::spec::Resources;
+use crate::spec::{Resources, Spec};
+use crate::{Error, options};
 
 /// A container's directory in one hierarchy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,11 +76,8 @@ impl Cgroups {
     /// our own cgroup. Who is not root has no right to those: his are below what was delegated to him, where anything
     /// was.
     pub fn place(hierarchies: &[Hierarchy], path: Option<&str>, id: &str) -> Result<Cgroups, Error> {
-        use rustix::fs::{Access, AtFlags, CWD, accessat};
-        let writes = |path: &Path| accessat(CWD, path, Access::WRITE_OK, AtFlags::EACCESS).is_ok();
-        let owns = |path: &Path| writes(path) && writes(&path.join("cgroup.procs"));
-        let ordinary = !rustix::process::geteuid().is_root() || in_user_namespace();
-        Cgroups::place_for(hierarchies, path, id, ordinary.then_some(&owns))
+        let owns = |path: &Path| Hierarchy::is_writable(path);
+        Cgroups::place_for(hierarchies, path, id, is_ordinary().then_some(&owns))
     }
 
     fn place_for(
@@ -102,7 +99,7 @@ impl Cgroups {
         let mut cgroups = Cgroups::default();
         for hierarchy in hierarchies {
             let own = hierarchy.mount.join(&hierarchy.own);
-            let delegated = owns.and_then(|owns| delegated(&hierarchy.mount, &own, owns));
+            let delegated = owns.and_then(|owns| hierarchy.delegated(owns));
             let below = path.trim_matches('/');
             let directory = match (path.starts_with('/'), delegated) {
                 (true, Some(base)) => {
@@ -145,7 +142,7 @@ impl Cgroups {
                 // those is an error of its own.
                 let denied =
                     matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem);
-                if denied && (!rustix::process::geteuid().is_root() || in_user_namespace()) {
+                if denied && is_ordinary() {
                     continue;
                 }
                 Cgroups { directories: made }.remove();
@@ -160,7 +157,8 @@ impl Cgroups {
         Ok(())
     }
 
-    fn unified(&self) -> Option<&Directory> {
+    /// Its directory of version 2.
+    pub fn unified(&self) -> Option<&Directory> {
         self.directories.iter().find(|directory| directory.controllers.is_empty())
     }
 
@@ -179,11 +177,24 @@ impl Cgroups {
 
     /// Writes limits. What is refused is tried once more after the others: one may have been in the way of another.
     pub fn apply(&self, resources: &Resources) -> Result<(), Error> {
-        let first = resources::version_1(resources);
+        self.check_memory(resources)?;
+        let missing = resources::only_in_version_1(resources).into_iter().find(|(one, _)| self.legacy(one).is_none());
+        if let Some((controller, field)) = missing {
+            return Err(Error::Unsupported {
+                what: format!("linux.resources.{field}"),
+                reason: format!("only cgroup version 1 has it, and `{controller}` is not of that here; leave it out"),
+            });
+        }
         let mut wanted: Vec<(PathBuf, Setting)> = Vec::new();
-        for setting in first {
-            if let Some(directory) = self.legacy(setting.controller) {
-                wanted.push((directory.to_owned(), setting));
+        let mut only_legacy = None;
+        for setting in resources::version_1(resources) {
+            match self.legacy(setting.controller) {
+                Some(directory) => wanted.push((directory.to_owned(), setting)),
+                // Controllers that version 2 does not have.
+                None if matches!(setting.controller, "net_cls" | "net_prio") => {
+                    only_legacy.get_or_insert(setting);
+                }
+                None => {}
             }
         }
         let (unified, only) = match self.unified() {
@@ -212,17 +223,14 @@ impl Cgroups {
                 None => drop(missing.get_or_insert(setting)),
             }
         }
-        let has = |controller: &str| self.legacy(controller).is_some();
-        for setting in resources::version_1(resources) {
-            // Controllers that version 2 does not have.
-            if matches!(setting.controller, "net_cls" | "net_prio") && !has(setting.controller) {
-                missing.get_or_insert(setting);
-            }
-        }
-        if let Some(setting) = missing {
-            let reason = match setting.field.contains("unified") {
-                true => "the controller is of cgroup version 1 on this machine",
-                false => "no cgroup hierarchy of this machine has the controller here",
+        if let Some(setting) = missing.or(only_legacy) {
+            let reason = match (setting.field.contains("unified"), is_ordinary()) {
+                (true, _) => "the controller is of cgroup version 1 on this machine",
+                (false, false) => "no cgroup hierarchy of this machine has the controller here",
+                (false, true) => {
+                    "no cgroup with the controller was delegated to this user; root can give one away, which systemd does \
+                     with `Delegate=yes`"
+                }
             };
             return Err(Error::Unsupported {
                 what: format!("{} ({})", setting.field, setting.controller),
@@ -239,6 +247,47 @@ impl Cgroups {
             write(&directory, &setting).map_err(failed(directory.join(&setting.file), &setting.field))?;
         }
         Ok(())
+    }
+
+    /// Gives the version 2 cgroup to a user: the directory and the files that the kernel says are for whom it was delegated
+    /// to. Who is not root himself gives what he may.
+    pub fn give(&self, uid: u32) -> Result<(), Error> {
+        let Some(directory) = self.unified() else { return Ok(()) };
+        let known = fs::read_to_string("/sys/kernel/cgroup/delegate").unwrap_or_default();
+        let usual = "cgroup.procs cgroup.subtree_control cgroup.threads";
+        let names = if known.is_empty() { usual } else { &known };
+        let own = std::iter::once(directory.path.clone());
+        for path in own.chain(names.split_whitespace().map(|name| directory.path.join(name))) {
+            match std::os::unix::fs::chown(&path, Some(uid), None) {
+                // Those of a controller that is not here.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied && is_ordinary() => return Ok(()),
+                result => result.map_err(failed(path, "linux.namespaces"))?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses a limit of memory below what is in use, for who asks that it be looked at first.
+    fn check_memory(&self, resources: &Resources) -> Result<(), Error> {
+        let memory = resources.memory.as_ref().filter(|memory| memory.check_before_update == Some(true));
+        let Some(limit) = memory.and_then(|memory| memory.limit).and_then(|limit| u64::try_from(limit).ok()) else {
+            return Ok(());
+        };
+        let file = match (self.legacy("memory"), self.unified_with("memory")) {
+            (Some(directory), _) => directory.join("memory.usage_in_bytes"),
+            (None, Some(directory)) => directory.join("memory.current"),
+            (None, None) => return Ok(()),
+        };
+        let used = fs::read_to_string(&file).ok().and_then(|text| text.trim().parse::<u64>().ok());
+        match used.filter(|used| limit > 0 && *used > limit) {
+            Some(used) => {
+                let reason =
+                    format!("{limit} bytes are less than the {used} in use, and checkBeforeUpdate asks to look");
+                Err(Error::config("linux.resources.memory.limit", reason))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Sets which devices may be used.
@@ -259,7 +308,7 @@ impl Cgroups {
         match ctk_sys::attach_device_program(file.as_fd(), &program) {
             Ok(()) => Ok(()),
             // In a user namespace nobody may; there nobody makes devices either.
-            Err(rustix::io::Errno::PERM) if !rustix::process::geteuid().is_root() || in_user_namespace() => Ok(()),
+            Err(rustix::io::Errno::PERM) if is_ordinary() => Ok(()),
             Err(errno) => Err(failed(&directory.path, field)(errno.into())),
         }
     }
@@ -457,11 +506,47 @@ impl Cgroups {
     }
 }
 
-/// The topmost cgroup, of ours and those above it, that is the user's: what was delegated to him. Processes may be moved
-/// everywhere below it (version 2 wants rights on what both places have in common).
-fn delegated(mount: &Path, own: &Path, owns: &dyn Fn(&Path) -> bool) -> Option<PathBuf> {
-    let above = own.ancestors().take_while(|path| path.starts_with(mount) && owns(path));
-    above.last().map(Path::to_owned)
+/// Why an ordinary user's processes do not get from his version 2 cgroup into another one, and what helps: he needs
+/// rights on the nearest cgroup that both are in (`cgroup-v2.rst`, delegation containment).
+pub(crate) fn no_way_to(cgroup: &Path) -> String {
+    let hierarchies = hierarchies();
+    let Some(hierarchy) = hierarchies.iter().find(|hierarchy| hierarchy.is_version_2()) else { return String::new() };
+    let own = hierarchy.mount.join(&hierarchy.own);
+    let common = common(&own, cgroup);
+    format!(
+        ": this process is in `{}`, and `{}/cgroup.procs`, which is above both, is not this user's; start it from where the \
+         container was started, or below what was delegated (`systemd-run --user --scope …`)",
+        own.display(),
+        common.display()
+    )
+}
+
+fn common(one: &Path, other: &Path) -> PathBuf {
+    let parts = one.components().zip(other.components());
+    parts.take_while(|(one, other)| one == other).map(|(part, _)| part).collect()
+}
+
+/// The user of the machine who is the process's in the container and gets its version 2 cgroup, where he could use it: in
+/// a cgroup namespace of its own, with its files mounted writable (`config-linux.md#cgroup-ownership`).
+pub(crate) fn owner(spec: &Spec) -> Option<u32> {
+    let linux = spec.linux.as_ref()?;
+    let is_new = |kind: &str| {
+        linux.namespaces.iter().any(|one| one.kind == kind && one.path.as_deref().unwrap_or_default().is_empty())
+    };
+    let mount = spec.mounts.iter().rev().find(|mount| mount.destination.trim_end_matches('/') == "/sys/fs/cgroup")?;
+    let options = options::parse(&mount.options);
+    let writable = matches!(mount.kind.as_deref(), Some("cgroup" | "cgroup2"))
+        && (options.set | options.set_all) & options::READ_ONLY == 0;
+    let inside = spec.process.as_ref().map_or(0, |process| process.user.uid);
+    let host = match is_new("user") {
+        false => Some(inside),
+        true => linux.uid_mappings.iter().find_map(|mapping| {
+            let offset = inside.checked_sub(mapping.container_id).filter(|offset| *offset < mapping.size)?;
+            mapping.host_id.checked_add(offset)
+        }),
+    };
+    // Root's it is already.
+    host.filter(|host| writable && is_new("cgroup") && *host != 0)
 }
 
 /// The part of a path that is there.
@@ -473,12 +558,6 @@ fn encode(instruction: &Instruction) -> [u8; 8] {
     let [o0, o1] = instruction.offset.to_ne_bytes();
     let [i0, i1, i2, i3] = instruction.immediate.to_ne_bytes();
     [instruction.code, instruction.registers, o0, o1, i0, i1, i2, i3]
-}
-
-/// Whether we are in a user namespace that is not the first.
-pub fn in_user_namespace() -> bool {
-    let text = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    text.split_whitespace().collect::<Vec<_>>() != ["0", "0", "4294967295"]
 }
 
 /// Writes one setting; of several names of a file, the first that exists.
@@ -561,14 +640,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_delegated_is_the_topmost_that_is_the_users() {
-        let (mount, own) = (Path::new("/c"), Path::new("/c/user/me/app/shell"));
-        let mine = |path: &Path| path.starts_with("/c/user/me");
-        assert_eq!(delegated(mount, own, &mine), Some("/c/user/me".into()));
-        assert_eq!(delegated(mount, own, &|_| false), None);
-        assert_eq!(delegated(mount, own, &|_| true), Some("/c".into()));
-        // Somebody else's in between: what is above it is no use.
-        assert_eq!(delegated(mount, own, &|path| path != Path::new("/c/user/me/app")), Some(own.into()));
+    fn a_cgroup_is_given_to_whom_could_use_it() {
+        let check = |namespaces: &str, options: &str, uid: u32, expected: Option<u32>| {
+            let text = format!(
+                r#"{{"ociVersion":"1.2.0","process":{{"user":{{"uid":{uid}}}}},
+                "mounts":[{{"destination":"/sys/fs/cgroup","type":"cgroup","source":"cgroup","options":["{options}"]}}],
+                "linux":{{"namespaces":[{namespaces}],"uidMappings":[{{"containerID":0,"hostID":1000,"size":1}},
+                {{"containerID":1,"hostID":100000,"size":10}}]}}}}"#
+            );
+            assert_eq!(owner(&crate::spec::read(&text).unwrap()), expected, "{text}");
+        };
+        let (both, alone) = (r#"{"type":"cgroup"},{"type":"user"}"#, r#"{"type":"cgroup"}"#);
+        check(both, "rw", 0, Some(1000));
+        check(both, "rw", 5, Some(100_004));
+        check(both, "rw", 11, None);
+        check(both, "ro", 0, None);
+        check(alone, "rw", 7, Some(7));
+        check(alone, "rw", 0, None);
+        check(r#"{"type":"user"}"#, "rw", 0, None);
+        check(r#"{"type":"cgroup","path":"/proc/1/ns/cgroup"},{"type":"user"}"#, "rw", 0, None);
+    }
+
+    #[test]
+    fn what_two_cgroups_have_in_common() {
+        let check = |one: &str, other: &str, expected: &str| {
+            assert_eq!(common(Path::new(one), Path::new(other)), Path::new(expected));
+        };
+        check("/c/user/shell", "/c/user/pod/box", "/c/user");
+        check("/c/ab", "/c/a", "/c");
+        check("/c", "/c/a", "/c");
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::plan::{self, Host, Plan, Switches};
 use crate::process::{self, Program};
 use crate::resources;
 use crate::seccomp::{self, Compiled};
-use crate::spec::Spec;
+use crate::spec::{IdMapping, Spec};
 use crate::state::{self, Kept, REPORT, Record, START, Status};
 
 const NEW_TIME: u32 = 0x80;
@@ -56,6 +56,8 @@ pub struct Made {
     pub pidfd: OwnedFd,
     /// Its configuration.
     pub spec: Spec,
+    /// What it asks for and was not given, in words.
+    pub warnings: Vec<String>,
 }
 
 /// How a process ended.
@@ -97,10 +99,11 @@ pub fn host(bundle: &Path, id: &str, hierarchies: &[ctk_runtime::Hierarchy], swi
         bundle: bundle.display().to_string(),
         id: id.into(),
         cgroups: cgroup::describe(hierarchies),
-        makes_nodes: rustix::process::geteuid().is_root() && !cgroup::in_user_namespace(),
+        makes_nodes: !ctk_runtime::is_ordinary(),
         capabilities: own_capabilities(),
         apparmor: Path::new("/sys/kernel/security/apparmor").exists(),
         selinux: Path::new("/sys/fs/selinux/enforce").exists(),
+        landlock: ctk_sys::landlock_version(),
         switches,
     }
 }
@@ -172,6 +175,9 @@ pub fn create(mut options: Options) -> Result<Made, Error> {
         // Before anything is in them: whoever cleans up knows where.
         kept.write()?;
         kept.record.cgroups.make(&hierarchies)?;
+        if let Some(uid) = cgroup::owner(&spec) {
+            kept.record.cgroups.give(uid)?;
+        }
         kept.record.cgroups.allow_devices(&rules)?;
         if let Some(resources) = linux.and_then(|linux| linux.resources.as_ref()) {
             kept.record.cgroups.apply(resources)?;
@@ -180,7 +186,10 @@ pub fn create(mut options: Options) -> Result<Made, Error> {
         launch(&parts, &mut kept, &mut options)
     })();
     match made {
-        Ok(pidfd) => Ok(Made { kept, pidfd, spec }),
+        Ok(pidfd) => {
+            let left_out = spec.process.as_ref().map(|process| process::left_out(process, host.capabilities));
+            Ok(Made { kept, pidfd, warnings: left_out.unwrap_or_default(), spec })
+        }
         Err(error) => {
             kept.record.cgroups.remove();
             remove_classes(&kept.record);
@@ -265,13 +274,17 @@ fn launch(parts: &Parts<'_>, kept: &mut Kept, options: &mut Options) -> Result<O
         files.start = Some(kept.make_pipes()?);
     }
     if has(|action| matches!(action, Action::Hook(_))) {
-        files.state = Some(memory_file("state")?);
+        files.state = Some([memory_file("state")?, memory_file("state")?]);
     }
     if let Some(seccomp) = spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref())
         && compiled.is_some_and(|compiled| compiled.notifies)
     {
         let path = seccomp.listener_path.as_deref().unwrap_or_default();
         files.listener = Some((connect(Path::new(path), "linux.seccomp.listenerPath")?, memory_file("listener")?));
+    }
+    if let Some(process) = spec.process.as_ref().filter(|process| !process.terminal) {
+        let of_container: &[IdMapping] = plan.mappings.as_ref().map_or(&[], |(uid, _)| uid);
+        give_streams(process.user.uid, of_container);
     }
     let mut launch = Launch::open(&plan.tasks, files, &kept.record.cgroups, program, compiled)?;
     launch.open_namespaces()?;
@@ -312,6 +325,19 @@ fn launch(parts: &Parts<'_>, kept: &mut Kept, options: &mut Options) -> Result<O
     }
 }
 
+/// Gives pipes among our standard streams to the user that a process will be; by which number he goes here, these
+/// mappings say, if there are any.
+pub(crate) fn give_streams(uid: u32, mappings: &[IdMapping]) {
+    let found = mappings.iter().find_map(|mapping| {
+        let offset = uid.checked_sub(mapping.container_id).filter(|offset| *offset < mapping.size)?;
+        mapping.host_id.checked_add(offset)
+    });
+    if let Some(uid) = found.or(mappings.is_empty().then_some(uid)) {
+        let (input, output, error) = (io::stdin(), io::stdout(), io::stderr());
+        ctk_runtime::give_pipes([input.as_fd(), output.as_fd(), error.as_fd()], uid);
+    }
+}
+
 /// From the first to the last word of the process.
 fn bring_up(parts: &Parts<'_>, kept: &mut Kept, launch: &Launch<'_>, child: &ctk_sys::Child) -> Result<(), Error> {
     let Parts { spec, plan, .. } = *parts;
@@ -322,9 +348,9 @@ fn bring_up(parts: &Parts<'_>, kept: &mut Kept, launch: &Launch<'_>, child: &ctk
         state.pid = pid;
         state
     };
-    if let Some(file) = &launch.files.state {
+    for (file, status) in launch.files.state.iter().flatten().zip([Status::Creating, Status::Created]) {
         // For createContainer and startContainer: both run where the container's own numbers count.
-        let mut state = own(Status::Created);
+        let mut state = own(status);
         state.pid = inner_pid(pid);
         fill(file, &serde_json::to_string(&state).unwrap_or_default())?;
     }
@@ -409,7 +435,16 @@ pub fn write_pid(path: &Path, pid: i32) -> Result<(), Error> {
 }
 
 /// Namespaces to go back to.
-struct Back(Vec<(OwnedFd, u32)>);
+pub(crate) struct Back(Vec<(OwnedFd, u32)>);
+
+/// Has children be made among the process ids of a container, until the guard is dropped.
+pub(crate) fn join_for_children(container: std::os::fd::BorrowedFd<'_>) -> Result<Back, Errno> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let ours = rustix::fs::open("/proc/self/ns/pid_for_children", flags, Mode::empty())?;
+    let namespace = libc::CLONE_NEWPID as u32;
+    ctk_sys::set_controlling_namespace(container, namespace)?;
+    Ok(Back(vec![(ours, namespace)]))
+}
 
 impl Drop for Back {
     fn drop(&mut self) {
@@ -553,14 +588,20 @@ fn wait_for_record(report: &OwnedFd, pidfd: &OwnedFd) -> Option<ctk_sys::Failure
 /// Sends a signal to a container: its first process, or all of them.
 pub fn kill(root: &Path, id: &str, signal: i32, all: bool) -> Result<(), Error> {
     let kept = Kept::open(root, id)?;
+    // With version 1, not even SIGKILL gets through to who is frozen.
+    let thaw = || match signal == libc::SIGKILL && kept.record.cgroups.is_frozen() {
+        true => kept.record.cgroups.freeze(false),
+        false => Ok(()),
+    };
     if all {
         kept.record.cgroups.signal(signal);
-        return Ok(());
+        return thaw();
     }
     let Some(pidfd) = kept.process() else {
         return Err(Error::Status { attempt: "kill", status: Status::Stopped.word() });
     };
     send(&pidfd, signal, kept.record.pid)?;
+    thaw()?;
     // Without process ids of its own, the others live on when the first is gone.
     if signal == libc::SIGKILL && kept.config().is_ok_and(|spec| shares_pids(&spec)) {
         kept.record.cgroups.signal(signal);

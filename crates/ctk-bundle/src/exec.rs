@@ -13,7 +13,7 @@ use crate::open;
 use crate::plan::{Switches, Tasks};
 use crate::process;
 use crate::seccomp;
-use crate::spec::{Process, Spec};
+use crate::spec::{IdMapping, Process, Spec};
 use crate::state::{Kept, Status};
 
 const NEW_PID: u32 = libc::CLONE_NEWPID as u32;
@@ -37,11 +37,12 @@ pub struct Options {
     pub cgroups: Vec<String>,
 }
 
-/// Starts a process as `process` makes it of the container's own; comes back once its program was executed.
+/// Starts a process as `process` makes it of the container's own; comes back once its program was executed. Its process
+/// id, its pidfd, and what it asks for and was not given, in words.
 pub fn exec(
     mut options: Options,
     process: impl FnOnce(&Spec) -> Result<Process, Error>,
-) -> Result<(i32, OwnedFd), Error> {
+) -> Result<(i32, OwnedFd, Vec<String>), Error> {
     let kept = Kept::open(&options.root, &options.id)?;
     match kept.status() {
         Status::Running | Status::Created => {}
@@ -76,7 +77,7 @@ pub fn exec(
     if process.terminal {
         tasks.add("process.terminal", process::terminal(&process, false));
     }
-    process::tasks(&process, &spec, &host, &mut tasks)?;
+    process::tasks(&process, &spec, &host, true, &mut tasks)?;
     if let Some(list) = process.exec_cpu_affinity.as_ref().and_then(|affinity| affinity.last.as_deref()) {
         let field = "process.execCPUAffinity.final";
         tasks.add(field, Action::Affinity(process::bits(list, field)?));
@@ -102,6 +103,9 @@ pub fn exec(
     if options.cgroups.is_empty() {
         cgroups.follow(pid);
     }
+    if !process.terminal {
+        container::give_streams(process.user.uid, &mappings_of(pid));
+    }
     let launch = Launch::open(&tasks, files, &cgroups, Some(&program), compiled.as_ref())?;
     let words = |what: &str| format!("join the container's {what} (has it ended?)");
     let child = {
@@ -115,13 +119,16 @@ pub fn exec(
             }
             launch.start_within(0, &user, &others)?
         } else {
-            if first & NEW_PID != 0 {
-                ctk_sys::set_controlling_namespace(pidfd.as_fd(), NEW_PID).map_err(|e| Error::Step {
+            // Whoever goes on after this makes its next children where it made them before.
+            let _back = if first & NEW_PID == 0 {
+                None
+            } else {
+                Some(container::join_for_children(pidfd.as_fd()).map_err(|e| Error::Step {
                     step: words("process ids"),
                     field: String::new(),
                     source: e.into(),
-                })?;
-            }
+                })?)
+            };
             launch.start(0)?
         }
     };
@@ -133,12 +140,23 @@ pub fn exec(
         None => options.pid_file.as_deref().map_or(Ok(()), |path| container::write_pid(path, joined)),
     };
     match result {
-        Ok(()) => Ok((joined, pidfd)),
+        Ok(()) => Ok((joined, pidfd, process::left_out(&process, host.capabilities))),
         Err(error) => {
             launch::discard(&pidfd);
             Err(error)
         }
     }
+}
+
+/// The user ids of a process's namespace, by their numbers here; none of the one that we are in.
+fn mappings_of(pid: i32) -> Vec<IdMapping> {
+    let text = fs::read_to_string(format!("/proc/{pid}/uid_map")).unwrap_or_default();
+    let one = |line: &str| {
+        let mut numbers = line.split_whitespace().map(|word| word.parse().ok());
+        let (container_id, host_id, size) = (numbers.next()??, numbers.next()??, numbers.next()??);
+        Some(IdMapping { container_id, host_id, size })
+    };
+    text.lines().filter_map(one).collect()
 }
 
 /// Whether the user namespace of a process has a root.

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::action::NAMESPACES;
-use crate::{options, process, seccomp};
+use crate::{landlock, options, process, seccomp};
 
 /// The structure that the specification defines. Capabilities are those that this kernel has too.
 pub fn features(version: &str, capabilities: &[String]) -> Value {
@@ -41,7 +41,10 @@ pub fn features(version: &str, capabilities: &[String]) -> Value {
             "mountExtensions": { "idmap": { "enabled": true } },
             "netDevices": { "enabled": true },
         },
-        "annotations": { "org.ctk.runtime.version": version },
+        "annotations": {
+            "org.ctk.runtime.version": version,
+            landlock::ANNOTATION: landlock::WORDS.map(|(word, ..)| word).join(","),
+        },
         "potentiallyUnsafeConfigAnnotations": [],
     })
 }

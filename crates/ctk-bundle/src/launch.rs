@@ -3,6 +3,7 @@
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::PathBuf;
 
 use ctk_sys::{Child, CopyLimits, Failure, MountKind, NotWithin, Pointer, Start, Step, Within};
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
@@ -30,8 +31,8 @@ pub(crate) struct Files {
     pub(crate) console: Option<OwnedFd>,
     /// The connected socket that gets the seccomp listener, and the file with what is sent along.
     pub(crate) listener: Option<(OwnedFd, OwnedFd)>,
-    /// The file with the state that hooks read.
-    pub(crate) state: Option<OwnedFd>,
+    /// The files with the state that hooks read: while it is being created, and once it is.
+    pub(crate) state: Option<[OwnedFd; 2]>,
     /// The container's lock: the process must not hold it when we let go of it, or are killed.
     pub(crate) lock: std::os::fd::RawFd,
     /// The first process of the container to join, and the namespaces that are not ours already.
@@ -44,6 +45,8 @@ pub(crate) struct Launch<'a> {
     opened: Vec<Opened>,
     pub(crate) files: Files,
     membership: Membership,
+    /// Where the version 2 cgroup is, for errors.
+    unified: Option<PathBuf>,
     program: Option<&'a Program>,
     seccomp: Option<&'a Compiled>,
 }
@@ -70,7 +73,8 @@ impl<'a> Launch<'a> {
                 _ => Opened::Nothing,
             });
         }
-        Ok(Launch { tasks, opened, files, membership: cgroups.membership()?, program, seccomp })
+        let unified = cgroups.unified().map(|directory| directory.path.clone());
+        Ok(Launch { tasks, opened, files, membership: cgroups.membership()?, unified, program, seccomp })
     }
 
     /// Makes the process. Its steps may still fail.
@@ -87,7 +91,20 @@ impl<'a> Launch<'a> {
                 other => other,
             }
         });
-        result.map_err(|e| Error::Clone(e.into()))
+        result.map_err(|errno| self.clone_failed(errno))
+    }
+
+    /// Why there is no process.
+    fn clone_failed(&self, errno: rustix::io::Errno) -> Error {
+        match &self.unified {
+            // Nothing else of what a clone does is a matter of the rights to a file.
+            Some(path) if errno == rustix::io::Errno::ACCESS => Error::Step {
+                step: format!("start a process in the cgroup `{}`{}", path.display(), crate::cgroup::no_way_to(path)),
+                field: String::new(),
+                source: errno.into(),
+            },
+            _ => Error::Clone(errno.into()),
+        }
     }
 
     /// The same in a user namespace that is there already. Files of namespaces come with the words for an error and the
@@ -110,7 +127,7 @@ impl<'a> Launch<'a> {
                 Some((_, _, words, field)) => failed((words, field), errno),
                 None => Error::Clone(errno.into()),
             },
-            NotWithin::Clone(errno) => Error::Clone(errno.into()),
+            NotWithin::Clone(errno) => self.clone_failed(errno),
         })
     }
 
@@ -235,8 +252,9 @@ impl<'a> Launch<'a> {
                 None => Step::PlaceDirectory { path: &files.directory, at },
             }),
             Action::Bind(bind) => bind_steps(bind, opened, make, steps),
-            Action::Fresh(fresh) => {
+            Action::Fresh(fresh) | Action::CopyUp(fresh) => {
                 steps.push(make(&fresh.at, true));
+                let limits = CopyLimits { entries: COPY_UP_ENTRIES, depth: COPY_UP_DEPTH };
                 steps.push(Step::NewMount {
                     kind: &fresh.kind,
                     options,
@@ -244,18 +262,7 @@ impl<'a> Launch<'a> {
                     propagation: fresh.propagation & !libc::MS_REC,
                     at: &fresh.at,
                     no_links: fresh.no_links,
-                });
-            }
-            Action::CopyUp(fresh) => {
-                steps.push(make(&fresh.at, true));
-                steps.push(Step::NewMountWith {
-                    kind: &fresh.kind,
-                    options,
-                    attributes: fresh.attributes,
-                    propagation: fresh.propagation & !libc::MS_REC,
-                    at: &fresh.at,
-                    no_links: fresh.no_links,
-                    limits: CopyLimits { entries: COPY_UP_ENTRIES, depth: COPY_UP_DEPTH },
+                    copy: matches!(action, Action::CopyUp(_)).then_some(limits),
                 });
             }
             Action::CgroupDirectory { at, .. } => {
@@ -288,12 +295,15 @@ impl<'a> Launch<'a> {
                 steps.push(Step::Await { file: go, other });
             }
             Action::Hook(hook) => {
+                // Hooks before the root is entered are part of its creation.
+                let entered = steps.iter().any(|step| matches!(step, Step::EnterPlaced { .. }));
+                let state = files.state.as_ref().map(|[creating, created]| if entered { created } else { creating });
                 let timeout_ms = if hook.timeout < 0 { -1 } else { hook.timeout.saturating_mul(1000) };
                 steps.push(Step::Run {
                     program: &hook.path,
                     arguments: &vectors.0,
                     environment: &vectors.1,
-                    input: number(&files.state),
+                    input: state.map_or(-1, AsRawFd::as_raw_fd),
                     timeout_ms,
                 });
             }
@@ -318,6 +328,7 @@ impl<'a> Launch<'a> {
             Action::CloseFrom(from) => steps.push(Step::CloseFrom { from: *from }),
             Action::Umask(mask) => steps.push(Step::Umask { mask: *mask }),
             Action::WorkingDirectory(path) => steps.push(Step::WorkingDirectory { path }),
+            Action::Landlock { files, scoped } => steps.push(Step::Landlock { files: *files, scoped: *scoped }),
             Action::ResetSignals => steps.push(Step::ResetSignals),
             Action::Seccomp => {
                 if let Some(Compiled { program, flags, notifies }) = self.seccomp {

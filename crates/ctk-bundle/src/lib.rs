@@ -14,6 +14,7 @@ mod error;
 pub mod exec;
 pub mod features;
 mod hooks;
+pub mod landlock;
 mod launch;
 pub mod limits;
 mod open;
@@ -29,3 +30,4 @@ pub mod state;
 pub mod stats;
 
 pub use error::Error;
+pub use open::user_namespace;

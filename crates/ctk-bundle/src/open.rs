@@ -125,7 +125,7 @@ fn is_directory(file: &OwnedFd) -> Result<bool, Errno> {
 }
 
 /// A user namespace that nobody lives in, for its mappings.
-fn user_namespace(uid: &[IdMapping], gid: &[IdMapping]) -> Result<OwnedFd, Error> {
+pub fn user_namespace(uid: &[IdMapping], gid: &[IdMapping]) -> Result<OwnedFd, Error> {
     let failed = |e: Errno| Error::Clone(e.into());
     let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(failed)?;
     let steps = [ctk_sys::Step::Await { file: read.as_raw_fd(), other: write.as_raw_fd() }];

@@ -80,6 +80,11 @@ pub fn known() -> impl Iterator<Item = &'static str> {
     WORDS.iter().map(|(word, _)| *word)
 }
 
+/// Whether a word means something for every file system.
+pub fn is_known(word: &str) -> bool {
+    WORDS.binary_search_by(|(known, _)| (*known).cmp(word)).is_ok()
+}
+
 /// What all options of a mount together say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {

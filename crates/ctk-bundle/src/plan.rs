@@ -29,6 +29,8 @@ pub struct Host {
     pub apparmor: bool,
     /// Whether the kernel has SELinux in use.
     pub selinux: bool,
+    /// The version of Landlock; 0 if it is not in use.
+    pub landlock: u32,
     /// Switches of the command line.
     pub switches: Switches,
 }
@@ -143,6 +145,9 @@ pub fn plan(spec: &Spec, host: &Host) -> Result<Plan, Error> {
     if spec.vm.is_some() {
         return Err(Error::config("vm", "virtual machines are not supported"));
     }
+    if spec.annotations.as_ref().is_some_and(|all| all.contains_key("")) {
+        return Err(Error::config("annotations", "a key is empty"));
+    }
     let none = Linux::default();
     let linux = spec.linux.as_ref().unwrap_or(&none);
     let Some(root) = spec.root.as_ref().filter(|root| !root.path.is_empty()) else {
@@ -197,7 +202,7 @@ pub fn plan(spec: &Spec, host: &Host) -> Result<Plan, Error> {
     }
     roots(spec, linux, host, &rootfs, &mut tasks)?;
     if let Some(process) = &spec.process {
-        process::tasks(process, spec, host, &mut tasks)?;
+        process::tasks(process, spec, host, false, &mut tasks)?;
         if host.switches.waits {
             tasks.add("process.args", Action::Look);
             tasks.add("", Action::Started);
@@ -517,6 +522,15 @@ fn add_mount(mount: &Mount, field: &str, linux: &Linux, host: &Host, tasks: &mut
         if source.is_empty() {
             return Err(Error::config(&format!("{field}.source"), "is needed for a bind mount"));
         }
+        // There is no file system to tell it to: passed over, a misspelt `ro` would be a mount that can be written.
+        let known = |word: &str| word.is_empty() || word.starts_with("subpath=") || options::is_known(word);
+        if let Some(index) = mount.options.iter().position(|word| !known(word)) {
+            let word = mount.options.get(index).map(String::as_str).unwrap_or_default();
+            return Err(Error::config(
+                &format!("{field}.options[{index}]"),
+                format!("`{word}` is no option of a bind mount"),
+            ));
+        }
         let source = match source.starts_with('/') {
             true => source.to_owned(),
             false => format!("{}/{source}", host.bundle.trim_end_matches('/')),
@@ -723,9 +737,10 @@ fn device_numbers(device: &Device, field: &str) -> Result<(u32, (u32, u32)), Err
         "p" => return Ok((libc::S_IFIFO, (0, 0))),
         other => return Err(Error::config(&format!("{field}.type"), format!("`{other}` is none of b, c, p, u"))),
     };
-    let number = |value: i64, name: &str| {
-        u32::try_from(value)
-            .map_err(|_| Error::config(&format!("{field}.{name}"), format!("{value} is no device number")))
+    let number = |value: Option<i64>, name: &str| {
+        let field = format!("{field}.{name}");
+        let value = value.ok_or_else(|| Error::config(&field, format!("is needed for type `{}`", device.kind)))?;
+        u32::try_from(value).map_err(|_| Error::config(&field, format!("{value} is no device number")))
     };
     Ok((kind, (number(device.major, "major")?, number(device.minor, "minor")?)))
 }

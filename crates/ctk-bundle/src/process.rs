@@ -1,13 +1,14 @@
 //! `process` as tasks: who the program is, what it may, where it stands. Shared by containers and `exec`.
 
+use std::collections::BTreeSet;
 use std::ffi::CString;
 
 use ctk_runtime::Capabilities;
 
-use crate::Error;
 use crate::action::{Action, text};
 use crate::plan::{Host, Tasks};
 use crate::spec::{self, Linux, Process, Spec};
+use crate::{Error, landlock};
 
 /// Resource limits by name.
 pub const RLIMITS: [(&str, u32); 16] = [
@@ -86,6 +87,22 @@ pub(crate) fn terminal(process: &Process, console: bool) -> Action {
     Action::Terminal { owner: (process.user.uid, u32::MAX), size, console }
 }
 
+/// What is asked for of capabilities and cannot be given, in words for a warning: names that this runtime does not know,
+/// and what it does not have itself (`config.md#posix-process`).
+pub(crate) fn left_out(process: &Process, own: u64) -> Vec<String> {
+    let Some(given) = &process.capabilities else { return Vec::new() };
+    let sets = [&given.bounding, &given.effective, &given.permitted, &given.inheritable, &given.ambient];
+    let names: BTreeSet<&str> = sets.into_iter().flat_map(|set| set.iter().map(String::as_str)).collect();
+    let why = |name: &str| match Capabilities::parse(name) {
+        None => Some(format!("process.capabilities: `{name}` is not known here, and left out")),
+        Some(one) if one.bits() & own == 0 => Some(format!(
+            "process.capabilities: `{name}` is left out: this process does not have it, and nobody passes on more"
+        )),
+        Some(_) => None,
+    };
+    names.into_iter().filter_map(why).collect()
+}
+
 fn set(names: &[String], field: &str) -> Result<u64, Error> {
     let mut all = 0;
     for (index, name) in names.iter().enumerate() {
@@ -105,8 +122,14 @@ fn set(names: &[String], field: &str) -> Result<u64, Error> {
     Ok(all)
 }
 
-/// Everything up to the moment of starting.
-pub(crate) fn tasks(process: &Process, spec: &Spec, host: &Host, tasks: &mut Tasks) -> Result<(), Error> {
+/// Everything up to the moment of starting; of a `further` process where others are already.
+pub(crate) fn tasks(
+    process: &Process,
+    spec: &Spec,
+    host: &Host,
+    further: bool,
+    tasks: &mut Tasks,
+) -> Result<(), Error> {
     let none = Linux::default();
     let linux = spec.linux.as_ref().unwrap_or(&none);
     // Already at the terminal: its session is this one.
@@ -158,6 +181,9 @@ pub(crate) fn tasks(process: &Process, spec: &Spec, host: &Host, tasks: &mut Tas
     tasks.add("process.cwd", Action::WorkingDirectory(directory(process)?));
     tasks.add("", Action::ResetSignals);
     tasks.add("", Action::CloseFrom(3 + host.switches.preserve_fds));
+    if let Some(action) = landlock::asked(spec, host.landlock, further)? {
+        tasks.add(landlock::FIELD, action);
+    }
     if linux.seccomp.is_some() && !process.no_new_privileges {
         // Needs CAP_SYS_ADMIN, so before capabilities go.
         tasks.add("linux.seccomp", Action::Seccomp);
@@ -314,6 +340,20 @@ pub fn bits(list: &str, field: &str) -> Result<Vec<u64>, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn capabilities_that_cannot_be_given_are_told() {
+        let text = r#"{"args":["true"],"cwd":"/","capabilities":{"bounding":["CAP_CHOWN","CAP_NEWER"],
+            "permitted":["CAP_SYS_TIME","CAP_NEWER"]}}"#;
+        let process: Process = crate::spec::read(text).unwrap();
+        let told = left_out(&process, 1).join("\n");
+        assert!(
+            told.contains("`CAP_NEWER` is not known here") && told.contains("`CAP_SYS_TIME` is left out"),
+            "{told}"
+        );
+        assert_eq!(told.lines().count(), 2);
+        assert_eq!(left_out(&process, u64::MAX).len(), 1);
+    }
 
     #[test]
     fn lists_are_bits() {

@@ -34,6 +34,19 @@ impl Settings {
         self.0.push(Setting { controller, file: file.into(), value: value.to_string(), field, optional: false });
     }
 
+    /// What is said, and is not the zero that stands for nothing.
+    fn wish<T: ToString + Default + PartialEq>(
+        &mut self,
+        controller: &'static str,
+        file: &str,
+        value: Option<T>,
+        field: &str,
+    ) {
+        if let Some(value) = value.filter(|value| *value != T::default()) {
+            self.put(controller, file, value, field);
+        }
+    }
+
     fn may(&mut self, controller: &'static str, file: impl Into<String>, value: impl ToString, field: &str) {
         self.put(controller, file, value, field);
         if let Some(last) = self.0.last_mut() {
@@ -52,9 +65,7 @@ pub fn version_1(resources: &Resources) -> Vec<Setting> {
             ("memory.memsw.limit_in_bytes", memory.swap, "memory.swap"),
         ];
         for (file, value, field) in files {
-            if let Some(value) = value.filter(|value| *value != 0) {
-                all.put("memory", file, value, field);
-            }
+            all.wish("memory", file, value, field);
         }
         if let Some(value) = memory.kernel_tcp.filter(|value| *value != 0) {
             all.may("memory", "memory.kmem.tcp.limit_in_bytes", value, "memory.kernelTCP");
@@ -67,24 +78,14 @@ pub fn version_1(resources: &Resources) -> Vec<Setting> {
         }
     }
     if let Some(cpu) = &resources.cpu {
-        if let Some(value) = cpu.shares.filter(|value| *value != 0) {
-            all.put("cpu", "cpu.shares", value, "cpu.shares");
-        }
-        if let Some(value) = cpu.period.filter(|value| *value != 0) {
-            all.put("cpu", "cpu.cfs_period_us", value, "cpu.period");
-        }
-        if let Some(value) = cpu.quota.filter(|value| *value != 0) {
-            all.put("cpu", "cpu.cfs_quota_us", value, "cpu.quota");
-        }
+        all.wish("cpu", "cpu.shares", cpu.shares, "cpu.shares");
+        all.wish("cpu", "cpu.cfs_period_us", cpu.period, "cpu.period");
+        all.wish("cpu", "cpu.cfs_quota_us", cpu.quota, "cpu.quota");
         if let Some(value) = cpu.burst {
             all.put("cpu", "cpu.cfs_burst_us", value, "cpu.burst");
         }
-        if let Some(value) = cpu.realtime_period.filter(|value| *value != 0) {
-            all.put("cpu", "cpu.rt_period_us", value, "cpu.realtimePeriod");
-        }
-        if let Some(value) = cpu.realtime_runtime.filter(|value| *value != 0) {
-            all.put("cpu", "cpu.rt_runtime_us", value, "cpu.realtimeRuntime");
-        }
+        all.wish("cpu", "cpu.rt_period_us", cpu.realtime_period, "cpu.realtimePeriod");
+        all.wish("cpu", "cpu.rt_runtime_us", cpu.realtime_runtime, "cpu.realtimeRuntime");
         if let Some(value) = cpu.idle {
             all.put("cpu", "cpu.idle", value, "cpu.idle");
         }
@@ -92,12 +93,8 @@ pub fn version_1(resources: &Resources) -> Vec<Setting> {
     cpuset(resources, &mut all);
     pids(resources, &mut all);
     if let Some(io) = &resources.block_io {
-        if let Some(value) = io.weight.filter(|value| *value != 0) {
-            all.put("blkio", "blkio.bfq.weight|blkio.weight", value, "blockIO.weight");
-        }
-        if let Some(value) = io.leaf_weight.filter(|value| *value != 0) {
-            all.put("blkio", "blkio.leaf_weight", value, "blockIO.leafWeight");
-        }
+        all.wish("blkio", "blkio.bfq.weight|blkio.weight", io.weight, "blockIO.weight");
+        all.wish("blkio", "blkio.leaf_weight", io.leaf_weight, "blockIO.leafWeight");
         for (index, device) in io.weight_device.iter().enumerate() {
             let field = format!("blockIO.weightDevice[{index}]");
             let place = format!("{}:{}", device.major, device.minor);
@@ -127,9 +124,7 @@ pub fn version_1(resources: &Resources) -> Vec<Setting> {
         all.put("hugetlb", file, page.limit, &format!("hugepageLimits[{index}]"));
     }
     if let Some(network) = &resources.network {
-        if let Some(class) = network.class_id.filter(|class| *class != 0) {
-            all.put("net_cls", "net_cls.classid", class, "network.classID");
-        }
+        all.wish("net_cls", "net_cls.classid", network.class_id, "network.classID");
         for (index, entry) in network.priorities.iter().enumerate() {
             let value = format!("{} {}", entry.name, entry.priority);
             all.put("net_prio", "net_prio.ifpriomap", value, &format!("network.priorities[{index}]"));
@@ -228,6 +223,18 @@ pub fn version_2(resources: &Resources) -> Result<Vec<Setting>, Error> {
         }
     }
     Ok(all.0)
+}
+
+/// What is asked for that version 2 has no file for: controller and field.
+pub fn only_in_version_1(resources: &Resources) -> Vec<(&'static str, &'static str)> {
+    let (memory, cpu) = (resources.memory.as_ref(), resources.cpu.as_ref());
+    let asked = [
+        ("memory", "memory.swappiness", memory.is_some_and(|memory| memory.swappiness.is_some())),
+        ("memory", "memory.disableOOMKiller", memory.is_some_and(|memory| memory.disable_oom_killer == Some(true))),
+        ("cpu", "cpu.realtimePeriod", cpu.is_some_and(|cpu| cpu.realtime_period.is_some_and(|value| value != 0))),
+        ("cpu", "cpu.realtimeRuntime", cpu.is_some_and(|cpu| cpu.realtime_runtime.is_some_and(|value| value != 0))),
+    ];
+    asked.into_iter().filter(|(_, _, asked)| *asked).map(|(controller, field, _)| (controller, field)).collect()
 }
 
 fn unified_controller(file: &str) -> &'static str {
@@ -357,7 +364,8 @@ pub fn device_rules(rules: &[DeviceRule], usual: bool) -> Result<Vec<Rule>, Erro
 pub fn rule_for(device: &Device) -> Option<Rule> {
     let kind = device.kind.chars().next().filter(|kind| matches!(kind, 'b' | 'c' | 'u'))?;
     let kind = if kind == 'u' { 'c' } else { kind };
-    let (major, minor) = (u32::try_from(device.major).ok()?, u32::try_from(device.minor).ok()?);
+    let number = |value: Option<i64>| value.and_then(|value| u32::try_from(value).ok());
+    let (major, minor) = (number(device.major)?, number(device.minor)?);
     Some(Rule { kind, major: Some(major), minor: Some(minor), access: 7, allow: true })
 }
 

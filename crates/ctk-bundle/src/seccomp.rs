@@ -41,6 +41,16 @@ pub const FLAGS: [(&str, u32); 4] = [
 /// Every architecture whose calls are known by name.
 pub const ARCHITECTURES: [&str; 4] = ["SCMP_ARCH_AARCH64", "SCMP_ARCH_X32", "SCMP_ARCH_X86", "SCMP_ARCH_X86_64"];
 
+/// Architectures that the specification names and whose calls are not known here: who asks for them, too, is given the
+/// others, and a process of theirs cannot call anything.
+#[rustfmt::skip]
+const OTHER_ARCHITECTURES: [&str; 18] = [
+    "SCMP_ARCH_ARM", "SCMP_ARCH_LOONGARCH64", "SCMP_ARCH_M68K", "SCMP_ARCH_MIPS", "SCMP_ARCH_MIPS64",
+    "SCMP_ARCH_MIPS64N32", "SCMP_ARCH_MIPSEL", "SCMP_ARCH_MIPSEL64", "SCMP_ARCH_MIPSEL64N32", "SCMP_ARCH_PARISC",
+    "SCMP_ARCH_PARISC64", "SCMP_ARCH_PPC", "SCMP_ARCH_PPC64", "SCMP_ARCH_PPC64LE", "SCMP_ARCH_RISCV64",
+    "SCMP_ARCH_S390", "SCMP_ARCH_S390X", "SCMP_ARCH_SH",
+];
+
 const X32: u32 = 0x4000_0000;
 const AUDIT_X86_64: u32 = 0xc000_003e;
 const AUDIT_X86: u32 = 0x4000_0003;
@@ -124,8 +134,12 @@ pub fn compile(seccomp: &Seccomp) -> Result<Compiled, Error> {
         let conditions = conditions.collect::<Result<Vec<_>, _>>()?;
         rules.push((entry.names.as_slice(), alternatives(conditions), action));
     }
-    if notifies && seccomp.listener_path.as_deref().unwrap_or_default().is_empty() {
+    let says = |text: &Option<String>| !text.as_deref().unwrap_or_default().is_empty();
+    if notifies && !says(&seccomp.listener_path) {
         return Err(wrong(format!("{place}.listenerPath"), "needed with SCMP_ACT_NOTIFY"));
+    }
+    if says(&seccomp.listener_metadata) && !says(&seccomp.listener_path) {
+        return Err(wrong(format!("{place}.listenerMetadata"), "is for nobody without a listenerPath"));
     }
     let native: String = match std::env::consts::ARCH {
         "x86_64" => "SCMP_ARCH_X86_64".into(),
@@ -137,7 +151,7 @@ pub fn compile(seccomp: &Seccomp) -> Result<Compiled, Error> {
         wanted.push(native);
     }
     for (index, name) in seccomp.architectures.iter().enumerate() {
-        if !name.starts_with("SCMP_ARCH_") {
+        if !ARCHITECTURES.contains(&name.as_str()) && !OTHER_ARCHITECTURES.contains(&name.as_str()) {
             return Err(wrong(format!("{place}.architectures[{index}]"), format!("unknown architecture `{name}`")));
         }
     }

@@ -246,8 +246,8 @@ structure!(
         #[serde(rename = "type")]
         kind: String,
         path: String,
-        major: i64,
-        minor: i64,
+        major: Option<i64>,
+        minor: Option<i64>,
         file_mode: Option<u32>,
         uid: Option<u32>,
         gid: Option<u32>,

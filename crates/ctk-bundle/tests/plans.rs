@@ -22,6 +22,7 @@ fn host(words: &str) -> Host {
         capabilities: u64::MAX,
         apparmor: has("apparmor"),
         selinux: has("selinux"),
+        landlock: if has("landlock") { 6 } else { 1 },
         switches: Switches {
             no_pivot: has("no-pivot"),
             no_new_keyring: has("no-keyring"),

@@ -72,7 +72,7 @@ impl Containers {
     }
 
     /// Where they are.
-    pub(crate) fn root(&self) -> &Path {
+    pub fn root(&self) -> &Path {
         &self.root
     }
 
@@ -111,6 +111,15 @@ impl Containers {
             match symlink(id, &link) {
                 Ok(()) => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    let names = self.root.join(NAMES);
+                    DirBuilder::new()
+                        .mode(0o700)
+                        .recursive(true)
+                        .create(&names)
+                        .map_err(Error::file("make", &names))?;
+                    continue;
+                }
                 Err(error) => return Err(Error::file("make", &link)(error)),
             }
             let owner = match fs::read_link(&link) {
@@ -187,6 +196,9 @@ impl Containers {
         self.take_name(name, &container.id)?;
         let before = std::mem::replace(&mut config.name, name.into());
         let written = container.write(CONFIG, &config);
+        if written.is_ok() {
+            crate::events::tell(&self.root, &config, "rename", &[("oldName", before.clone())]);
+        }
         let gone = if written.is_ok() { &before } else { name };
         let _ = fs::remove_file(self.root.join(NAMES).join(gone));
         written
@@ -196,6 +208,7 @@ impl Containers {
     pub fn remove(&self, locked: Locked) -> Result<(), Error> {
         let container = &locked.container;
         if let Ok(config) = container.config() {
+            crate::events::tell(&self.root, &config, "remove", &[]);
             let link = self.root.join(NAMES).join(&config.name);
             if fs::read_link(&link).is_ok_and(|id| id.as_os_str() == container.id.as_str()) {
                 let _ = fs::remove_file(link);
@@ -220,9 +233,10 @@ impl Containers {
     pub fn clean(&self) -> Result<(), Error> {
         for name in self.entries()? {
             let directory = self.root.join(&name);
+            // Events are in files whose names begin with a dot, too.
             if name.starts_with(GONE) {
                 let _ = fs::remove_dir_all(directory);
-            } else if !directory.join(CONFIG).exists() {
+            } else if !name.starts_with('.') && !directory.join(CONFIG).exists() {
                 let container = Container { id: name, directory };
                 // Between its making and its locking there is a moment: that one is left alone.
                 if container.directory.join(LOCK).exists() && container.try_lock()?.is_some() {
@@ -356,7 +370,10 @@ impl Container {
     fn is_frozen(&self) -> bool {
         // Without its lock: whoever only looks waits for nobody.
         let records = ctk_bundle::state::list(&self.runtime_root()).unwrap_or_default();
-        records.iter().any(|record| record.status() == ctk_bundle::state::Status::Paused)
+        match records.is_empty() {
+            true => crate::foreign::cgroups(self).is_ok_and(|cgroups| cgroups.is_frozen()),
+            false => records.iter().any(|record| record.status() == ctk_bundle::state::Status::Paused),
+        }
     }
 
     /// What the runtime knows of it, locked for a moment.

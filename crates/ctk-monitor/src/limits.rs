@@ -68,3 +68,9 @@ pub const FOLLOW_POLL: Duration = Duration::from_millis(50);
 
 /// How long commands wait for a monitor to answer a request that needs no waiting.
 pub const ANSWER: Duration = Duration::from_secs(30);
+
+/// Bytes of the file of events before another is begun.
+pub const EVENT_FILE_BYTES: u64 = 8 * 1024 * 1024;
+
+/// Bytes of one event; one of a container with more labels than that is not told.
+pub const EVENT_LINE_BYTES: usize = 256 * 1024;

@@ -11,6 +11,19 @@ use crate::{Error, time};
 /// How long a monitor may take to lock what it takes over.
 const TAKE_OVER: Duration = Duration::from_secs(5);
 
+/// What a container does, for who only looks: a container whose monitor is gone runs if its process does, and has ended
+/// otherwise. Changes nothing.
+pub fn look(container: &Container) -> Result<State, Error> {
+    let mut state = container.state()?;
+    let lives = || container.kept().is_ok_and(|kept| kept.process().is_some());
+    if state.status.is_alive() && !container.is_locked() && !lives() {
+        state.status = Status::Exited;
+        state.exit_code = -1;
+        state.finished = state.finished.max(state.started);
+    }
+    Ok(state)
+}
+
 /// What a container does, after that was put in order: one that lives without a monitor gets a new one (`program`), one
 /// that is said to run and does not has ended. Looking at a container whose monitor lives changes nothing.
 pub fn settle(containers: &Containers, container: &Container, program: &Path) -> Result<State, Error> {

@@ -14,13 +14,15 @@ pub enum Kind {
     Test,
     /// Where images go.
     Push,
+    /// A container that runs.
+    Service,
     /// A registry that this project serves.
     Registry,
 }
 
 impl Kind {
     /// Every kind, in the order of the life of an image.
-    pub const ALL: [Kind; 4] = [Kind::Image, Kind::Test, Kind::Push, Kind::Registry];
+    pub const ALL: [Kind; 5] = [Kind::Image, Kind::Test, Kind::Push, Kind::Service, Kind::Registry];
 
     /// The word in the project file and in addresses.
     pub fn word(self) -> &'static str {
@@ -28,6 +30,7 @@ impl Kind {
             Kind::Image => "image",
             Kind::Test => "test",
             Kind::Push => "push",
+            Kind::Service => "service",
             Kind::Registry => "registry",
         }
     }
@@ -44,7 +47,7 @@ pub struct Address {
 
 /// A text that is no address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no address; expected `kind:name` with one of the kinds image, test, push, registry")]
+#[error("`{0}` is no address; expected `kind:name` with one of the kinds image, test, push, service, registry")]
 pub struct AddressError(String);
 
 impl Address {

@@ -233,7 +233,7 @@ fn reasons(
             reasons.push(Reason::ResultMissing);
         }
     }
-    for need in needs.iter().filter(|need| need.action == Action::Run) {
+    for need in needs.iter().filter(|need| need.action == Action::Run && is_input(&need.address)) {
         // A kept result stays right when what it needs only has to be made again with the same inputs.
         let rebuilt_alike = need.reasons.iter().all(|r| matches!(r, Reason::ResultMissing | Reason::Forced));
         let said = reasons.iter().any(|r| matches!(r, Reason::Upstream { address } if *address == need.address));
@@ -243,6 +243,12 @@ fn reasons(
     }
     targets(unit, result, seen, &mut reasons);
     reasons
+}
+
+/// Whether what is needed is part of the result. A service only has to run: whoever talks to it stays as he is when it is
+/// started again.
+pub(crate) fn is_input(need: &Address) -> bool {
+    need.kind != Kind::Service
 }
 
 fn changes(unit: &Unit, last: &Last, needs: &[&PlannedUnit], reasons: &mut Vec<Reason>) {
@@ -261,7 +267,7 @@ fn changes(unit: &Unit, last: &Last, needs: &[&PlannedUnit], reasons: &mut Vec<R
     if !changed.is_empty() {
         reasons.push(Reason::InputChanged { changes: changed });
     }
-    for need in needs {
+    for need in needs.iter().filter(|need| is_input(&need.address)) {
         if last.needs.get(&need.address) != Some(&need.fingerprint) {
             reasons.push(Reason::Upstream { address: need.address.clone() });
         }
@@ -331,6 +337,7 @@ impl PlannedUnit {
             Kind::Image => "build",
             Kind::Test => "test",
             Kind::Push => "push",
+            Kind::Service => "start",
             Kind::Registry => "serve",
         }
     }
@@ -340,9 +347,15 @@ impl PlannedUnit {
             Kind::Image => "unchanged",
             Kind::Test => "passed against the same image",
             Kind::Push => "every target is as it should be",
+            Kind::Service => "runs",
             Kind::Registry => "unchanged",
         }
     }
+}
+
+/// Whether a place is a service's container.
+fn is_container(target: &str) -> bool {
+    target.starts_with("container ")
 }
 
 impl fmt::Display for Reason {
@@ -360,11 +373,20 @@ impl fmt::Display for Reason {
             Reason::BaseMoved { base, from, to } => write!(f, "base {base} moved ({} → {})", short(from), short(to)),
             Reason::Unresolved { entry } => write!(f, "{entry} is not in the lock file yet"),
             Reason::TargetDiffers { target, found: None, .. } => write!(f, "{target} is not there"),
+            Reason::TargetDiffers { target, found: Some(_), .. } if is_container(target) => {
+                write!(f, "{target} runs as it was declared before")
+            }
             Reason::TargetDiffers { target, found: Some(found), want: Some(want) } => {
                 write!(f, "{target} is {}, will be {}", brief(found), brief(want))
             }
             Reason::TargetDiffers { target, found: Some(found), want: None } => {
                 write!(f, "{target} is {}, will be replaced", brief(found))
+            }
+            Reason::Drifted { target, found: None, .. } if is_container(target) => {
+                write!(f, "{target} does not run any more")
+            }
+            Reason::Drifted { target, .. } if is_container(target) => {
+                write!(f, "{target} is not the one that was started last")
             }
             Reason::Drifted { target, recorded, found } => {
                 let found = found.as_ref().map_or("nothing".into(), brief);

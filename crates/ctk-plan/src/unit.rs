@@ -109,7 +109,7 @@ impl Unit {
             field(&input.to_string());
             field(digest);
         }
-        for (address, fingerprint) in needs {
+        for (address, fingerprint) in needs.iter().filter(|(address, _)| crate::plan::is_input(address)) {
             field(&address.to_string());
             field(fingerprint.as_str());
         }

@@ -133,7 +133,7 @@ pub(crate) fn connect(
 fn inferred(project: &Project, resource: &Resource, needs: &mut Vec<(Address, Span)>, diagnostics: &mut Diagnostics) {
     match resource.address.kind {
         Kind::Image => image(project, resource, needs, diagnostics),
-        Kind::Test | Kind::Push => {
+        Kind::Test | Kind::Push | Kind::Service => {
             let mut texts: Vec<Spanned<String>> = text_prop(&resource.node, "image").into_iter().collect();
             texts.extend(resource.node.named("service").filter_map(|s| text_prop(s, "image")));
             for text in texts.into_iter().filter(|t| !is_open(t)) {

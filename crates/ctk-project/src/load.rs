@@ -17,7 +17,7 @@ use crate::scope::{Binding, Scope, World};
 
 /// Nodes that may stand at the top of a file.
 pub(crate) const TOP: &[&str] =
-    &["project", "include", "var", "template", "use", "group", "image", "test", "push", "registry"];
+    &["project", "include", "var", "template", "use", "group", "image", "test", "push", "service", "registry"];
 
 /// One file.
 pub(crate) struct Unit {

@@ -7,16 +7,20 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, accessat};
 
 use crate::limits::{CGROUP_REMOVAL, CPU_PERIOD_MICROS};
-use crate::{Error, Limits};
+use crate::{Error, Limits, is_ordinary};
 
 /// The controllers we use, by their name in `/proc/self/cgroup`.
 const MEMORY: &str = "memory";
 const CPU: &str = "cpu";
 const PIDS: &str = "pids";
 const CPUSET: &str = "cpuset";
+
+/// What to do where an ordinary user has no cgroups.
+const NOT_DELEGATED: &str = "no cgroup with its controller was delegated to this user; root can give one away (systemd \
+                             does with `Delegate=yes`: `systemd-run --user --scope -p Delegate=yes ctk …`)";
 
 /// One mounted hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +42,27 @@ impl Hierarchy {
     /// Whether it is the one of version 2.
     pub fn is_version_2(&self) -> bool {
         self.controllers.is_empty()
+    }
+
+    /// From now on our own cgroup is the one that was delegated to us; whether there is one.
+    fn descend_to_delegated(&mut self) -> bool {
+        let found = self.delegated(&Hierarchy::is_writable);
+        let below = found.and_then(|path| path.strip_prefix(&self.mount).ok().map(Path::to_owned));
+        self.own = below.clone().unwrap_or_default();
+        below.is_some()
+    }
+
+    /// Whether an ordinary user may make cgroups in this one and move processes into it.
+    pub fn is_writable(cgroup: &Path) -> bool {
+        let writes = |path: &Path| accessat(CWD, path, Access::WRITE_OK, AtFlags::EACCESS).is_ok();
+        writes(cgroup) && writes(&cgroup.join("cgroup.procs"))
+    }
+
+    /// The topmost cgroup, of our own and those above it, that `owns` says is the user's: what was delegated to him.
+    /// Processes may be moved everywhere below it (version 2 wants rights on what both places have in common).
+    pub fn delegated(&self, owns: &dyn Fn(&Path) -> bool) -> Option<PathBuf> {
+        let own = self.mount.join(&self.own);
+        own.ancestors().take_while(|path| path.starts_with(&self.mount) && owns(path)).last().map(Path::to_owned)
     }
 
     /// Those of this machine.
@@ -107,9 +132,16 @@ pub(crate) struct Membership {
 impl Cgroups {
     /// Makes the cgroups. Without limits it is content with none.
     pub(crate) fn create(id: &str, parent: Option<&str>, limits: &Limits) -> Result<Cgroups, Error> {
-        let hierarchies = Hierarchy::read().unwrap_or_default();
+        let mut hierarchies = Hierarchy::read().unwrap_or_default();
+        let ordinary = is_ordinary();
+        if ordinary {
+            hierarchies.retain_mut(|hierarchy| hierarchy.descend_to_delegated());
+        }
         let mut cgroups = Cgroups::default();
-        let result = cgroups.fill(&hierarchies, id, parent, limits);
+        let result = cgroups.fill(&hierarchies, id, parent, limits).map_err(|error| match error {
+            Error::Limit { what, .. } if ordinary => Error::Limit { what, reason: NOT_DELEGATED.into() },
+            other => other,
+        });
         if result.is_err() {
             cgroups.remove();
         }
@@ -393,6 +425,19 @@ fn enable(start: &Path, root: &Path, controllers: &[&str]) -> Result<PathBuf, Er
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_delegated_is_the_topmost_that_is_the_users() {
+        let check = |owns: &dyn Fn(&Path) -> bool, expected: Option<&str>| {
+            let hierarchy = Hierarchy { mount: "/c".into(), controllers: Vec::new(), own: "user/me/app/shell".into() };
+            assert_eq!(hierarchy.delegated(owns), expected.map(PathBuf::from));
+        };
+        check(&|path| path.starts_with("/c/user/me"), Some("/c/user/me"));
+        check(&|_| false, None);
+        check(&|_| true, Some("/c"));
+        // Somebody else's in between: what is above it is no use.
+        check(&|path| path != Path::new("/c/user/me/app"), Some("/c/user/me/app/shell"));
+    }
 
     #[test]
     fn hybrid_hosts_have_both() {

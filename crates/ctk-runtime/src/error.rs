@@ -60,6 +60,9 @@ pub enum Error {
     /// The process could not be made.
     #[error("failed to start a process in new namespaces")]
     Clone(#[source] io::Error),
+    /// A user namespace could not be made, or given ids.
+    #[error("failed to make a user namespace")]
+    UserNamespace(#[source] io::Error),
     /// The process was made, but could not become the container.
     #[error("failed to {step}")]
     Step {

@@ -22,3 +22,12 @@ pub const LOCK_ATTEMPTS: usize = 20;
 
 /// Bytes of what is written down about one container: a few paths.
 pub const STATE_BYTES: u64 = 64 * 1024;
+
+/// Bytes of `/etc/subuid` and `/etc/subgid` that are read: a line a user.
+pub const SUBORDINATE_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Ranges of subordinate ids that one user may have; the kernel takes 340, one of which is his own id.
+pub const SUBORDINATE_RANGES: usize = 339;
+
+/// Bytes of what `newuidmap` says when it refuses: a line.
+pub const HELPER_BYTES: u64 = 4096;

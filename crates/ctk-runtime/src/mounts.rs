@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use ctk_oci::Mount;
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
@@ -12,7 +12,7 @@ use rustix::mount::{
     fsmount, fsopen, open_tree,
 };
 
-use crate::Error;
+use crate::{Error, in_user_namespace};
 
 /// `MOUNT_ATTR_NOSYMFOLLOW` is left out on purpose: images need links.
 const READ_ONLY: u64 = 0x01;
@@ -103,8 +103,46 @@ impl Root {
     }
 
     /// The mount, to open files below it.
-    pub fn file(&self) -> std::os::fd::BorrowedFd<'_> {
+    pub fn file(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
+    }
+
+    /// The same for a container with users of its own: what belongs to user 0 in a lower layer belongs to the root of the
+    /// user namespace. Each is shown through a mount that maps ids (linux 5.19). The upper directory holds ids as the
+    /// host sees them: overlay writes there as who mounted it, whom a mapping would leave without a number.
+    pub fn mount_mapped(mount: &Mount, devices: bool, namespace: BorrowedFd<'_>) -> Result<Root, Error> {
+        let failed = |what: &str, e: Errno| Error::MountRoot { what: what.into(), source: e.into() };
+        let mut views: Vec<(String, OwnedFd)> = Vec::new();
+        let mut view = |path: &str| -> Result<String, Error> {
+            if let Some((_, file)) = views.iter().find(|(known, _)| known == path) {
+                return Ok(format!("/proc/self/fd/{}", file.as_raw_fd()));
+            }
+            let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+            let tree = open_tree(CWD, path, flags).map_err(|e| failed(path, e))?;
+            ctk_sys::mount_map_ids(tree.as_fd(), namespace, false)
+                .map_err(|e| failed(&format!("{path} with mapped ids"), e))?;
+            let shown = format!("/proc/self/fd/{}", tree.as_raw_fd());
+            views.push((path.to_owned(), tree));
+            Ok(shown)
+        };
+        let mut mapped = mount.clone();
+        match mount.kind.as_deref() {
+            Some("overlay") => {
+                for option in &mut mapped.options {
+                    let Some((name, path)) = option.split_once('=') else { continue };
+                    if matches!(name, "lowerdir" | "lowerdir+") {
+                        *option = format!("{name}={}", view(path)?);
+                    }
+                }
+                Root::mount(&mapped, devices)
+            }
+            _ => {
+                let root = Root::mount(mount, devices)?;
+                ctk_sys::mount_map_ids(root.0.as_fd(), namespace, true)
+                    .map_err(|e| failed(mount.source.as_deref().unwrap_or(""), e))?;
+                Ok(root)
+            }
+        }
     }
 
     /// The mount itself, e.g. to open files below it.
@@ -136,13 +174,22 @@ impl Root {
 /// The option of an overlay of which only this path, resolved inside, is mounted.
 const SUBPATH: &str = "subpath";
 
+/// How `/sys` of the machine is shown.
+const SHOWN: [&str; 5] = ["rbind", "ro", "nosuid", "nodev", "noexec"];
+
 /// What a launch's mounts become, in order. A `dev` with the option `nodev` is followed by the usual nodes, each a mount
-/// of its own: any other node made there cannot be opened.
-pub(crate) fn prepare_all(mounts: &[Mount]) -> Result<Vec<Prepared>, Error> {
+/// of its own: any other node made there cannot be opened. So is every `dev` in a user namespace, where nobody makes nodes.
+pub(crate) fn prepare_all(mounts: &[Mount], own_network: bool) -> Result<Vec<Prepared>, Error> {
     let mut all = Vec::with_capacity(mounts.len());
     for mount in mounts {
+        let kind = mount.kind.as_deref();
+        // Whoever has no rights on a network has none on what `/sys` shows of it: the machine's own is shown, read-only.
+        if kind == Some("sysfs") && in_user_namespace() && !own_network {
+            all.push(prepare(&Mount::new("bind", "/sys", &mount.destination, &SHOWN))?);
+            continue;
+        }
         all.push(prepare(mount)?);
-        if mount.kind.as_deref() == Some("dev") && mount.options.iter().any(|option| option == "nodev") {
+        if kind == Some("dev") && (in_user_namespace() || mount.options.iter().any(|option| option == "nodev")) {
             for (name, _, _) in NODES {
                 let place = format!("{}/{name}", mount.destination);
                 all.push(prepare(&Mount::new("bind", &format!("/dev/{name}"), &place, &["nosuid", "noexec"]))?);
@@ -182,7 +229,7 @@ fn prepare(mount: &Mount) -> Result<Prepared, Error> {
             Ok(Prepared { at, directory, no_links: false, what: PreparedKind::Tree(tree) })
         }
         Some("dev") => {
-            let guarded = options.attributes & NO_DEVICES != 0;
+            let guarded = options.attributes & NO_DEVICES != 0 || in_user_namespace();
             let tree = devices(guarded).map_err(|(what, e)| failed(what, e))?;
             Ok(Prepared { at, directory: true, no_links: true, what: PreparedKind::Tree(tree) })
         }
@@ -191,7 +238,16 @@ fn prepare(mount: &Mount) -> Result<Prepared, Error> {
             Ok(Prepared { at, directory: true, no_links: false, what: PreparedKind::Tree(tree) })
         }
         Some("devpts") => {
-            let tree = fresh("devpts", &options.rest, options.attributes).map_err(|e| failed("devpts", e))?;
+            let mut rest = options.rest.clone();
+            let tree = match fresh("devpts", &rest, options.attributes) {
+                // The group of terminals is nobody in a user namespace of few ids.
+                Err(Errno::INVAL) if in_user_namespace() => {
+                    rest.retain(|(key, _)| *key != "gid");
+                    fresh("devpts", &rest, options.attributes)
+                }
+                other => other,
+            };
+            let tree = tree.map_err(|e| failed("devpts", e))?;
             Ok(Prepared { at, directory: true, no_links: true, what: PreparedKind::Tree(tree) })
         }
         Some(kind @ ("proc" | "sysfs" | "mqueue" | "cgroup2")) => {
@@ -223,11 +279,17 @@ fn bind(source: &str, recursive: bool, attributes: u64) -> Result<OwnedFd, Errno
     if !source.starts_with('/') {
         return Err(Errno::INVAL);
     }
-    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    if recursive {
-        flags |= OpenTreeFlags::AT_RECURSIVE;
-    }
-    let tree = open_tree(CWD, source, flags)?;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let (tree, recursive) = match recursive {
+        true => (open_tree(CWD, source, flags | OpenTreeFlags::AT_RECURSIVE)?, true),
+        false => match open_tree(CWD, source, flags) {
+            // In a user namespace nobody may see what the machine's mounts below it cover.
+            Err(Errno::INVAL) if in_user_namespace() => {
+                (open_tree(CWD, source, flags | OpenTreeFlags::AT_RECURSIVE)?, true)
+            }
+            other => (other?, false),
+        },
+    };
     ctk_sys::mount_set_attributes(tree.as_fd(), recursive, attributes)?;
     Ok(tree)
 }
@@ -261,7 +323,13 @@ fn overlay(options: &Options<'_>) -> Result<OwnedFd, (String, Errno)> {
         }
     }
     let others = options.rest.iter().filter(|(key, _)| !matches!(*key, "lowerdir" | "lowerdir+" | SUBPATH));
-    crate::overlay::overlay(&lowers, &others.copied().collect::<Vec<_>>(), options.attributes)
+    let mut others: Vec<_> = others.copied().collect();
+    if in_user_namespace() {
+        // Notes that others than root may write. With them redirects cannot be, so they need not be forbidden.
+        others.retain(|option| *option != ("redirect_dir", "off") && *option != ("metacopy", "off"));
+        others.push(("userxattr", ""));
+    }
+    crate::overlay::overlay(&lowers, &others, options.attributes)
 }
 
 /// Splits at colons that no backslash escapes.

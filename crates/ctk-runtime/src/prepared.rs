@@ -1,7 +1,7 @@
 //! A launch with everything opened, as the list of steps that its process will walk.
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 use ctk_sys::{Child, Filter, MountKind, Pointer, Start, Step};
@@ -46,6 +46,7 @@ pub(crate) struct PreparedProcess {
     uid: u32,
     gid: u32,
     groups: Vec<u32>,
+    keeps_groups: bool,
     capabilities: Capabilities,
     rlimits: Vec<Rlimit>,
     no_new_privileges: bool,
@@ -80,6 +81,7 @@ impl PreparedProcess {
             }
         }
         let own = own_capabilities();
+        crate::give_pipes(files.iter().map(AsFd::as_fd), process.uid);
         Ok(PreparedProcess {
             candidates,
             args: all(&process.args)?,
@@ -88,6 +90,7 @@ impl PreparedProcess {
             uid: process.uid,
             gid: process.gid,
             groups: process.groups.clone(),
+            keeps_groups: crate::in_user_namespace() && crate::rootless::keeps_groups(),
             capabilities: process.capabilities.common(own),
             rlimits: process.rlimits.clone(),
             no_new_privileges: process.no_new_privileges,
@@ -197,7 +200,9 @@ impl Plan {
             // Needs CAP_SYS_ADMIN, so before capabilities go.
             steps.extend(seccomp);
         }
-        steps.push(Step::Groups { groups: &process.groups });
+        if !process.keeps_groups {
+            steps.push(Step::Groups { groups: &process.groups });
+        }
         steps.push(Step::Gid { gid: process.gid });
         steps.push(Step::Uid { uid: process.uid });
         let effective = if process.uid == 0 { process.capabilities.bits() } else { 0 };
@@ -253,7 +258,9 @@ impl Plan {
             Step::LoopbackUp => "bring up the loopback interface".into(),
             Step::HostName { name } => format!("set the host name `{}`", String::from_utf8_lossy(name)),
             Step::PrivateMounts => "make mounts private".into(),
-            Step::EnterRoot { .. } => "enter the root file system".into(),
+            Step::EnterRoot { .. } | Step::PlaceRoot { .. } | Step::EnterPlaced { .. } => {
+                "enter the root file system".into()
+            }
             Step::Make { path, .. } => format!("make `{}` in the container", show(path)),
             Step::Attach { at, .. } => format!("mount on `{}` in the container", show(at)),
             Step::Mount { kind, at, .. } => format!("mount {} on `{}` in the container", show(kind), show(at)),
@@ -306,7 +313,10 @@ impl NewPlace {
         }
         steps.push(Step::HostName { name: self.hostname.as_bytes() });
         steps.push(Step::PrivateMounts);
-        steps.push(Step::EnterRoot { mount: self.root.as_raw_fd() });
+        // In a user namespace the kernel makes a new /proc or /sys only for who still sees an old one.
+        let late = crate::in_user_namespace();
+        let mount = self.root.as_raw_fd();
+        steps.push(if late { Step::PlaceRoot { mount, at: c"/" } } else { Step::EnterRoot { mount } });
         for (mount, options) in self.mounts.iter().zip(options) {
             let kind = if mount.directory { MountKind::Directory } else { MountKind::File };
             steps.push(Step::Make { path: &mount.at, kind, mode: 0o755 });
@@ -321,6 +331,9 @@ impl NewPlace {
         if self.console {
             steps.push(Step::Make { path: c"/dev/console", kind: MountKind::File, mode: 0o600 });
             steps.push(Step::Bind { from: c"/dev/pts/0", at: c"/dev/console" });
+        }
+        if late {
+            steps.push(Step::EnterPlaced { pivot: true });
         }
         steps.push(Step::Make { path: &self.cwd, kind: MountKind::Directory, mode: 0o755 });
         steps.extend(self.read_only.iter().map(|path| Step::ReadOnly { path }));

@@ -1,6 +1,6 @@
 //! Starting containers, and what can be done with them while they run.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -8,7 +8,7 @@ use std::time::Instant;
 use ctk_oci::Mount;
 use ctk_plan::Cancel;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
@@ -94,7 +94,8 @@ pub fn start(launch: Launch<'_>, reservation: Reservation) -> Result<Running, Er
     let membership = left.cgroups.paths();
     left.state.keep_cgroups(&membership)?;
     let joined = left.cgroups.membership()?;
-    let prepared = mounts::prepare_all(&launch.mounts)?;
+    let own_network = !matches!(launch.network, NetworkNamespace::Host);
+    let prepared = mounts::prepare_all(&launch.mounts, own_network)?;
     make_mount_points(&launch, &prepared, &mut left)?;
     let terminal = match (&launch.stdio, prepared.iter().find(|mount| mount.at.as_bytes() == b"/dev/pts")) {
         (ProcessStdio::Files { .. }, _) => None,
@@ -384,6 +385,18 @@ impl Drop for Joined {
         if self.remembered().is_none() {
             let _ = self.signal(libc::SIGKILL);
             let _ = self.wait(&Cancel::new(), None);
+        }
+    }
+}
+
+/// Makes pipes among the standard streams of a process its user's: who is not root opens `/dev/stdout` anew, as shells
+/// do, and a pipe is only for its owner. Other files stay whose they are: they may be somebody's, and their owner shows. As
+/// far as it is allowed.
+pub fn give_pipes<'a>(streams: impl IntoIterator<Item = BorrowedFd<'a>>, uid: u32) {
+    for stream in streams {
+        let is_pipe = |status: &rustix::fs::Stat| FileType::from_raw_mode(status.st_mode) == FileType::Fifo;
+        if rustix::fs::fstat(stream).is_ok_and(|status| is_pipe(&status) && status.st_uid != uid) {
+            let _ = rustix::fs::fchown(stream, Some(Uid::from_raw(uid)), None);
         }
     }
 }

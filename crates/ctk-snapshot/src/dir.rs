@@ -258,15 +258,19 @@ pub fn set_xattrs(place: &Place<'_>, xattrs: &Xattrs) -> io::Result<()> {
     Ok(())
 }
 
-const OPAQUE: &str = "trusted.overlay.opaque";
+/// Overlay's note that nothing of lower layers shows in a directory; another one in a user namespace, where nobody may
+/// write the first.
+fn opaque() -> &'static str {
+    if ctk_runtime::in_user_namespace() { "user.overlay.opaque" } else { "trusted.overlay.opaque" }
+}
 
 pub fn set_opaque(directory: impl AsFd) -> io::Result<()> {
-    Ok(rustix::fs::fsetxattr(directory, OPAQUE, b"y", XattrFlags::empty())?)
+    Ok(rustix::fs::fsetxattr(directory, opaque(), b"y", XattrFlags::empty())?)
 }
 
 pub fn is_opaque(directory: impl AsFd) -> io::Result<bool> {
     let mut value = [0u8; 4];
-    match rustix::fs::fgetxattr(directory, OPAQUE, &mut value[..]) {
+    match rustix::fs::fgetxattr(directory, opaque(), &mut value[..]) {
         Ok(n) => Ok(&value[..n] == b"y"),
         Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::RANGE) => Ok(false),
         Err(e) => Err(e.into()),

@@ -31,6 +31,26 @@ pub enum StoreError {
         #[source]
         source: io::Error,
     },
+    /// A store that another user of the machine made.
+    #[error(
+        "the store `{path}` belongs to another user; a store has one owner: run this as him, or choose another folder by \
+         CTK_ROOT or --root"
+    )]
+    NotOurs {
+        /// Where it is.
+        path: PathBuf,
+    },
+    /// A store with files of subordinate ids that this user does not have any more, or has for others.
+    #[error(
+        "the store `{path}` has files of the ids {ids}, which stand for others now or for nobody: give them back to this user \
+         in /etc/subuid and /etc/subgid, or choose another folder by CTK_ROOT or --root"
+    )]
+    OtherIds {
+        /// Where it is.
+        path: PathBuf,
+        /// The first range that is missing.
+        ids: String,
+    },
     /// A blob that is not there.
     #[error("blob {digest} is not in the store")]
     Missing {
@@ -72,7 +92,7 @@ pub enum StoreError {
         limit: u64,
     },
     /// A name whose entry cannot be read any more.
-    #[error("the name kept in `{path}` is damaged; `ctk rm NAME` takes it away, applying or pulling sets it again")]
+    #[error("the name kept in `{path}` is damaged; `ctk rmi NAME` takes it away, applying or pulling sets it again")]
     DamagedRef {
         /// Its file, which is called after the name.
         path: PathBuf,

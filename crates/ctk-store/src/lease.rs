@@ -197,6 +197,10 @@ pub fn held_by_all(root: &Path) -> Result<Vec<Held>, StoreError> {
     // After the sessions: whoever makes a container holds what it needs until its lease is written.
     let containers = root.join(CONTAINERS);
     for name in if containers.exists() { names(&containers)? } else { Vec::new() } {
+        // Beside them are files of all containers together.
+        if name.starts_with('.') {
+            continue;
+        }
         let path = containers.join(&name).join(CONTAINER_LEASE);
         let lines = crate::fsutil::read_if_there(&path)?.unwrap_or_default();
         held.extend(String::from_utf8_lossy(&lines).lines().filter_map(Held::parse));

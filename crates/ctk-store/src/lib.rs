@@ -6,6 +6,7 @@
 //!
 //! ```text
 //! format                       the layout's version
+//! ids                          an ordinary user's: which id of a file stands for which
 //! blobs/<algorithm>/<2 hex>/<hex>
 //! partial/<algorithm>-<hex>    downloads that can be resumed; locked by who writes
 //! refs/<name>                  JSON: descriptor and annotations
@@ -33,6 +34,7 @@ mod given;
 mod lease;
 pub mod limits;
 mod memory;
+mod owners;
 mod partial;
 mod records;
 mod refs;

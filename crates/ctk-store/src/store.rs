@@ -15,6 +15,7 @@ use crate::error::Context;
 use crate::fsutil::{file_name, make_directory, make_private, read_if_there, replace, scatter, take_named};
 use crate::lease::{CONTAINER_LEASE, CONTAINERS, FORMAT_PART, Held, Session, clear_dead};
 use crate::limits::{CONFIG_MAX_BYTES, MANIFEST_MAX_BYTES};
+use crate::owners::{check_ids, check_owner};
 use crate::syncer::Syncer;
 use crate::{BlobReader, Lock, Scratch, StoreError};
 
@@ -23,6 +24,13 @@ const DIRECTORIES: [&str; 9] = ["blobs", "partial", "refs", "records", "leases",
 /// Where trees of images lie. They hold programs that are setuid, and files that are nobody else's business: no other
 /// user of the machine is let in.
 const PRIVATE: [&str; 3] = ["layers", "tmp", "cache"];
+
+/// A file for something small that is about to be renamed into its place.
+fn temporary(root: &Path) -> PathBuf {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    root.join("tmp").join(format!("{FORMAT_PART}{}-{number}", std::process::id()))
+}
 
 /// A store on disk. Clones share one lease; see the [crate] page.
 #[derive(Clone)]
@@ -45,12 +53,13 @@ impl Drop for Inner {
 
 impl Store {
     /// Opens the store under `root`, making it if it isn't there, and removes what killed processes left in `tmp/`.
-    /// Reads two small files; nothing is scanned.
+    /// Reads two small files; nothing is scanned. [`StoreError::NotOurs`] if another user made it,
+    /// [`StoreError::OtherIds`] if its files have owners that are other ones now.
     pub fn open(root: &Path) -> Result<Store, StoreError> {
         let root = std::path::absolute(root).context("find", root)?;
         let format = root.join("format");
         match read_if_there(&format)? {
-            Some(found) if found == FORMAT.as_bytes() => {}
+            Some(found) if found == FORMAT.as_bytes() => check_owner(&root, PRIVATE[0])?,
             Some(found) => {
                 let found = String::from_utf8_lossy(&found).trim().to_owned();
                 return Err(StoreError::Format { path: root, found, expected: FORMAT.trim_end() });
@@ -60,10 +69,7 @@ impl Store {
                 for directory in DIRECTORIES {
                     make_directory(&root.join(directory))?;
                 }
-                static NEXT: AtomicU64 = AtomicU64::new(0);
-                let number = NEXT.fetch_add(1, Ordering::Relaxed);
-                let temporary = root.join("tmp").join(format!("{FORMAT_PART}{}-{number}", std::process::id()));
-                match replace(&format, &temporary, FORMAT.as_bytes()) {
+                match replace(&format, &temporary(&root), FORMAT.as_bytes()) {
                     // Another thread or process is making the same store right now.
                     Err(_) if format.exists() => {}
                     result => result?,
@@ -73,6 +79,7 @@ impl Store {
         for directory in PRIVATE {
             make_private(&root.join(directory))?;
         }
+        check_ids(&root, &temporary(&root))?;
         scatter(&root.join("tmp"));
         clear_dead(&root)?;
         Ok(Store { inner: Arc::new(Inner { session: Session::new(&root), root, syncer: Arc::default() }) })

@@ -188,6 +188,7 @@ fn perform(context: &mut Context, step: &Step<'_>) -> Done {
         }
         // Told by the caller, who knows the number of the step.
         Step::Reached { .. } => Ok(()),
+        Step::Landlock { files, scoped } => attributes::landlock(files, scoped),
         Step::Propagation { at, flags } => mounting::propagation(at, flags),
         Step::PlaceRoot { mount, at } => mounting::place_root(mount, at),
         Step::PlaceDirectory { path, at } => mounting::place_directory(path, at),
@@ -198,7 +199,10 @@ fn perform(context: &mut Context, step: &Step<'_>) -> Done {
         Step::Setting { path, value } => mounting::setting(path, value),
         Step::Node { path, mode, device, uid, gid } => mounting::node(path, mode, device, (uid, gid)),
         Step::Link { target, path } => mounting::link(target, path),
-        Step::NewMount { kind, options, attributes, propagation, at, no_links } => {
+        Step::NewMount { kind, options, attributes, propagation, at, no_links, ref copy } => {
+            if let Some(limits) = copy {
+                return copying::new_mount_with(kind, options, attributes, propagation, at, no_links, limits);
+            }
             let mount = new_mount(kind, options, attributes)?;
             let result = match propagation {
                 0 => Ok(()),
@@ -207,9 +211,6 @@ fn perform(context: &mut Context, step: &Step<'_>) -> Done {
             let result = result.and_then(|()| attach(mount, at, no_links));
             close(mount);
             result
-        }
-        Step::NewMountWith { kind, options, attributes, propagation, at, no_links, ref limits } => {
-            copying::new_mount_with(kind, options, attributes, propagation, at, no_links, limits)
         }
         Step::BindHost { from, recursive, at } => mounting::bind_host(from, recursive, at),
         Step::Remount { at, recursive, set, clear, propagation } => {

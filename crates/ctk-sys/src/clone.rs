@@ -1,5 +1,6 @@
 //! Starting a child by one `clone3`.
 
+use core::convert::Infallible;
 use core::mem::size_of;
 
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -8,6 +9,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use syscalls::{Sysno, syscall};
 
 use crate::child::{self, Context};
+use crate::errno;
 use crate::step::{RawFd, Step};
 
 /// How to start a child.
@@ -97,7 +99,18 @@ pub fn start(start: &Start<'_>) -> Result<Child, Errno> {
     };
     let mut context = Context::new(report_write.as_raw_fd());
     let read_end = report_read.as_raw_fd();
-    // Handlers of this process must not run in the child: until it resets them, it hears nothing.
+    let pid = copied(&arguments, || {
+        child::close(read_end);
+        child::run(&mut context, start.steps)
+    })?;
+    // SAFETY: the kernel stored a new descriptor in `pidfd` because of CLONE_PIDFD; nobody else knows it.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    Ok(Child { pid, pidfd, report: report_read })
+}
+
+/// Makes a copy of this process that does `then` and never comes back; its process id. Handlers of this process must not
+/// run in the copy: until it resets them, it hears nothing.
+fn copied(arguments: &CloneArgs, then: impl FnOnce() -> Infallible) -> Result<i32, Errno> {
     let all = u64::MAX;
     let mut before: u64 = 0;
     // SAFETY: both masks are 8 bytes, the size the kernel is told, and outlive the call.
@@ -106,24 +119,16 @@ pub fn start(start: &Start<'_>) -> Result<Child, Errno> {
     };
     // SAFETY: without CLONE_VM the child gets a copy of this memory and stack, so returning twice is like `fork`; the
     // arguments are a valid clone_args of the size given. The child branch below never returns.
-    let result = unsafe { syscall!(Sysno::clone3, &raw const arguments, size_of::<CloneArgs>()) };
+    let result = unsafe { syscall!(Sysno::clone3, core::ptr::from_ref(arguments), size_of::<CloneArgs>()) };
     if let Ok(0) = result {
-        child::close(read_end);
-        child::run(&mut context, start.steps);
+        then();
     }
     if blocked.is_ok() {
         // SAFETY: as above; a null old mask is allowed.
         let _ =
             unsafe { syscall!(Sysno::rt_sigprocmask, libc::SIG_SETMASK, &raw const before, 0_usize, size_of::<u64>()) };
     }
-    match result {
-        Ok(pid) => {
-            // SAFETY: the kernel stored a new descriptor in `pidfd` because of CLONE_PIDFD; nobody else knows it.
-            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-            Ok(Child { pid: pid as i32, pidfd, report: report_read })
-        }
-        Err(errno) => Err(Errno::from_raw_os_error(errno.into_raw())),
-    }
+    result.map(|pid| pid as i32).map_err(errno)
 }
 
 /// The same in a user namespace that is there already. Who joins one cannot go back, so this is done by a process in
@@ -145,23 +150,8 @@ pub fn start_within(start: &Start<'_>, within: &Within<'_>) -> Result<Child, Not
     }
     let mut context = Context::new(report_write.as_raw_fd());
     let (read_end, word) = (report_read.as_raw_fd(), word_write.as_raw_fd());
-    let all = u64::MAX;
-    let mut before: u64 = 0;
-    // SAFETY: as in `start`.
-    let blocked = unsafe {
-        syscall!(Sysno::rt_sigprocmask, libc::SIG_SETMASK, &raw const all, &raw mut before, size_of::<u64>())
-    };
-    // SAFETY: as in `start`: memory and stack are copied. The files are shared, and the copy closes none of them.
-    let result = unsafe { syscall!(Sysno::clone3, &raw const arguments, size_of::<CloneArgs>()) };
-    if let Ok(0) = result {
-        between(&mut context, start, within, read_end, word);
-    }
-    if blocked.is_ok() {
-        // SAFETY: as in `start`.
-        let _ =
-            unsafe { syscall!(Sysno::rt_sigprocmask, libc::SIG_SETMASK, &raw const before, 0_usize, size_of::<u64>()) };
-    }
-    result.map_err(|e| failed(Errno::from_raw_os_error(e.into_raw())))?;
+    // The files are shared, and the copy closes none of them.
+    copied(&arguments, || between(&mut context, start, within, read_end, word)).map_err(failed)?;
     // SAFETY: the kernel stored a new descriptor in `pidfd` because of CLONE_PIDFD; nobody else knows it.
     let one_between = unsafe { OwnedFd::from_raw_fd(pidfd) };
     let by = rustix::process::WaitId::PidFd(one_between.as_fd());
@@ -169,7 +159,7 @@ pub fn start_within(start: &Start<'_>, within: &Within<'_>) -> Result<Child, Not
     // Not before: it was its file as well.
     drop(word_write);
     let told = read_record(word_read.as_fd()).ok_or(failed(Errno::CHILD))?;
-    let errno = Errno::from_raw_os_error(told.errno);
+    let why = Errno::from_raw_os_error(told.errno);
     match told.step {
         MADE => {
             let pid = read_record(word_read.as_fd()).ok_or(failed(Errno::CHILD))?.errno;
@@ -177,9 +167,9 @@ pub fn start_within(start: &Start<'_>, within: &Within<'_>) -> Result<Child, Not
             let pidfd = unsafe { OwnedFd::from_raw_fd(told.errno) };
             Ok(Child { pid, pidfd, report: report_read })
         }
-        NOT_MADE => Err(failed(errno)),
-        index if index == within.others.len() => Err(NotWithin::User(errno)),
-        index => Err(NotWithin::Other(index, errno)),
+        NOT_MADE => Err(failed(why)),
+        index if index == within.others.len() => Err(NotWithin::User(why)),
+        index => Err(NotWithin::Other(index, why)),
     }
 }
 

@@ -8,6 +8,8 @@ use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use rustix::io::Errno;
 use syscalls::{Sysno, syscall};
 
+use crate::errno;
+
 const LOAD: u32 = 5;
 const ATTACH: u32 = 8;
 const DETACH: u32 = 9;
@@ -129,7 +131,7 @@ fn load(instructions: &[[u8; 8]]) -> Result<OwnedFd, Errno> {
 unsafe fn bpf<T>(command: u32, attributes: &T) -> Result<usize, Errno> {
     // SAFETY: see above; the size is its own.
     let result = unsafe { syscall!(Sysno::bpf, command, from_ref(attributes), size_of::<T>()) };
-    result.map_err(|e| Errno::from_raw_os_error(e.into_raw()))
+    result.map_err(errno)
 }
 
 /// # Safety
@@ -137,5 +139,5 @@ unsafe fn bpf<T>(command: u32, attributes: &T) -> Result<usize, Errno> {
 unsafe fn bpf_mut<T>(command: u32, attributes: &mut T) -> Result<usize, Errno> {
     // SAFETY: see above; the size is its own.
     let result = unsafe { syscall!(Sysno::bpf, command, core::ptr::from_mut(attributes), size_of::<T>()) };
-    result.map_err(|e| Errno::from_raw_os_error(e.into_raw()))
+    result.map_err(errno)
 }

@@ -7,6 +7,7 @@ use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use rustix::io::Errno;
 use syscalls::{Sysno, syscall};
 
+use crate::errno;
 use crate::step::Pointer;
 
 /// `struct mount_attr`.
@@ -35,7 +36,7 @@ pub fn mount_set_attributes(mount: BorrowedFd<'_>, recursive: bool, set: u64) ->
             size_of::<MountAttributes>()
         )
     };
-    result.map(drop).map_err(|e| Errno::from_raw_os_error(e.into_raw()))
+    result.map(drop).map_err(errno)
 }
 
 /// Moves the calling thread into a namespace (of a process, if `of` is a pidfd). For `CLONE_NEWPID` it is the
@@ -43,7 +44,7 @@ pub fn mount_set_attributes(mount: BorrowedFd<'_>, recursive: bool, set: u64) ->
 pub fn set_controlling_namespace(of: BorrowedFd<'_>, namespaces: u32) -> Result<(), Errno> {
     // SAFETY: takes two numbers and touches no memory.
     let result = unsafe { syscall!(Sysno::setns, of.as_raw_fd(), namespaces) };
-    result.map(drop).map_err(|e| Errno::from_raw_os_error(e.into_raw()))
+    result.map(drop).map_err(errno)
 }
 
 /// Gives the calling thread new namespaces. Only for those that threads need not share: network, mount, uts, ipc,
@@ -56,7 +57,7 @@ pub fn unshare(namespaces: u32) -> Result<(), Errno> {
     }
     // SAFETY: takes one number and touches no memory; the file table stays shared.
     let result = unsafe { syscall!(Sysno::unshare, namespaces) };
-    result.map(drop).map_err(|e| Errno::from_raw_os_error(e.into_raw()))
+    result.map(drop).map_err(errno)
 }
 
 /// Shows other user and group ids on a detached mount: those of a user namespace. With `recursive`, also on all mounts
@@ -94,7 +95,7 @@ fn change_mount(mount: BorrowedFd<'_>, recursive: bool, attributes: &MountAttrib
             size_of::<MountAttributes>()
         )
     };
-    result.map(drop).map_err(|e| Errno::from_raw_os_error(e.into_raw()))
+    result.map(drop).map_err(errno)
 }
 
 /// Holds all signals back from this thread and gives a file that tells of them (`signalfd(2)`): records of 128 bytes
@@ -103,11 +104,9 @@ pub fn signal_file() -> Result<OwnedFd, Errno> {
     let all = u64::MAX;
     // SAFETY: a mask of the size given; the old one is not asked for. The descriptor that comes back is nobody else's.
     unsafe {
-        syscall!(Sysno::rt_sigprocmask, libc::SIG_SETMASK, &raw const all, 0_usize, size_of::<u64>())
-            .map_err(|e| Errno::from_raw_os_error(e.into_raw()))?;
+        syscall!(Sysno::rt_sigprocmask, libc::SIG_SETMASK, &raw const all, 0_usize, size_of::<u64>()).map_err(errno)?;
         let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
-        let file = syscall!(Sysno::signalfd4, -1_isize, &raw const all, size_of::<u64>(), flags)
-            .map_err(|e| Errno::from_raw_os_error(e.into_raw()))?;
+        let file = syscall!(Sysno::signalfd4, -1_isize, &raw const all, size_of::<u64>(), flags).map_err(errno)?;
         Ok(OwnedFd::from_raw_fd(file as i32))
     }
 }
@@ -147,5 +146,5 @@ pub fn execute_file(file: BorrowedFd<'_>, arguments: &[Pointer<'_>], environment
             libc::AT_EMPTY_PATH
         )
     };
-    result.map_or_else(|e| Errno::from_raw_os_error(e.into_raw()), |_| Errno::INVAL)
+    result.map_or_else(errno, |_| Errno::INVAL)
 }

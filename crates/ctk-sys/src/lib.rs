@@ -12,6 +12,7 @@ mod devices;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod early;
 mod host;
+mod landlock;
 mod quota;
 mod step;
 
@@ -24,5 +25,11 @@ pub use host::{
     close_files_from, execute_file, mount_change, mount_map_ids, mount_set_attributes, set_controlling_namespace,
     signal_file, signal_process, unshare,
 };
+pub use landlock::{Restriction, landlock_restrict, landlock_version};
 pub use quota::limit_directory;
 pub use step::{CopyLimits, Filter, MountKind, Pointer, RawFd, Step};
+
+/// The kernel's word as callers know it.
+fn errno(error: syscalls::Errno) -> rustix::io::Errno {
+    rustix::io::Errno::from_raw_os_error(error.into_raw())
+}

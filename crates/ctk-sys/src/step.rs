@@ -334,23 +334,9 @@ pub enum Step<'a> {
         at: &'a CStr,
         /// Whether a symbolic link on the way is an error.
         no_links: bool,
-    },
-    /// The same with a copy of what the directory held, owners and modes included.
-    NewMountWith {
-        /// Its type.
-        kind: &'a CStr,
-        /// Its options; an empty value stands for a flag.
-        options: &'a [(&'a CStr, &'a CStr)],
-        /// `MOUNT_ATTR_…`.
-        attributes: u64,
-        /// `MS_…` propagation flag, or 0.
-        propagation: u64,
-        /// Where.
-        at: &'a CStr,
-        /// Whether a symbolic link on the way is an error.
-        no_links: bool,
-        /// How much is copied before it is an error.
-        limits: CopyLimits,
+        /// Whether it begins with a copy of what the directory held, owners and modes included; and how much is copied
+        /// before it is an error.
+        copy: Option<CopyLimits>,
     },
     /// Shows a path of the host, seen from the old root, inside the placed one.
     BindHost {
@@ -440,6 +426,14 @@ pub enum Step<'a> {
         listener: RawFd,
         /// A file with the state to send.
         state: RawFd,
+    },
+    /// Gives up, by Landlock, rights on files outside of the root, which with any of them are those to change mounts, and
+    /// to reach others. Needs CAP_SYS_ADMIN or [`Step::NoNewPrivileges`].
+    Landlock {
+        /// `LANDLOCK_ACCESS_FS_…`.
+        files: u64,
+        /// `LANDLOCK_SCOPE_…`.
+        scoped: u64,
     },
     /// Runs a program to its end and fails unless it succeeds. The error of one that ended badly is [`crate::ENDED`] and
     /// its code, or [`crate::KILLED`] and the signal; that of one that took too long is `ETIMEDOUT`.

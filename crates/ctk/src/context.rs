@@ -11,9 +11,10 @@ use ctk_plan::{Address, Cancel, Kind, Sink};
 use ctk_store::Store;
 
 use crate::commands::project::ProjectArgs;
-use crate::commands::{Global, store_name};
+use crate::commands::{Global, Trees, store_name};
 use crate::env::Environment;
 use crate::failure::Failure;
+use crate::rootless::Standing;
 use crate::signals;
 
 /// What every command is given.
@@ -25,9 +26,8 @@ pub struct Context {
 }
 
 impl Context {
-    /// After the global options and the environment.
-    pub fn new(global: &Global, environment: Environment) -> Context {
-        let is_root = rustix::process::geteuid().is_root();
+    /// After the global options and the environment; `is_root` is whether the machine's root started us.
+    pub fn new(global: &Global, environment: Environment, is_root: bool) -> Context {
         let mut options = Options::from_environment(environment.pairs(), is_root);
         if let Some(root) = &global.root {
             options.store = root.clone();
@@ -36,12 +36,22 @@ impl Context {
         if let Some(file) = &global.registries {
             options.client.registries = vec![file.clone()];
         }
+        let services = crate::commands::container::services::Services::new(options.store.clone(), is_root);
+        options.services = Some(Arc::new(services));
         let buildkit = || {
             let word = environment.get("BUILDKIT_PROGRESS")?;
             clap::ValueEnum::from_str(&word, true).ok()
         };
         let progress = global.progress.or_else(buildkit).unwrap_or_default();
         Context { environment, progress, options, sink: RefCell::new(None) }
+    }
+
+    /// Says as what the command runs, where its user would look.
+    pub fn tell(&self, standing: &Standing, trees: Trees) {
+        let plain = self.progress.is_plain();
+        let story = standing.story().filter(|_| plain && trees == Trees::Made);
+        let note = standing.note().filter(|_| self.progress.is_for_people() && trees == Trees::Made);
+        eprint!("{}{}", story.unwrap_or_default(), note.unwrap_or_default());
     }
 
     /// The options of a session, to be changed by the command's own.

@@ -5,6 +5,7 @@ mod context;
 mod env;
 mod failure;
 mod report;
+mod rootless;
 mod runtime;
 mod signals;
 
@@ -35,7 +36,17 @@ fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { code::USAGE } else { 0 });
         }
     };
-    let context = Context::new(&arguments.global, Environment::read());
+    let environment = Environment::read();
+    let is_root = rustix::process::geteuid().is_root();
+    let standing = match rootless::enter(&arguments.command, &environment) {
+        Ok(standing) => standing,
+        Err(failure) => {
+            let _ = std::io::stderr().lock().write_all(failure.text().as_bytes());
+            return ExitCode::from(failure.exit_code());
+        }
+    };
+    let context = Context::new(&arguments.global, environment, is_root);
+    context.tell(&standing, arguments.command.trees());
     let done = enter(arguments.global.directory.as_deref()).and_then(|()| arguments.command.run(&context));
     match done {
         Ok(()) => ExitCode::SUCCESS,

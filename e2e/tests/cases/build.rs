@@ -68,7 +68,7 @@ fn an_image_without_a_name_is_its_digest() {
     assert_eq!(world.read("iid"), digest.trim());
     contains(&world.ctk(&["images"]).ok(), &["<none>"]);
     assert_eq!(world.ctk(&["run", digest.trim()]).ok(), "hello\n");
-    world.ctk(&["rm", digest.trim()]).ok();
+    world.ctk(&["rmi", digest.trim()]).ok();
     assert!(!world.ctk(&["images"]).ok().contains("<none>"));
 }
 

@@ -132,6 +132,45 @@ fn an_image_that_is_mounted_stays_as_long_as_its_container() {
 }
 
 #[test]
+fn users_of_its_own_see_their_files() {
+    let Some(world) = boxed("RUN /bin/mkdir -p /data /tmp && echo seed > /data/file && chown 33 /data/file") else {
+        return;
+    };
+    world.write("key", "hush\n");
+    let own = ["--userns", "auto"];
+    let look = "stat -c %u /data /data/file; touch /data/mine && stat -c %u /data/mine";
+    assert_eq!(sh(&world, &[&own[..], &["-v", "data:/data"]].concat(), look).ok(), "0\n33\n0\n");
+    // What is stored is what the container saw, whoever has it next.
+    assert_eq!(sh(&world, &["-v", "data:/data"], "stat -c %u /data/file /data/mine").ok(), "33\n0\n");
+    assert_eq!(
+        sh(&world, &[&own[..], &["-v", "data:/data:U", "-u", "web"]].concat(), "stat -c %u /data/mine").ok(),
+        "33\n"
+    );
+    let secret = ["--secret", "id=key,src=key,uid=33,mode=0400"];
+    let seen = sh(&world, &[&own[..], &secret].concat(), "cat /run/secrets/key; stat -c %u /run/secrets/key").ok();
+    assert_eq!(seen, "hush\n33\n");
+    let host = world.path("host");
+    fs::create_dir(&host).unwrap();
+    let bind = format!("{}:/host:U", host.display());
+    sh(&world, &[&own[..], &["-v", &bind]].concat(), "touch /host/x").ok();
+    assert!(fs::metadata(host.join("x")).unwrap().uid() > 65536, "outside it is one of the container's own");
+    // Its layer becomes an image as it saw it.
+    let script = ["box", "/bin/sh", "-c", "touch /new; chown 33 /new; echo more >> /data/file"];
+    ctk(&world, &[&["run", "--name", "one"][..], &own, &script].concat()).ok();
+    assert_eq!(ctk(&world, &["diff", "one"]).ok(), "C /data\nC /data/file\nA /new\n");
+    ctk(&world, &["commit", "one", "made"]).ok();
+    let owners = ctk(&world, &["run", "--rm", "made", "stat", "-c", "%u", "/", "/new", "/data/file"]).ok();
+    assert_eq!(owners, "0\n33\n33\n");
+    ctk(&world, &["export", "-o", "one.tar", "one"]).ok();
+    let listed = world.peer("tar", &["--numeric-owner", "-tvf", "one.tar", "new", "data/file", "bin/busybox"]).ok();
+    assert_eq!(listed.matches("33/0").count(), 2, "{listed}");
+    ctk(&world, &["cp", "key", "one:/copied"]).ok();
+    assert_eq!(ctk(&world, &["diff", "one"]).ok(), "A /copied\nC /data\nC /data/file\nA /new\n");
+    ctk(&world, &["commit", "one", "again"]).ok();
+    assert_eq!(ctk(&world, &["run", "--rm", "again", "stat", "-c", "%u", "/copied"]).ok(), "0\n");
+}
+
+#[test]
 fn a_volume_in_use_stays_and_says_whose_it_is() {
     let Some(world) = boxed("") else { return };
     ctk(&world, &["volume", "create", "--label", "tier=db", "data"]).ok();
@@ -231,10 +270,12 @@ fn a_part_of_a_volume_leads_nowhere_else() {
     sh(&world, &["-v", "v:/data"], "mkdir /data/part; touch /data/part/mine").ok();
     let part = "type=volume,src=v,dst=/part,volume-subpath=part";
     ctk(&world, &["create", "--name", "later", "--mount", part, "box", "/bin/ls", "/part"]).ok();
+    assert_eq!(ctk(&world, &["start", "-a", "later"]).ok(), "mine\n");
     // Between its making and its start, somebody who has the volume makes it a link to the host's.
     sh(&world, &["-v", "v:/data"], "rm -r /data/part; ln -s /etc /data/part").ok();
     let started = ctk(&world, &["start", "-a", "later"]);
     assert!(!started.status.success() && !started.out.contains("hostname"), "{}", started.story());
+    contains(&started.err, &["No such file or directory"]);
     let made = ctk(&world, &["run", "--rm", "--mount", part, "box", "/bin/ls", "/part"]).fails(125);
     contains(&made, &["there is no `part` in it"]);
 }

@@ -148,8 +148,8 @@ fn a_damaged_name_is_named_and_can_be_removed() {
     let names = || std::fs::read_dir(world.store().join("refs")).unwrap().map(|entry| entry.unwrap().path());
     let path = names().next().expect("the image has a name");
     std::fs::write(&path, "").unwrap();
-    contains(&world.ctk(&["images"]).fails(1), &["refs/", "ctk rm"]);
-    world.ctk(&["rm", "localhost/case/busybox"]).ok();
+    contains(&world.ctk(&["images"]).fails(1), &["refs/", "ctk rmi"]);
+    world.ctk(&["rmi", "localhost/case/busybox"]).ok();
     assert_eq!(names().count(), 0);
     world.ctk(&["images"]).ok();
 }

@@ -1,11 +1,12 @@
 //! `ctk-runtime` as the runtime of others: podman, and docker 20.10 of the package archive.
 
 use std::os::unix::fs::symlink;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use ctk_e2e::bundle::{Bundle, Runtime, View};
+use ctk_e2e::ordinary::User;
 use ctk_e2e::peers::Peers;
 use ctk_e2e::{Output, World, binary, contains, eventually, has, has_programs, is_root};
 
@@ -19,26 +20,37 @@ const IMAGE: &str = "localhost/busybox:1";
 
 impl Podman {
     fn new() -> Option<Podman> {
-        if !is_root() || !has_programs(&["podman", "conmon", "busybox", "script", "tar"]) {
+        let ready = is_root() && has_programs(&["podman", "conmon", "busybox", "script", "tar"]);
+        if ready { Some(Podman::in_world(World::new())) } else { None }
+    }
+
+    /// The same of an ordinary user with subordinate ids, and devices as most machines have them.
+    fn ordinary() -> Option<Podman> {
+        if !User::can_be() || !has_programs(&["podman", "conmon", "busybox", "tar"]) {
             return None;
         }
-        let world = World::new();
+        Some(Podman::in_world(World::of(User::new("erin", 54_341, Some((800_000, 65_536))))))
+    }
+
+    fn in_world(world: World) -> Podman {
         let runtime = world.path("ctk-runtime");
         symlink(binary(), &runtime).expect("a link");
         let podman = Podman { world, runtime };
         let bundle = Bundle::new(Runtime::Ours);
-        let archive = podman.world.path("root.tar").display().to_string();
+        let archive = podman.world.path("home/root.tar").display().to_string();
         let root = bundle.path("rootfs").display().to_string();
         podman.world.peer("tar", &["-C", &root, "-cf", &archive, "."]).ok();
         podman.podman(&["import", &archive, IMAGE]).ok();
-        Some(podman)
+        podman
     }
 
     fn words(&self) -> Vec<String> {
         let path = |name: &str| self.world.path(name).display().to_string();
         let runtime = self.runtime.display().to_string();
         let words = ["--root", &path("podman"), "--runroot", &path("podman-run"), "--cgroup-manager", "cgroupfs"];
-        words.into_iter().chain(["--runtime", &runtime]).map(String::from).collect()
+        // Else an ordinary user's would write to a journal that few test machines have.
+        let words = words.into_iter().chain(["--events-backend", "file", "--storage-driver", "overlay"]);
+        words.chain(["--runtime", &runtime]).map(String::from).collect()
     }
 
     fn podman(&self, arguments: &[&str]) -> Output {
@@ -63,6 +75,10 @@ impl Podman {
 impl Drop for Podman {
     fn drop(&mut self) {
         let _ = self.podman(&["rm", "--all", "--force", "--time", "0"]);
+        if self.world.user().is_some() {
+            // An ordinary user's leaves a process behind that keeps its namespaces.
+            let _ = self.podman(&["system", "migrate"]);
+        }
     }
 }
 
@@ -76,6 +92,10 @@ fn podman_runs_and_tells_how_it_ended() {
     let user =
         podman.run(&["--rm", "--user", "1000:1000", "--cap-drop", "all", IMAGE, "grep", "CapEff", "/proc/self/status"]);
     assert_eq!(user.ok(), "CapEff:\t0000000000000000\n");
+    // A pipe is opened anew by whose it is.
+    let streams = "echo out > /dev/stdout; echo err > /dev/stderr";
+    let opened = podman.run(&["--rm", "--user", "1000", IMAGE, "sh", "-c", streams]);
+    assert_eq!((opened.err.as_str(), opened.out.as_str()), ("err\n", "out\n"), "{}", opened.story());
     let read_only =
         podman.run(&["--rm", "--read-only", "--tmpfs", "/foo", IMAGE, "sh", "-c", "touch /foo/a && touch /a"]);
     contains(&read_only.fails(1), &["Read-only file system"]);
@@ -109,6 +129,52 @@ fn podman_execs_stops_and_shows_logs() {
     podman.podman(&["kill", "one"]).ok();
     assert_eq!(podman.podman(&["wait", "one"]).ok(), "137\n");
     podman.podman(&["rm", "one"]).ok();
+}
+
+/// An ordinary user's podman: the runtime is started by root of a user namespace, who has no right to the machine's
+/// `/run`, cgroups and devices.
+#[test]
+fn podman_of_an_ordinary_user() {
+    let Some(podman) = Podman::ordinary() else { return };
+    let shown = podman.run(&["--rm", IMAGE, "sh", "-c", "id -u; tr -s ' ' < /proc/self/uid_map; echo > /dev/null"]);
+    assert_eq!(shown.ok(), "0\n 0 54341 1\n 1 800000 65536\n");
+    podman.run(&["--rm", IMAGE, "sh", "-c", "exit 42"]).fails(42);
+    podman.run(&["--rm", IMAGE, "no-such-program"]).fails(127);
+    let user = podman.run(&["--rm", "--user", "33:34", IMAGE, "sh", "-c", "id -u; id -g"]);
+    assert_eq!(user.ok(), "33\n34\n");
+    let opened = podman.run(&["--rm", "--user", "33", IMAGE, "sh", "-c", "echo out > /dev/stdout"]);
+    assert_eq!(opened.ok(), "out\n");
+    let kept = podman.run(&["--rm", "--userns", "keep-id", IMAGE, "id", "-u"]);
+    assert_eq!(kept.ok(), "54341\n");
+    let script = "trap 'echo ends; exit 3' TERM; echo started; while true; do sleep 0.05; done";
+    podman.run(&["--detach", "--name", "one", IMAGE, "sh", "-c", script]).ok();
+    eventually(Duration::from_secs(20), "its start", || podman.podman(&["logs", "one"]).out == "started\n");
+    assert_eq!(podman.podman(&["exec", "one", "id", "-u"]).ok(), "0\n");
+    assert_eq!(podman.podman(&["exec", "--user", "7", "one", "id", "-u"]).ok(), "7\n");
+    podman.podman(&["exec", "one", "sh", "-c", "exit 5"]).fails(5);
+    contains(&podman.podman(&["top", "one"]).ok(), &["sleep"]);
+    podman.podman(&["stop", "--time", "20", "one"]).ok();
+    assert_eq!(podman.podman(&["logs", "one"]).ok(), "started\nends\n");
+    assert_eq!(podman.podman(&["inspect", "--format", "{{.State.ExitCode}}", "one"]).ok(), "3\n");
+    podman.podman(&["start", "one"]).ok();
+    podman.podman(&["kill", "one"]).ok();
+    assert_eq!(podman.podman(&["wait", "one"]).ok(), "137\n");
+    podman.podman(&["rm", "one"]).ok();
+    // Where the runtime writes containers down: nothing is left.
+    let left = podman.world.path("run/ctk-runtime");
+    assert_eq!(std::fs::read_dir(left).expect("the state root").count(), 0);
+}
+
+/// The same with a network of its own, which a process of the user's makes.
+#[test]
+fn podman_of_an_ordinary_user_has_a_network() {
+    if !has_programs(&["slirp4netns"]) || !has("/dev/net/tun", Path::new("/dev/net/tun").exists()) {
+        return;
+    }
+    let Some(podman) = Podman::ordinary() else { return };
+    let limits = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"];
+    let show = ["--network=slirp4netns", IMAGE, "grep", "-c", "tap0:", "/proc/net/dev"];
+    assert_eq!(podman.podman(&[&["run", "--rm"], &limits[..], &show].concat()).ok(), "1\n");
 }
 
 #[test]

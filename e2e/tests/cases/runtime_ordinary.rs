@@ -5,6 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use ctk_e2e::bundle::{Bundle, Runtime};
+use ctk_e2e::ordinary::User;
 use ctk_e2e::{Output, contains, eventually, has, has_programs, is_root, run};
 use serde_json::{Value, json};
 
@@ -392,5 +393,162 @@ fn delegated_cgroups_are_used() {
     let _ = fs::remove_dir(format!("/sys/fs/cgroup/unified/{}/pods", bundle.id));
     for name in ["shell", ""] {
         let _ = fs::remove_dir(format!("/sys/fs/cgroup/unified/{}/{name}", bundle.id));
+    }
+}
+
+/// A container with a range of subordinate ids: a further process is every user that there is.
+#[test]
+fn exec_knows_subordinate_ids() {
+    if !ready() || !User::can_be() {
+        return;
+    }
+    for runtime in Runtime::all() {
+        let bundle = Bundle::of(runtime, User::new("frank", 54_351, Some((900_000, 65_536))));
+        let process = json!({ "args": ["sleep", "100"], "user": { "uid": 5, "gid": 6 } });
+        sleeping(&bundle, &json!({ "process": process, "root": { "readonly": false } }));
+        let exec = |words: &[&str]| bundle.runtime(&[&["exec"][..], words].concat());
+        let name = runtime.name();
+        let script = "id -u; id -g; tr -s ' ' < /proc/self/uid_map; stat -c %u /proc/1";
+        // crun 1.8 begins as root without being told.
+        let own: &[&str] = if runtime == Runtime::Crun { &["--user", "5:6"] } else { &[] };
+        let told = "5\n6\n 0 54351 1\n 1 900000 65536\n5\n";
+        assert_eq!(exec(&[own, &[&bundle.id, "sh", "-c", script]].concat()).ok(), told, "{name}");
+        assert_eq!(exec(&["--user", "0:0", &bundle.id, "sh", "-c", "id -u; id -g"]).ok(), "0\n0\n", "{name}");
+        let script = "id -u; id -g; touch /tmp/file; stat -c %u:%g /tmp/file";
+        fs::set_permissions(bundle.path("rootfs/tmp"), std::os::unix::fs::PermissionsExt::from_mode(0o777))
+            .expect("a mode");
+        assert_eq!(exec(&["--user", "1000:65535", &bundle.id, "sh", "-c", script]).ok(), "1000\n65535\n1000:65535\n");
+        let owner = |path: &str| {
+            let found = fs::metadata(bundle.path(path)).expect("a file");
+            use std::os::unix::fs::MetadataExt;
+            (found.uid(), found.gid())
+        };
+        assert_eq!(owner("rootfs/tmp/file"), (900_999, 965_534), "{name}");
+        // An id that is not there, and groups that are.
+        assert!(!exec(&["--user", "70000", &bundle.id, "true"]).status.success(), "{name}");
+        if runtime == Runtime::Ours {
+            let groups = ["--user", "5:6", "--additional-gids", "7", "--additional-gids", "8"];
+            assert_eq!(exec(&[&groups[..], &[&bundle.id, "id", "-G"]].concat()).ok(), "6 7 8\n");
+            contains(&exec(&["--user", "70000", &bundle.id, "true"]).err, &["70000"]);
+        }
+        bundle.runtime(&["kill", &bundle.id, "KILL"]).ok();
+    }
+}
+
+/// A directory of a version 1 hierarchy that somebody gave to the user, with himself in a part of it.
+struct Given(std::path::PathBuf);
+
+impl Given {
+    fn new(bundle: &Bundle, controller: &str) -> Option<Given> {
+        let base = std::path::Path::new("/sys/fs/cgroup").join(controller);
+        if !has(&format!("the {controller} controller of cgroup version 1"), base.join("cgroup.procs").exists()) {
+            return None;
+        }
+        let path = base.join(&bundle.id);
+        fs::create_dir_all(path.join("shell")).expect("a cgroup");
+        bundle.give(&path);
+        Some(Given(path))
+    }
+
+    /// Runs the runtime from within it.
+    fn runtime(&self, bundle: &Bundle, words: &[&str]) -> Output {
+        let inner = bundle.command(words);
+        let mut command = Command::new("sh");
+        let script = format!("echo $$ > {}/shell/cgroup.procs; exec \"$@\"", self.0.display());
+        command.args(["-c", &script, "sh"]).arg(inner.get_program()).args(inner.get_args());
+        command.current_dir(bundle.path("")).stdin(Stdio::null());
+        run(command)
+    }
+}
+
+impl Drop for Given {
+    fn drop(&mut self) {
+        for path in [self.0.join("shell"), self.0.clone()] {
+            let _ = fs::remove_dir(path);
+        }
+    }
+}
+
+#[test]
+fn delegated_cgroups_of_version_1_are_used() {
+    if !ready() {
+        return;
+    }
+    let bundle = Bundle::ordinary(Runtime::Ours);
+    let forks = "for i in 1 2 3 4 5; do sleep 0.2 & done; wait; echo all";
+    let limited = json!({
+        "process": { "args": ["sh", "-c", forks] },
+        "linux": { "resources": { "pids": { "limit": 3 } } },
+    });
+    // Without one a limit is refused, with what would help.
+    let output = run_in(&bundle, &limited);
+    contains(&output.fails(1), &["linux.resources.pids", "pids", "delegated to this user", "Delegate=yes"]);
+    let Some(given) = Given::new(&bundle, "pids") else { return };
+    let output = given.runtime(&bundle, &["--debug", "run", &bundle.id]);
+    contains(&output.err, &[&given.0.join(&bundle.id).display().to_string(), "can't fork"]);
+    assert!(!output.out.contains("all"), "{}", output.story());
+    // The container's own is gone, and one by another path is below it.
+    assert!(!given.0.join(&bundle.id).exists());
+    bundle.configure(&json!({
+        "process": { "args": ["sh", "-c", "grep pids /proc/self/cgroup"] },
+        "linux": { "cgroupsPath": "/pods/one", "resources": { "pids": { "limit": 30 } } },
+    }));
+    let told = given.runtime(&bundle, &["run", &bundle.id]).ok();
+    assert!(told.ends_with(&format!(":pids:/{}/pods/one\n", bundle.id)), "{told}");
+    let _ = fs::remove_dir(given.0.join("pods"));
+}
+
+/// Who executes from outside of what was delegated is told which right is missing.
+#[test]
+fn a_cgroup_that_cannot_be_reached_is_named() {
+    if !ready() {
+        return;
+    }
+    let bundle = Bundle::ordinary(Runtime::Ours);
+    let _ = bundle.runtime(&["list"]);
+    bundle.configure(&json!({ "process": { "args": ["sleep", "100"] } }));
+    let base = format!("/sys/fs/cgroup/{}", bundle.id);
+    let user = bundle.as_user().join(" ");
+    let runtime = format!("{} --root {}", bundle.path("ctk-runtime").display(), bundle.path("state").display());
+    let script = format!(
+        "umount -R /sys/fs/cgroup && mount -t cgroup2 c /sys/fs/cgroup && mkdir -p {base}/shell && chown -R {0} {base}\n\
+         (echo 0 > {base}/shell/cgroup.procs; exec {user} {runtime} run --detach {id} </dev/null >/dev/null 2>&1)\n\
+         {user} {runtime} exec {id} true; echo code $?\n\
+         (echo 0 > {base}/shell/cgroup.procs; exec {user} {runtime} exec {id} echo inside)\n\
+         {user} {runtime} delete --force {id}; rmdir {base}/shell; rmdir {base}",
+        bundle.as_user()[2],
+        id = bundle.id,
+    );
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", "--", "sh", "-c", &script]);
+    command.current_dir(bundle.path("")).stdin(Stdio::null());
+    let output = run(command);
+    let place = format!("{base}/{}", bundle.id);
+    contains(&output.err, &["start a process in the cgroup", &place, "`/sys/fs/cgroup/cgroup.procs`", "delegated"]);
+    assert_eq!(output.ok(), "code 255\ninside\n");
+}
+
+/// Shells open `/dev/stdout` anew, which a pipe allows its owner only; with mapped ids that is another number here.
+#[test]
+fn pipes_are_their_users() {
+    if !ready() {
+        return;
+    }
+    let mapped = json!([{ "containerID": 0, "hostID": 100_000, "size": 65_536 }]);
+    let mut with_users: Vec<Value> = NAMESPACES.iter().map(|name| json!({ "type": name })).collect();
+    let alone = with_users.clone();
+    with_users.push(json!({ "type": "user" }));
+    for (namespaces, mappings) in [(alone, Value::Null), (with_users, mapped)] {
+        let bundle = Bundle::new(Runtime::Ours);
+        let streams = "echo out > /dev/stdout; echo err > /dev/stderr";
+        let linux = json!({ "namespaces": namespaces, "uidMappings": mappings, "gidMappings": mappings });
+        let user = json!({ "uid": 1000, "gid": 1000 });
+        bundle.configure(&json!({ "process": { "args": ["sh", "-c", streams], "user": user }, "linux": linux }));
+        let output = bundle.runtime(&["run", &bundle.id]);
+        assert_eq!((output.out.as_str(), output.err.as_str()), ("out\n", "err\n"), "{}", output.story());
+        bundle.configure(&json!({ "process": { "args": ["sleep", "100"] }, "linux": linux }));
+        assert!(bundle.quietly(&["run", "--detach", &bundle.id]).status.success());
+        let output = bundle.runtime(&["exec", "--user", "7", &bundle.id, "sh", "-c", streams]);
+        assert_eq!((output.out.as_str(), output.err.as_str()), ("out\n", "err\n"), "{}", output.story());
     }
 }

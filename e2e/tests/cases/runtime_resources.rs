@@ -278,3 +278,126 @@ fn disks_are_limited() {
         }
     }
 }
+
+/// `checkBeforeUpdate`: nobody is killed by a limit that was meant to be looked at first.
+#[test]
+fn a_limit_below_what_is_in_use_is_refused() {
+    for bundle in bundles(&["memory"]) {
+        let limit = json!({ "memory": { "limit": 64 * MIB } });
+        start(
+            &bundle,
+            "dd if=/dev/zero of=/dev/shm/file bs=1M count=16 2>/dev/null; echo > /dev/shm/done; sleep 100",
+            &limit,
+        );
+        eventually(Duration::from_secs(20), "its memory", || exec(&bundle, "test -e /dev/shm/done").code() == 0);
+        let file = bundle.path("resources.json");
+        let less = json!({ "memory": { "limit": 8 * MIB, "checkBeforeUpdate": true }, "pids": { "limit": 50 } });
+        fs::write(&file, less.to_string()).expect("a file");
+        let output = bundle.runtime(&["update", "--resources", &file.display().to_string(), &bundle.id]);
+        contains(
+            &output.fails(1),
+            &["linux.resources.memory.limit", "8388608 bytes are less than", "checkBeforeUpdate"],
+        );
+        assert_eq!(cgroup(&bundle, "memory", "memory.limit_in_bytes"), (64 * MIB).to_string());
+        let more = json!({ "memory": { "limit": 48 * MIB, "checkBeforeUpdate": true } });
+        update_from(&bundle, &more);
+        assert_eq!(cgroup(&bundle, "memory", "memory.limit_in_bytes"), (48 * MIB).to_string());
+    }
+}
+
+/// Runs a bundle where there is cgroup version 2 and nothing else.
+fn run_on_version_2(bundle: &Bundle) -> Output {
+    let _ = bundle.runtime(&["list"]);
+    let script = "umount -R /sys/fs/cgroup && mount -t cgroup2 c /sys/fs/cgroup && exec \"$@\"";
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", "--", "sh", "-c", script, "sh"]);
+    command.arg(bundle.path("ctk-runtime")).arg("--root").arg(bundle.path("state")).args(["run", &bundle.id]);
+    command.current_dir(bundle.path("")).stdin(Stdio::null());
+    ctk_e2e::run(command)
+}
+
+/// A container with a user namespace and writable cgroups gets its own: it can divide it.
+#[test]
+fn a_version_2_cgroup_is_given_to_the_containers_root() {
+    if !is_root() || !has_programs(&["unshare", "busybox"]) {
+        return;
+    }
+    let bundle = Bundle::new(Runtime::Ours);
+    let script = "stat -c %u /sys/fs/cgroup /sys/fs/cgroup/cgroup.procs; mkdir /sys/fs/cgroup/own && \
+                  echo $$ > /sys/fs/cgroup/own/cgroup.procs && grep 0:: /proc/self/cgroup; \
+                  stat -c %u /sys/fs/cgroup/cgroup.max.depth";
+    let namespaces = ["pid", "network", "ipc", "uts", "mount", "cgroup", "user"].map(|name| json!({ "type": name }));
+    let mapped = json!([{ "containerID": 0, "hostID": 100_000, "size": 65_536 }]);
+    let configure = |options: &[&str]| {
+        bundle.configure(&json!({
+            "process": { "args": ["sh", "-c", script] },
+            "mounts+": [{ "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": options }],
+            "linux": { "namespaces": namespaces, "uidMappings": mapped, "gidMappings": mapped },
+        }));
+    };
+    configure(&["nosuid", "noexec", "nodev"]);
+    // What is not for it stays root's, who is nobody in there.
+    assert_eq!(run_on_version_2(&bundle).ok(), "0\n0\n0::/own\n65534\n");
+    configure(&["nosuid", "noexec", "nodev", "ro"]);
+    let output = run_on_version_2(&bundle);
+    assert!(output.out.starts_with("65534\n65534\n"), "{}", output.story());
+}
+
+/// What version 2 does not have is told, not passed over.
+#[test]
+fn limits_of_version_1_are_refused_on_version_2() {
+    if !is_root() || !has_programs(&["unshare", "busybox"]) {
+        return;
+    }
+    let bundle = Bundle::new(Runtime::Ours);
+    for (resources, field) in [
+        (json!({ "memory": { "swappiness": 7 } }), "linux.resources.memory.swappiness"),
+        (json!({ "memory": { "disableOOMKiller": true } }), "linux.resources.memory.disableOOMKiller"),
+        (json!({ "cpu": { "realtimePeriod": 1000 } }), "linux.resources.cpu.realtimePeriod"),
+    ] {
+        bundle.configure(&json!({ "process": { "args": ["true"] }, "linux": { "resources": resources } }));
+        contains(&run_on_version_2(&bundle).fails(1), &[field, "only cgroup version 1 has it"]);
+    }
+    bundle.configure(&json!({
+        "process": { "args": ["true"] },
+        "linux": { "resources": { "memory": { "disableOOMKiller": false }, "cpu": { "realtimePeriod": 0 } } },
+    }));
+    run_on_version_2(&bundle).ok();
+}
+
+/// Capabilities that cannot be given are a warning, not an error (`config.md#posix-process`).
+#[test]
+fn capabilities_that_are_not_there_are_warnings() {
+    if !is_root() || !has_programs(&["unshare", "busybox"]) {
+        return;
+    }
+    let bundle = Bundle::new(Runtime::Ours);
+    let names = ["CAP_KILL", "CAP_NEWER_THAN_THIS"];
+    bundle.configure(&json!({
+        "process": {
+            "args": ["grep", "CapEff", "/proc/self/status"],
+            "capabilities": { "bounding": names, "effective": names, "permitted": names },
+        },
+    }));
+    let log = bundle.path("log").display().to_string();
+    let output = bundle.quietly(&["--log", &log, "--log-format", "json", "run", &bundle.id]);
+    assert_eq!(output.ok(), "CapEff:\t0000000000000020\n");
+    let told = fs::read_to_string(&log).expect("a log");
+    contains(&told, &[r#""level":"warning""#, "`CAP_NEWER_THAN_THIS` is not known here"]);
+    assert_eq!(told.lines().count(), 1, "{told}");
+}
+
+/// Who is paused is killed all the same, as `docker kill` has it: version 1 keeps even that signal back.
+#[test]
+fn paused_containers_are_killed() {
+    for bundle in bundles(&["freezer"]) {
+        for words in [&["kill"][..], &["kill", "--all"]] {
+            start(&bundle, "sleep 1000", &json!({}));
+            bundle.runtime(&["pause", &bundle.id]).ok();
+            assert_eq!(bundle.status().as_deref(), Some("paused"));
+            bundle.runtime(&[words, &[&bundle.id, "KILL"]].concat()).ok();
+            eventually(Duration::from_secs(10), "its end", || bundle.status().as_deref() == Some("stopped"));
+            bundle.runtime(&["delete", &bundle.id]).ok();
+        }
+    }
+}

@@ -47,6 +47,37 @@ fn the_runtimes_program_cannot_be_written() {
     assert_eq!(fs::metadata(ctk_e2e::binary()).expect("ctk").len(), before);
 }
 
+/// The same where the program belongs to an ordinary user, who is root in his containers: they run from a sealed copy.
+#[test]
+fn an_ordinary_users_program_cannot_be_written() {
+    if !is_root() || !has_programs(&["unshare", "busybox", "setpriv", "chown"]) {
+        return;
+    }
+    let bundle = Bundle::ordinary(Runtime::Ours);
+    let program = bundle.path("ctk-runtime");
+    fs::copy(ctk_e2e::binary(), &program).expect("a copy");
+    bundle.give(&program);
+    bundle.configure(&json!({ "process": { "args": ["true"] } }));
+    let pid_file = bundle.path("pid").display().to_string();
+    let output = bundle.quietly(&["create", "--pid-file", &pid_file, &bundle.id]);
+    assert!(output.status.success(), "{}", output.story());
+    let pid = fs::read_to_string(&pid_file).expect("a pid");
+    let link = format!("/proc/{pid}/exe");
+    let target = fs::read_link(&link).expect("a link").display().to_string();
+    assert!(target.starts_with("/memfd:ctk-runtime"), "{target}");
+    // Not by root either.
+    assert!(fs::File::options().write(true).open(&link).is_err(), "it can be written");
+    assert_eq!(bundle.status().as_deref(), Some("created"));
+    assert!(bundle.quietly(&["start", &bundle.id]).status.success());
+    // Further processes, too.
+    bundle.runtime(&["delete", "--force", &bundle.id]).ok();
+    bundle.configure(&json!({ "process": { "args": ["sleep", "100"] } }));
+    assert!(bundle.quietly(&["run", "--detach", &bundle.id]).status.success());
+    assert_eq!(bundle.runtime(&["exec", &bundle.id, "echo", "inside"]).ok(), "inside\n");
+    let output = bundle.runtime(&["exec", &bundle.id, "/proc/self/exe", "--version"]);
+    assert!(!output.out.contains("ctk"), "{}", output.story());
+}
+
 /// A working directory that is a leaked file of the host (CVE-2024-21626).
 #[test]
 fn no_file_of_the_runtime_is_a_working_directory() {

@@ -34,8 +34,15 @@ const TREE: &str =
     "d/b 4750 12:34 f\nd/deep 755 0:0 d\nd/deep/new 644 0:0 f\nd/hard 4750 12:34 f\nd/link 777 0:0 l b\nd 755 0:0 d\n";
 
 /// podman asks for more files and processes than some machines let even root have, and crun knows no hybrid cgroups.
-const PODMAN_RUN: &[&str] =
-    &["run", "--rm", "--network=none", "--runtime=runc", "--ulimit=nofile=1024:1024", "--ulimit=nproc=4096:4096"];
+const PODMAN_RUN: &[&str] = &[
+    "run",
+    "--rm",
+    "--rm",
+    "--network=none",
+    "--runtime=runc",
+    "--ulimit=nofile=1024:1024",
+    "--ulimit=nproc=4096:4096",
+];
 
 fn rich() -> Option<World> {
     if !has_programs(&["skopeo", "umoci", "podman"]) {
@@ -157,9 +164,9 @@ fn what_others_saved_is_loaded() {
         assert!(shown.contains(name) || arguments.contains(&"--tag"), "{arguments:?} said {said} and shows {shown}");
         let loaded = parse(&world.ctk(&["images", "--json"]).ok())[0].clone();
         let name = loaded["name"].as_str().unwrap().to_owned();
-        assert_eq!(world.ctk(&["run", &name]).ok(), "from the image\n", "{arguments:?}");
+        assert_eq!(world.ctk(&["run", "--rm", &name]).ok(), "from the image\n", "{arguments:?}");
         let script = "/bin/busybox stat -c '%n %a %u:%g' b deep hard; /bin/busybox ls /d/deep";
-        let words = ["run", "--entrypoint", "/bin/sh", &name, "-c", script];
+        let words = ["run", "--rm", "--entrypoint", "/bin/sh", &name, "-c", script];
         assert_eq!(world.ctk(&words).ok(), "b 4750 12:34\ndeep 755 0:0\nhard 4750 12:34\nnew\n", "{arguments:?}");
         if arguments.contains(&"layout") {
             assert_eq!(loaded["digest"].as_str().unwrap(), digest.trim());
@@ -213,15 +220,15 @@ fn names_come_and_go_and_gc_follows() {
     world.write("raw", raw);
     contains(&world.peer("sha256sum", &["raw"]).ok(), &[digest.trim_start_matches("sha256:")]);
     world.ctk(&["copy", &format!("store:{name}"), "store:example.test/second:1"]).ok();
-    world.ctk(&["rm", name]).ok();
-    contains(&world.ctk(&["rm", name]).fails(1), &[name]);
-    world.ctk(&["rm", "--force", name]).ok();
+    world.ctk(&["rmi", name]).ok();
+    contains(&world.ctk(&["rmi", name]).fails(1), &[name]);
+    world.ctk(&["rmi", "--force", name]).ok();
     contains(&world.ctk(&["inspect", name]).fails(1), &[name, "hint:"]);
 
     // The second name keeps it whole; without it everything goes.
     world.ctk(&["gc", "--all"]).ok();
-    assert_eq!(world.ctk(&["run", "example.test/second:1"]).ok(), "from the image\n");
-    world.ctk(&["rm", "example.test/second:1", "localhost/case/busybox:latest"]).ok();
+    assert_eq!(world.ctk(&["run", "--rm", "example.test/second:1"]).ok(), "from the image\n");
+    world.ctk(&["rmi", "example.test/second:1", "localhost/case/busybox:latest"]).ok();
     let would = world.ctk(&["gc", "--all", "--dry-run"]).ok();
     contains(&would, &["would free"]);
     let blobs = || {
@@ -233,7 +240,7 @@ fn names_come_and_go_and_gc_follows() {
     assert_eq!(blobs(), 0);
     assert_eq!(world.ctk(&["images", "--quiet"]).ok(), "");
     world.ctk(&["apply"]).ok();
-    assert_eq!(world.ctk(&["run", "image:rich"]).ok(), "from the image\n");
+    assert_eq!(world.ctk(&["run", "--rm", "image:rich"]).ok(), "from the image\n");
 }
 
 #[test]
@@ -267,7 +274,7 @@ push "app" image="app" needs="test:app" { to "oci:dist" { tag "v1"; }; }
             for round in 0..8 {
                 world.write("input", format!("{round}\n"));
                 world.ctk(&["apply"]).ok();
-                let said = world.ctk(&["run", "image:app", "/bin/busybox", "cat", "/data/both"]).ok();
+                let said = world.ctk(&["run", "--rm", "image:app", "/bin/busybox", "cat", "/data/both"]).ok();
                 assert_eq!(said, format!("{round}\n"));
             }
         }));
@@ -289,10 +296,10 @@ fn gc_waits_for_what_runs() {
     world.ctk(&["apply"]).ok();
     world.ctk(&["copy", "store:localhost/case/busybox:latest", "store:example.test/x:1"]).ok();
     let script = "/bin/busybox echo started; /bin/busybox sleep 1; exec /bin/busybox echo still here";
-    let mut command = world.command(&["run", "example.test/x:1", "/bin/sh", "-c", script]);
+    let mut command = world.command(&["run", "--rm", "example.test/x:1", "/bin/sh", "-c", script]);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     std::thread::sleep(std::time::Duration::from_millis(400));
-    world.ctk(&["rm", "example.test/x:1", "localhost/case/busybox:latest"]).ok();
+    world.ctk(&["rmi", "example.test/x:1", "localhost/case/busybox:latest"]).ok();
     world.ctk(&["gc", "--all"]).ok();
     let output = child.wait_with_output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "started\nstill here\n", "{:?}", output.stderr);

@@ -14,6 +14,7 @@ pub struct Case {
 pub const CASES: &[Case] = &[
     Case { name: "apply-again", make: apply_again },
     Case { name: "run-true", make: run_true },
+    Case { name: "run-bridge", make: run_bridge },
     Case { name: "build-c", make: build_c },
     Case { name: "minbase", make: minbase },
 ];
@@ -31,9 +32,10 @@ fn apply_again(ground: &Ground) -> Result<Comparison, String> {
 }
 
 /// A busybox image, the same for all: in our store, in podman's, and as a bundle for runc.
-fn run_true(ground: &Ground) -> Result<Comparison, String> {
+fn busybox(ground: &Ground) -> Result<(), String> {
     quiet(&mut ground.shell(
         r##"
+        [ ! -e $S/podman-image ] || exit 0
         mkdir -p $S/busybox/bin $S/bundle
         cp /usr/bin/busybox $S/busybox/bin/busybox
         for name in true sh ls; do ln -sf busybox $S/busybox/bin/$name; done
@@ -48,18 +50,45 @@ fn run_true(ground: &Ground) -> Result<Comparison, String> {
         runc spec
         sed -i 's/"terminal": true/"terminal": false/; s#"sh"#"/bin/true"#' config.json
         "##,
-    ))?;
+    ))
+}
+
+fn run_true(ground: &Ground) -> Result<Comparison, String> {
+    busybox(ground)?;
     Ok(Comparison {
         name: "`run /bin/true` of a stored image",
         bar: "at most 1/8 of podman, not above runc",
         rounds: 20,
         contenders: vec![
-            Contender::new("ctk", ground.shell("exec $CTK run --network none localhost/busybox/true /bin/true")),
+            Contender::new("ctk", ground.shell("exec $CTK run --rm --network none localhost/busybox/true /bin/true")),
             Contender::new(
                 "podman run --network=none",
                 ground.shell("exec podman --root $S/podman --runroot $S/podman-run run --runtime runc $LIMITS --rm --network=none $(cat $S/podman-image) /bin/true"),
             ),
             Contender::new("runc run, bundle unpacked", ground.shell("cd $S/bundle && exec runc --root $S/runc run b$$")),
+        ],
+    })
+}
+
+/// The same on a bridge network, which the first container of a host sets up and the last takes down: each time, on a
+/// host of its own.
+fn run_bridge(ground: &Ground) -> Result<Comparison, String> {
+    busybox(ground)?;
+    let on_host = |words: &str| {
+        ground.shell(&format!("exec unshare --net --mount sh -c 'ip link set lo up; exec \"$@\"' sh {words} /bin/true"))
+    };
+    Ok(Comparison {
+        name: "`run /bin/true` of a stored image, bridge network",
+        bar: "at most 1/9 of podman",
+        rounds: 20,
+        contenders: vec![
+            Contender::new("ctk", on_host("$CTK run --rm --network bridge localhost/busybox/true")),
+            Contender::new(
+                "podman run --network=bridge",
+                on_host(
+                    "podman --root $S/podman --runroot $S/podman-run --network-config-dir $S/networks run --runtime runc $LIMITS --rm --network=bridge $(cat $S/podman-image)",
+                ),
+            ),
         ],
     })
 }

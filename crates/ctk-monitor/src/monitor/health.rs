@@ -125,6 +125,17 @@ impl Check {
         let failed = |errno: Errno| Error::file("make", "a pipe")(errno);
         let (output, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(failed)?;
         rustix::fs::fcntl_setfl(&output, OFlags::NONBLOCK).map_err(failed)?;
+        let deadline = Instant::now() + Duration::from_millis(health.timeout_millis);
+        if let Some(runtime) = &container.config()?.runtime {
+            let mut command = crate::foreign::command(runtime, container, &["exec"]);
+            command.arg(container.id()).args(&health.command);
+            let error = write.try_clone().map_err(Error::file("copy", "a pipe"))?;
+            let child = command.stdout(write).stderr(error).spawn();
+            let child = child.map_err(|source| Error::Monitor { program: runtime.clone(), source })?;
+            let pid = rustix::process::Pid::from_child(&child);
+            let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).map_err(failed)?;
+            return Ok(Check { pidfd, output, text: Vec::new(), start: time::now(), deadline, late: false });
+        }
         let options = exec::Options {
             root: container.runtime_root(),
             id: container.id().into(),
@@ -138,8 +149,7 @@ impl Check {
         process.terminal = false;
         process.args = List(health.command.clone());
         let null = ctk_bundle::container::null_file()?;
-        let (_, pidfd) = with_streams([&null, &write, &write], || exec::exec(options, |_| Ok(process)))?;
-        let deadline = Instant::now() + Duration::from_millis(health.timeout_millis);
+        let (_, pidfd, _) = with_streams([&null, &write, &write], || exec::exec(options, |_| Ok(process)))?;
         Ok(Check { pidfd, output, text: Vec::new(), start: time::now(), deadline, late: false })
     }
 }

@@ -3,12 +3,14 @@
 //! ```text
 //! run.rs       one life of the container: process, streams, end
 //! clients.rs   those who talk to us
+//! ending.rs    what comes after its end
 //! health.rs    checks
 //! ```
 //! It waits in one `poll`: for the process (a pidfd), its streams, clients, signals, and the next thing that is due. It
 //! never waits for anything else, but for what it starts itself and for the disk.
 
 mod clients;
+mod ending;
 mod health;
 mod run;
 
@@ -23,13 +25,11 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept
 use self::clients::{Client, Waits};
 use self::health::Checks;
 use self::run::{Ended, Run};
-use crate::config::{Config, OnFailure, RestartPolicy};
+use crate::config::{Config, OnFailure};
 use crate::containers::{Container, Containers, Locked};
-use crate::limits::{CHUNK_BYTES, CLIENTS, DRAIN, KILL_WAIT, RESTART_PAUSE, RESTART_PAUSE_MAX, RESTART_SETTLED};
+use crate::limits::{CHUNK_BYTES, CLIENTS, DRAIN, KILL_WAIT, RESTART_PAUSE, RESTART_SETTLED};
 use crate::log::{Stream, Writer};
-use crate::protocol::{
-    Answer, CLOSED, ERR, EXIT, Exit, IN, IN_END, OUT, REQUEST, Request, SIGNAL, SIZE, Streams, Until,
-};
+use crate::protocol::{Answer, CLOSED, ERR, IN, IN_END, OUT, REQUEST, Request, SIGNAL, SIZE, Streams, Until};
 use crate::state::{HealthState, HealthStatus, State, Status};
 use crate::{Error, time};
 
@@ -38,7 +38,10 @@ use crate::{Error, time};
 pub trait Networking {
     /// Joins the namespace of process `pid`; gives what is written into the state.
     fn attach(&mut self, container: &Container, config: &Config, pid: i32) -> Result<serde_json::Value, String>;
-    /// Undoes that; safe to repeat, and after the process has ended.
+    /// Goes on for a container that runs already, whose monitor was killed.
+    fn resume(&mut self, container: &Container, config: &Config, pid: i32) -> Result<serde_json::Value, String>;
+    /// Undoes that; safe to repeat, and after the process has ended. Somebody else may have started the container again
+    /// meanwhile.
     fn detach(&mut self, container: &Container, config: &Config);
     /// Joins another network, or leaves one, while the program runs.
     fn change(
@@ -80,12 +83,6 @@ struct Stopping {
     killed: bool,
     /// Whether it is started again then.
     again: bool,
-}
-
-/// What becomes of a container that has ended.
-enum Next {
-    Start(Duration),
-    End,
 }
 
 /// Looks after the container in `directory` until it has ended for good. `channel` is the socket to who started us; none
@@ -462,9 +459,14 @@ impl Monitor<'_> {
             ctk_bundle::container::write_pid(path, run.pid)?;
         }
         self.run = Some(run);
+        self.tell("start", &[]);
         let answer = Answer { pid: self.state.pid, ..Answer::default() };
         self.clients.iter_mut().filter(|client| client.waits == Waits::Again).for_each(|client| client.answer(&answer));
         self.container.write_state(&self.state)
+    }
+
+    fn tell(&self, what: &str, more: &[(&str, String)]) {
+        crate::events::tell(self.containers.root(), &self.config, what, more);
     }
 
     fn adopt(&mut self) {
@@ -473,6 +475,12 @@ impl Monitor<'_> {
                 self.state.pid = run.pid;
                 self.state.status = Status::Running;
                 self.checks = self.config.health.as_ref().map(Checks::new);
+                if matches!(self.config.network, crate::config::Network::Joined(_)) {
+                    match self.networking.resume(&self.container, &self.config, run.pid) {
+                        Ok(network) => self.state.network = network,
+                        Err(message) => self.state.error = message,
+                    }
+                }
                 self.run = Some(run);
                 let _ = self.container.write_state(&self.state);
             }
@@ -481,100 +489,6 @@ impl Monitor<'_> {
                 self.state.exit_code = -1;
                 self.state.status = Status::Exited;
             }
-        }
-    }
-
-    /// Takes note of an end, and decides what comes then.
-    fn ended(&mut self, code: i32, out_of_time: bool, ran: bool, failed: bool) -> Result<(), Error> {
-        self.run = None;
-        self.checks = None;
-        let starved = || self.container.kept().is_ok_and(|kept| kept.record.cgroups.oom_kills() > 0);
-        self.state.oom_killed = code == 128 + libc::SIGKILL && starved();
-        if ran {
-            let _ = ctk_bundle::container::delete(&self.container.runtime_root(), self.container.id(), true);
-        }
-        if matches!(self.config.network, crate::config::Network::Joined(_)) {
-            self.networking.detach(&self.container, &self.config);
-        }
-        if let Some(path) = &self.config.pid_file {
-            let _ = std::fs::remove_file(path);
-        }
-        self.state.pid = 0;
-        self.state.network = serde_json::Value::Null;
-        self.state.finished = time::now();
-        self.state.exit_code = if out_of_time { OUT_OF_TIME } else { code };
-        self.state.log_lost_bytes = self.log.lost();
-        match self.decide(failed) {
-            Next::Start(pause) => {
-                self.state.status = Status::Restarting;
-                self.next = Some(Instant::now() + pause);
-            }
-            Next::End => {
-                self.state.status = Status::Exited;
-                self.next = None;
-            }
-        }
-        // `end` writes it as well, when it is over.
-        if self.next.is_some() { self.container.write_state(&self.state) } else { Ok(()) }
-    }
-
-    fn decide(&mut self, failed: bool) -> Next {
-        if let Some(stopping) = self.stopping.take() {
-            return if stopping.again { Next::Start(Duration::ZERO) } else { Next::End };
-        }
-        if self.state.stopped {
-            return Next::End;
-        }
-        let restart = self.config.restart;
-        let again = match restart.policy {
-            RestartPolicy::No => false,
-            RestartPolicy::Always | RestartPolicy::UnlessStopped => true,
-            RestartPolicy::OnFailure => failed && (restart.most == 0 || self.state.restarts < restart.most),
-        };
-        if !again {
-            return Next::End;
-        }
-        let pause = self.pause;
-        self.pause = (pause * 2).min(RESTART_PAUSE_MAX);
-        Next::Start(pause)
-    }
-
-    /// The end for good: what it was is written down, or nothing is left of it; then everybody is told.
-    fn end(&mut self) {
-        let exit = Exit {
-            code: self.state.exit_code,
-            out_of_memory: self.state.oom_killed,
-            out_of_time: self.state.exit_code == OUT_OF_TIME,
-        };
-        self.state.monitor = 0;
-        if self.state.status.is_alive() {
-            self.state.status = Status::Exited;
-        }
-        let never_ran = self.state.started == 0;
-        if !never_ran || !self.state.error.is_empty() {
-            let _ = self.container.write_state(&self.state);
-        }
-        let _ = std::fs::remove_file(self.container.directory().join("control"));
-        if self.config.remove
-            && let Some(locked) = self.locked.take()
-        {
-            self.networking.removed(&self.container, &self.config);
-            let _ = self.containers.remove_with_volumes(locked, &self.config);
-        }
-        self.locked = None;
-        for client in &mut self.clients {
-            if client.attached.is_some() {
-                client.send_json(EXIT, &exit);
-            }
-            match client.waits {
-                Waits::Stop | Waits::Until(Until::Exited) => {
-                    client.answer(&Answer { code: exit.code, ..Answer::default() });
-                }
-                Waits::Until(Until::Healthy) => client.refuse("it ended before it was healthy", 125),
-                Waits::Again | Waits::Check | Waits::Start => client.refuse("it has ended", 125),
-                Waits::Nothing => {}
-            }
-            let _ = client.finish();
         }
     }
 
@@ -594,6 +508,7 @@ impl Monitor<'_> {
         self.stopping =
             Some(Stopping { deadline: Instant::now() + Duration::from_secs(seconds), killed: false, again });
         self.state.stopped = !again;
+        self.tell(if again { "restart" } else { "stop" }, &[]);
         match &self.run {
             Some(run) => {
                 run.signal(signal.unwrap_or(self.config.stop_signal));
@@ -671,8 +586,9 @@ impl Monitor<'_> {
                 self.state.restarts = 0;
                 match self.start(attach.is_some()) {
                     Ok(()) => {
-                        let answer = Answer { pid: self.state.pid, ..Answer::default() };
+                        let mut answer = Answer { pid: self.state.pid, ..Answer::default() };
                         if let Some(run) = &mut self.run {
+                            answer.text = run.warnings.join("\n");
                             run.input_once = attach.is_some_and(|streams| streams.input);
                             if let Some((rows, columns)) = attach.and_then(|streams| streams.size) {
                                 run.resize(rows, columns);
@@ -711,6 +627,7 @@ impl Monitor<'_> {
                     }
                     run.signal(signal);
                     client.answer(&Answer { pid, ..Answer::default() });
+                    self.tell("kill", &[("signal", signal.to_string())]);
                     if signal == libc::SIGKILL {
                         self.kill_the_rest();
                     }
@@ -759,6 +676,7 @@ impl Monitor<'_> {
         let settled = run.started.elapsed() >= Duration::from_millis(health.start_millis);
         let (retries, on_failure) = (health.retries, health.on_failure);
         let answer = Answer { pid: run.pid, code: checked.exit_code, text: checked.output.clone() };
+        let before = self.state.health.as_ref().map(|health| health.status);
         let state = self.state.health.get_or_insert_default();
         let became_unhealthy = health::judge(state, checked, retries, settled);
         let healthy = state.status == HealthStatus::Healthy;
@@ -769,7 +687,11 @@ impl Monitor<'_> {
                 _ => {}
             }
         }
+        let health = state.status;
         self.container.write_state(&self.state)?;
+        if before != Some(health) {
+            self.tell("health_status", &[("health", health.word().to_owned())]);
+        }
         if became_unhealthy {
             match on_failure {
                 OnFailure::None => {}

@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 use ctk_bundle::attend;
 use ctk_bundle::container::{self, Made, Options};
 use ctk_bundle::plan::Switches;
-use ctk_bundle::spec::Spec;
+use ctk_bundle::spec::{IdMapping, Spec};
 use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 use crate::config::Config;
 use crate::containers::Container;
+use crate::foreign;
 use crate::limits::INPUT_BUFFER_BYTES;
 use crate::{Error, time};
 
@@ -39,6 +40,8 @@ pub(super) struct Run {
     pub(super) ended: Option<(Ended, Instant)>,
     pub(super) out_of_time: bool,
     pub(super) spec: Spec,
+    /// What the runtime could not do as it was asked.
+    pub(super) warnings: Vec<String>,
 }
 
 /// How a process ended.
@@ -65,8 +68,11 @@ impl Run {
         prepare: Option<&mut dyn FnMut(i32) -> Result<(), Error>>,
     ) -> Result<Run, Error> {
         let (spec, _) = container::read_bundle(&container.bundle())?;
-        let mounted = ctk_runtime::Root::mount(&fresh_work(&config.root)?, true)?;
+        let mounted = root(&config.root, &spec)?;
         fresh_overlays(container)?;
+        if let Some(runtime) = &config.runtime {
+            return Run::start_foreign(runtime, container, config, foreground, prepare, spec, mounted);
+        }
         let (mut ours, theirs) = match config.terminal {
             true => (None, None),
             false => {
@@ -98,7 +104,7 @@ impl Run {
             Some([input, output, error]) => with_streams([&input, &output, &error], || container::create(options)),
             None => container::create(options).map_err(Error::from),
         };
-        let Made { kept, pidfd, spec } = made?;
+        let Made { kept, pidfd, spec, warnings } = made?;
         let pid = kept.record.pid;
         let up = (|| {
             match prepare {
@@ -146,6 +152,63 @@ impl Run {
             ended: None,
             out_of_time: false,
             spec,
+            warnings,
+        })
+    }
+
+    /// The same by another runtime.
+    fn start_foreign(
+        runtime: &Path,
+        container: &Container,
+        config: &Config,
+        foreground: bool,
+        prepare: Option<&mut dyn FnMut(i32) -> Result<(), Error>>,
+        spec: Spec,
+        mounted: ctk_runtime::Root,
+    ) -> Result<Run, Error> {
+        foreign::delete(runtime, container);
+        let (ours, theirs) = match config.terminal {
+            true => (None, None),
+            false => {
+                let Pipes { ours, theirs } = pipes(config, foreground, &spec)?;
+                (Some(ours), Some(theirs))
+            }
+        };
+        let made = foreign::create(runtime, container, mounted, theirs);
+        let up = made.and_then(|created| {
+            prepare.map_or(Ok(()), |prepare| prepare(created.pid))?;
+            let mut command = foreign::command(runtime, container, &["start"]);
+            command.arg(container.id());
+            foreign::run(command, runtime, container).map(|_| created)
+        });
+        let created = up.inspect_err(|_| foreign::delete(runtime, container))?;
+        let [input, out, err] = match (created.terminal, ours) {
+            (Some(terminal), _) => {
+                unblock(&terminal)?;
+                let copy = terminal.try_clone().map_err(Error::file("copy", "the terminal"))?;
+                [Some(copy), Some(terminal), None]
+            }
+            (None, Some(ours)) => ours,
+            (None, None) => [None, None, None],
+        };
+        let timeout = (config.timeout_millis > 0).then(|| Duration::from_millis(config.timeout_millis));
+        Ok(Run {
+            pid: created.pid,
+            pidfd: created.pidfd,
+            started: Instant::now(),
+            deadline: timeout.map(|timeout| Instant::now() + timeout),
+            terminal: config.terminal,
+            foreground,
+            input_once: false,
+            input,
+            unread: VecDeque::new(),
+            input_ended: false,
+            out,
+            err,
+            ended: None,
+            out_of_time: false,
+            spec,
+            warnings: Vec::new(),
         })
     }
 
@@ -179,6 +242,7 @@ impl Run {
             ended: None,
             out_of_time: false,
             spec,
+            warnings: Vec::new(),
         }))
     }
 
@@ -267,7 +331,40 @@ pub(super) fn reap(pidfd: &OwnedFd) -> Ended {
     }
 }
 
-/// An overlay wants an empty work directory that is new: its own is the first that does not exist.
+/// The root, mounted for this life.
+fn root(root: &ctk_oci::Mount, spec: &Spec) -> Result<ctk_runtime::Root, Error> {
+    let root = fresh_work(root)?;
+    let mappings = spec.linux.as_ref().map(|linux| (&linux.uid_mappings, &linux.gid_mappings));
+    match mappings.filter(|(uid, _)| !uid.is_empty() && rustix::process::geteuid().is_root()) {
+        None => Ok(ctk_runtime::Root::mount(&root, true)?),
+        Some((uid, gid)) => {
+            own_upper(&root, uid, gid)?;
+            let namespace = ctk_bundle::user_namespace(uid, gid)?;
+            Ok(ctk_runtime::Root::mount_mapped(&root, true, namespace.as_fd())?)
+        }
+    }
+}
+
+/// The top of a container's own layer belongs to whom it belongs to in the container, as the host sees him.
+fn own_upper(root: &ctk_oci::Mount, uid: &[IdMapping], gid: &[IdMapping]) -> Result<(), Error> {
+    let Some(upper) = root.options.iter().find_map(|option| option.strip_prefix("upperdir=")) else { return Ok(()) };
+    let failed = |errno: Errno| Error::file("give away", upper)(errno);
+    let stat = rustix::fs::stat(upper).map_err(failed)?;
+    let is_outside = |id: u32, list: &[IdMapping]| list.iter().any(|m| id >= m.host_id && id - m.host_id < m.size);
+    if is_outside(stat.st_uid, uid) && is_outside(stat.st_gid, gid) {
+        return Ok(());
+    }
+    let (owner, group) = (Uid::from_raw(outside(stat.st_uid, uid)), Gid::from_raw(outside(stat.st_gid, gid)));
+    rustix::fs::chown(upper, Some(owner), Some(group)).map_err(failed)
+}
+
+/// An id of the container as the host sees it.
+fn outside(id: u32, list: &[IdMapping]) -> u32 {
+    let inside = |m: &&IdMapping| id >= m.container_id && id - m.container_id < m.size;
+    list.iter().find(inside).map_or(id, |m| m.host_id + (id - m.container_id))
+}
+
+/// An overlay wants an empty work directory that is new.
 fn fresh_work(root: &ctk_oci::Mount) -> Result<ctk_oci::Mount, Error> {
     let mut root = root.clone();
     for option in &mut root.options {
@@ -349,10 +446,6 @@ fn pipes(config: &Config, foreground: bool, spec: &Spec) -> Result<Pipes, Error>
 fn owner(spec: &Spec) -> (u32, u32) {
     let user = spec.process.as_ref().map(|process| (process.user.uid, process.user.gid)).unwrap_or_default();
     let Some(linux) = &spec.linux else { return user };
-    let outside = |id: u32, list: &[ctk_bundle::spec::IdMapping]| {
-        let inside = |m: &&ctk_bundle::spec::IdMapping| id >= m.container_id && id - m.container_id < m.size;
-        list.iter().find(inside).map_or(id, |m| m.host_id + (id - m.container_id))
-    };
     (outside(user.0, &linux.uid_mappings), outside(user.1, &linux.gid_mappings))
 }
 

@@ -4,7 +4,7 @@ use core::ffi::CStr;
 
 use syscalls::{Errno, Sysno, syscall};
 
-use super::{Done, close, terminal};
+use super::{Done, close, open_at, terminal};
 use crate::step::{Filter, RawFd};
 
 pub(super) fn keyring(name: &CStr) -> Done {
@@ -15,6 +15,16 @@ pub(super) fn keyring(name: &CStr) -> Done {
         Ok(_) | Err(Errno::ENOSYS | Errno::EPERM) => Ok(()),
         Err(errno) => Err(errno),
     }
+}
+
+pub(super) fn landlock(files: u64, scoped: u64) -> Done {
+    if files == 0 {
+        return crate::landlock::restrict(files, 0, scoped, core::iter::empty());
+    }
+    let root = open_at(c"/".as_ptr(), libc::O_PATH | libc::O_DIRECTORY, false)?;
+    let result = crate::landlock::restrict(files, 0, scoped, core::iter::once((root, files)));
+    close(root);
+    result
 }
 
 pub(super) fn scheduler(attributes: &[u8]) -> Done {

@@ -3,8 +3,9 @@
 mod apply;
 mod build;
 mod check;
-mod container;
+pub mod container;
 mod copy;
+mod destroy;
 mod fmt;
 mod gc;
 mod graph;
@@ -14,6 +15,7 @@ mod inspect;
 mod load;
 mod login;
 mod logout;
+mod network;
 mod plan;
 pub mod project;
 mod pull;
@@ -62,6 +64,13 @@ pub struct Global {
     pub directory: Option<PathBuf>,
 }
 
+impl Global {
+    /// Those for a store, and nothing else said.
+    pub fn of_store(root: &std::path::Path) -> Global {
+        Global { root: Some(root.to_owned()), progress: Some(Progress::Quiet), registries: None, directory: None }
+    }
+}
+
 macro_rules! commands {
     ($($(#[$meta:meta])* $name:ident($type:ty);)*) => {
         /// What to do.
@@ -92,10 +101,12 @@ commands! {
     Plan(plan::Plan);
     /// Make what the project file declares so
     Apply(apply::Apply);
+    /// Stop and remove the services of the project
+    Destroy(destroy::Destroy);
     /// Say why a resource would change
     Why(why::Why);
-    /// Move lock file entries to what their names mean now
-    Update(update::Update);
+    /// Move lock file entries to what their names mean now; or change limits of containers
+    Update(Box<update::Update>);
     /// Build images of the project, or a folder with a Dockerfile
     Build(Box<build::Build>);
     /// Run tests of the project
@@ -128,6 +139,16 @@ commands! {
     Unpause(container::pause::Unpause);
     /// Wait until containers end, and print their exit codes
     Wait(container::wait::Wait);
+    /// Show the processes of a container
+    Top(container::top::Top);
+    /// Show what containers use, again and again
+    Stats(container::stats::Stats);
+    /// Show where ports of containers are published
+    Port(container::port::Port);
+    /// Show what happens to containers
+    Events(container::events::Events);
+    /// Check the health of a container now
+    Healthcheck(container::healthcheck::Healthcheck);
     /// Give a container another name
     Rename(container::rename::Rename);
     /// Remove containers
@@ -168,8 +189,40 @@ commands! {
     Load(load::Load);
     /// Write an image to an OCI layout or a docker archive
     Save(save::Save);
+    /// Networks of containers
+    Network(network::Network);
     /// The embedded registry
     Registry(registry::Registry);
+}
+
+/// What a command has to do with trees of images, whose files have many owners.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trees {
+    /// Nothing.
+    Untouched,
+    /// It moves or removes those that are there.
+    Handled,
+    /// It makes some, or runs containers on them.
+    Made,
+}
+
+impl Command {
+    /// What it has to do with them.
+    pub fn trees(&self) -> Trees {
+        match self {
+            Command::Apply(_) | Command::Build(_) | Command::Test(_) => Trees::Made,
+            Command::Run(_) | Command::Create(_) | Command::Start(_) | Command::Restart(_) => Trees::Made,
+            Command::Push(_) | Command::Pull(_) | Command::Copy(_) | Command::Save(_) | Command::Load(_) => {
+                Trees::Handled
+            }
+            // Whoever looks at containers puts in order what killed monitors left, and so does who removes them.
+            Command::Ps(_) | Command::Inspect(_) | Command::Stop(_) | Command::Wait(_) | Command::Stats(_) => {
+                Trees::Handled
+            }
+            Command::Gc(_) | Command::Rm(_) | Command::Prune(_) | Command::Destroy(_) => Trees::Handled,
+            _ => Trees::Untouched,
+        }
+    }
 }
 
 /// Results go to standard output. Whoever closed it no longer wants them.

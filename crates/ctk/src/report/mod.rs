@@ -32,6 +32,16 @@ pub enum Progress {
 }
 
 impl Progress {
+    /// Whether it was asked for lines.
+    pub fn is_plain(self) -> bool {
+        self == Progress::Plain
+    }
+
+    /// Whether people read along.
+    pub fn is_for_people(self) -> bool {
+        matches!(self, Progress::Auto | Progress::Live | Progress::Plain)
+    }
+
     /// The sink that tells it so.
     pub fn sink(self) -> Arc<dyn Sink> {
         let on_terminal = std::io::stderr().is_terminal();

@@ -107,7 +107,6 @@ pub const VERBS: &[Verb] = &[
         operands: "ID COMMAND [ARGUMENT…]",
         help: "run a further process in a container",
         flags: &[
-            switch("remove-process", None, "remove the file of --process once it is read"),
             switch(
                 "exit-codes",
                 None,

@@ -3,6 +3,7 @@
 
 pub mod arguments;
 mod init;
+pub mod joining;
 mod log;
 mod monitor;
 mod process;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use ctk_bundle::attend;
 use ctk_bundle::container::{self, Made, Options};
 use ctk_bundle::exec;
+use ctk_bundle::landlock;
 use ctk_bundle::plan::{self, Switches};
 use ctk_bundle::spec::{BlockIo, Cpu, Memory, Pids, Resources};
 use ctk_bundle::state::{self, Kept};
@@ -27,6 +28,14 @@ pub fn run(verb: &str, arguments: &Arguments, log: &Log) -> Result<u8, Failure> 
                 .into(),
         );
     }
+    let only_looks = match verb {
+        "state" | "list" | "events" | "features" => true,
+        "ps" => arguments.value("format") == Some("json"),
+        _ => false,
+    };
+    if only_looks {
+        told(log, landlock::look_on(&root(arguments)));
+    }
     match verb {
         "create" => create(arguments, log),
         "run" => foreground(arguments, log),
@@ -37,8 +46,8 @@ pub fn run(verb: &str, arguments: &Arguments, log: &Log) -> Result<u8, Failure> 
         }
         "kill" => kill(arguments),
         "delete" => delete(arguments, log),
-        "exec" if arguments.is_on("exit-codes") => further(arguments),
-        "exec" => further(arguments).map_err(|failure| Failure { code: 255, ..failure }),
+        "exec" if arguments.is_on("exit-codes") => further(arguments, log),
+        "exec" => further(arguments, log).map_err(|failure| Failure { code: 255, ..failure }),
         "ps" => ps(arguments),
         "list" => list(arguments),
         "pause" | "resume" => {
@@ -71,10 +80,12 @@ fn root(arguments: &Arguments) -> PathBuf {
     if let Some(root) = arguments.value("root").filter(|root| !root.is_empty()) {
         return root.into();
     }
-    match (rustix::process::geteuid().is_root(), std::env::var_os("XDG_RUNTIME_DIR")) {
-        (false, Some(directory)) => Path::new(&directory).join("ctk-runtime"),
-        (false, None) => format!("/tmp/ctk-runtime-{}", rustix::process::geteuid().as_raw()).into(),
-        (true, _) => "/run/ctk-runtime".into(),
+    let is_root = rustix::process::geteuid().is_root();
+    // The root of a user namespace, as podman's users are, has no right to the machine's `/run`.
+    match (is_root && !ctk_runtime::in_user_namespace(), std::env::var_os("XDG_RUNTIME_DIR")) {
+        (false, Some(directory)) if !directory.is_empty() => Path::new(&directory).join("ctk-runtime"),
+        (false, _) if !is_root => format!("/tmp/ctk-runtime-{}", rustix::process::geteuid().as_raw()).into(),
+        _ => "/run/ctk-runtime".into(),
     }
 }
 
@@ -173,6 +184,7 @@ fn create(arguments: &Arguments, log: &Log) -> Result<u8, Failure> {
     let options = options(arguments, true)?;
     show_plan(&options, log);
     let made = container::create(options)?;
+    made.warnings.iter().for_each(|warning| log.warning(warning));
     hand_over(arguments, &made.pidfd)?;
     Ok(0)
 }
@@ -193,7 +205,8 @@ fn foreground(arguments: &Arguments, log: &Log) -> Result<u8, Failure> {
     let state_root = options.root.clone();
     // Before the process is made: its end and every signal are found again, however early they come.
     let signals = attend::hold_signals()?;
-    let Made { kept, pidfd, spec } = container::create(options)?;
+    let Made { kept, pidfd, spec, warnings } = container::create(options)?;
+    warnings.iter().for_each(|warning| log.warning(warning));
     let result = hand_over(arguments, &pidfd).and_then(|()| Ok(container::poststart(&kept, &spec)?));
     if let Err(failure) = result {
         let id = kept.record.id.clone();
@@ -205,12 +218,14 @@ fn foreground(arguments: &Arguments, log: &Log) -> Result<u8, Failure> {
         return Ok(0);
     }
     let terminal = ours.map(|socket| attend::receive_terminal(&socket)).transpose()?;
+    let (id, keep) = (kept.record.id.clone(), arguments.is_on("keep"));
+    // Terminals and files of containers are read from here on.
+    told(log, landlock::wait_for(&state_root, &kept.record, &spec, !keep));
     // Others may look at it, and stop it, meanwhile.
-    let id = kept.record.id.clone();
     drop(kept);
     let (input, output) = (std::io::stdin(), std::io::stdout());
     let exit = attend::attend(&pidfd, &signals, terminal.as_ref(), input.as_fd(), output.as_fd())?;
-    if !arguments.is_on("keep") {
+    if !keep {
         // Somebody may have deleted it already.
         match container::delete(&state_root, &id, true) {
             Ok(complaints) => complaints.iter().for_each(|error| log.warning(&error.line())),
@@ -220,7 +235,7 @@ fn foreground(arguments: &Arguments, log: &Log) -> Result<u8, Failure> {
     Ok(exit.code() as u8)
 }
 
-fn further(arguments: &Arguments) -> Result<u8, Failure> {
+fn further(arguments: &Arguments, log: &Log) -> Result<u8, Failure> {
     let id = id(arguments)?.to_owned();
     let detach = arguments.is_on("detach");
     let mut ours = None;
@@ -234,9 +249,6 @@ fn further(arguments: &Arguments) -> Result<u8, Failure> {
         kept.config()?
     };
     let wanted = process::process(arguments, &config)?;
-    if let Some(path) = arguments.value("process").filter(|_| arguments.is_on("remove-process")) {
-        let _ = fs::remove_file(path);
-    }
     if wanted.terminal && console.is_none() && !detach {
         let (mine, theirs) = attend::console_pair()?;
         ours = Some(mine);
@@ -252,13 +264,15 @@ fn further(arguments: &Arguments) -> Result<u8, Failure> {
         ignore_paused: arguments.is_on("ignore-paused"),
         cgroups: arguments.values("cgroup").filter(|path| !path.is_empty()).map(String::from).collect(),
     };
-    let (_, pidfd) =
+    let (_, pidfd, warnings) =
         exec::exec(options, |_| Ok(wanted)).map_err(|error| Failure { code: exit_code(&error), ..error.into() })?;
+    warnings.iter().for_each(|warning| log.warning(warning));
     hand_over(arguments, &pidfd)?;
     if detach {
         return Ok(0);
     }
     let terminal = ours.map(|socket| attend::receive_terminal(&socket)).transpose()?;
+    told(log, landlock::relay());
     let (input, output) = (std::io::stdin(), std::io::stdout());
     let exit = attend::attend(&pidfd, &signals, terminal.as_ref(), input.as_fd(), output.as_fd())?;
     Ok(exit.code() as u8)
@@ -272,6 +286,15 @@ fn exit_code(error: &ctk_bundle::Error) -> u8 {
         }
         _ => 125,
     }
+}
+
+/// Says whether this process is confined.
+fn told(log: &Log, confined: bool) {
+    log.debug(if confined {
+        "this process is confined by landlock"
+    } else {
+        "this process is not confined by landlock"
+    });
 }
 
 fn kill(arguments: &Arguments) -> Result<u8, Failure> {

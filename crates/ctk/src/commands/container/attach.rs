@@ -36,9 +36,8 @@ impl Attach {
         let desk = Desk::open(context);
         let keys = detach_keys(&self.detach_keys)?;
         let container = desk.find(&self.container)?;
-        let state = desk.settle(&container)?;
+        let (state, client) = desk.connect(&container)?;
         let config = container.config()?;
-        let client = if state.status.is_alive() { Client::connect(&container)? } else { None };
         let Some(mut client) = client else {
             let what = format!("container {} is {}, so there is nothing to sit at", config.name, state.status.word());
             return Err(Failure::sentence(what, Some(&format!("`ctk start --attach {}`", config.name))));

@@ -10,9 +10,8 @@ use ctk_oci::{Descriptor, Digest, Document, History, ImageConfig, Manifest, Plat
 use ctk_plan::Cancel;
 use ctk_snapshot::{Packed, Snapshots};
 use ctk_store::{Ref, Store};
-use rustix::fs::{Mode, OFlags};
 
-use super::reach::{Still, for_reading, is_within, mount_points, own_layer};
+use super::reach::{Still, for_reading, is_within, mount_points, own_tree};
 use super::{Desk, change};
 use crate::commands::{output, store_name};
 use crate::context::Context;
@@ -105,23 +104,15 @@ impl Commit {
             is_within(path, &mounted) && !(self.squash && directory)
         };
         let snapshots = Snapshots::open(store);
-        let packed = match own_layer(config).filter(|_| !self.squash) {
-            Some(own) => {
-                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-                let tree = rustix::fs::open(own, flags, Mode::empty())
-                    .map_err(Failure::during(format!("cannot open {}", own.display())))?;
-                snapshots.pack_changes(tree.as_fd(), true, Compression::GZIP, &skip, cancel)?
-            }
-            None if !self.squash => {
-                let what = format!("container {} has no layer of its own: its root is a folder", config.name);
-                return Err(Failure::sentence(what, Some("`--squash` makes an image of all its files")));
-            }
-            None => {
-                let root = for_reading(config)?;
-                snapshots.pack_changes(root.file(), true, Compression::GZIP, &skip, cancel)?
-            }
+        if self.squash {
+            let root = for_reading(container, config)?;
+            return Ok(snapshots.pack_changes(root.file(), true, Compression::GZIP, &skip, cancel)?);
+        }
+        let Some(tree) = own_tree(container, config)? else {
+            let what = format!("container {} has no layer of its own: its root is a folder", config.name);
+            return Err(Failure::sentence(what, Some("`--squash` makes an image of all its files")));
         };
-        Ok(packed)
+        Ok(snapshots.pack_changes(tree.as_fd(), true, Compression::GZIP, &skip, cancel)?)
     }
 
     fn fill_in(&self, image: &mut ImageConfig, config: &Config, packed: &Packed) {

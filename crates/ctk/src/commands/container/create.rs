@@ -13,18 +13,18 @@ use crate::failure::Failure;
 #[derive(Args)]
 pub struct Create {
     #[command(flatten)]
-    options: MakeOptions,
-    /// A name in the store or in a registry, or `image:NAME` of the project
-    image: String,
-    /// The command and its arguments, instead of the image's
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    command: Vec<String>,
+    pub options: MakeOptions,
+    /// An image, by a name in the store or in a registry, or `image:NAME` of the project; then a command and its
+    /// arguments, instead of the image's. Whatever stands behind the image is the command's.
+    #[arg(required = true, trailing_var_arg = true, value_name = "IMAGE [COMMAND]")]
+    pub words: Vec<String>,
 }
 
 impl Create {
     pub fn run(self, context: &Context) -> Result<(), Failure> {
         let desk = Desk::open(context);
-        let made = make(context, &desk, &self.options, &self.image, &self.command, super::run::asked())?;
+        let (image, command) = self.words.split_first().expect("clap requires one");
+        let made = make(context, &desk, &self.options, image, None, command, super::run::asked())?;
         output(&format!("{}\n", made.config.id))
     }
 }

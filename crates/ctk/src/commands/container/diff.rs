@@ -3,13 +3,13 @@
 use std::os::fd::AsFd;
 
 use clap::Args;
-use ctk_monitor::Config;
+use ctk_monitor::Container;
 use ctk_plan::Cancel;
 use ctk_snapshot::{Change, LayerKey, Snapshots, changes};
 use rustix::fs::{Mode, OFlags};
 use serde_json::{Value, json};
 
-use super::reach::{is_within, mount_points, own_layer};
+use super::reach::{is_within, mount_points, own_tree};
 use super::table::template_of;
 use super::{Desk, image, options};
 use crate::commands::output;
@@ -32,7 +32,7 @@ impl Diff {
         let desk = Desk::open(context);
         let cancel = context.cancel_on_interrupt();
         let found = match desk.containers.find(&self.name) {
-            Ok(container) => of_container(context, &container.config()?, &mount_points(&container)?, &cancel)?,
+            Ok(container) => of_container(context, &container, &cancel)?,
             Err(error @ ctk_monitor::Error::Missing { .. }) => {
                 if context.find(&context.store()?, &self.name)?.is_none() {
                     let hint = Some("and no image; `ctk ps --all` and `ctk images` list them");
@@ -88,14 +88,14 @@ fn letter(change: Change) -> &'static str {
 
 type Found = Vec<(Change, Vec<u8>)>;
 
-fn of_container(context: &Context, config: &Config, mounted: &[String], cancel: &Cancel) -> Result<Found, Failure> {
-    let Some(own) = own_layer(config) else {
+fn of_container(context: &Context, container: &Container, cancel: &Cancel) -> Result<Found, Failure> {
+    let (config, mounted) = (container.config()?, mount_points(container)?);
+    let Some(upper) = own_tree(container, &config)? else {
         let what = format!("container {} has no layer of its own: it writes into its folder", config.name);
         return Err(Failure::sentence(what, Some("`--rootfs FOLDER:O` gives it one")));
     };
     let store = context.store()?;
-    let upper = open(own)?;
-    let skip = |path: &[u8]| is_within(path, mounted);
+    let skip = |path: &[u8]| is_within(path, &mounted);
     if config.layers.is_empty() {
         // A folder of the host, or nothing at all.
         let below = config.root.options.iter().find_map(|option| option.strip_prefix("lowerdir=")).unwrap_or("/");

@@ -1,6 +1,7 @@
 //! `ctk exec`: a further command in a container. This process becomes the small runtime, which does it: so nothing of
 //! ours is left that a container could reach, and the command's streams are ours.
 
+use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 
@@ -38,11 +39,9 @@ pub struct Exec {
     /// With all capabilities
     #[arg(long)]
     privileged: bool,
-    /// Which: a name or an id
-    container: String,
-    /// The command and its arguments
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
-    command: Vec<String>,
+    /// Which container, by name or id; then the command and its arguments
+    #[arg(required = true, num_args = 2.., trailing_var_arg = true, value_names = ["CONTAINER", "COMMAND"])]
+    words: Vec<String>,
 }
 
 impl Exec {
@@ -57,23 +56,37 @@ impl Exec {
 
     fn become_runtime(&self, context: &Context) -> Result<Failure, Failure> {
         let desk = Desk::open(context);
-        let container = desk.find(&self.container)?;
+        let (name, command) = self.words.split_first().expect("clap requires two");
+        let container = desk.find(name)?;
         let state = desk.settle(&container)?;
         if !matches!(state.status, Status::Running | Status::Stopping) {
-            let what = format!("container {} is {}, so nothing can run in it", self.container, state.status.word());
+            let what = format!("container {name} is {}, so nothing can run in it", state.status.word());
             let hint = match state.status {
-                Status::Paused => format!("`ctk unpause {}`", self.container),
-                _ => format!("`ctk start {}`", self.container),
+                Status::Paused => format!("`ctk unpause {name}`"),
+                _ => format!("`ctk start {name}`"),
             };
             return Err(Failure::sentence(what, Some(&hint)));
         }
-        let process = self.process(context, &container, state.pid)?;
-        let path = container.directory().join(format!("exec-{}.json", std::process::id()));
-        std::fs::write(&path, serde_json::to_vec(&process)?)
-            .map_err(Failure::during(format!("cannot write {}", path.display())))?;
-        let mut command = std::process::Command::new(&desk.program);
-        command.arg0("ctk-runtime").arg("--root").arg(container.runtime_root()).arg("exec");
-        command.arg("--process").arg(&path).arg("--remove-process").arg("--exit-codes");
+        let process = self.process(context, &container, command, state.pid)?;
+        // In memory, and open in what this process becomes: a full disk is no reason not to look into a container.
+        let file = rustix::fs::memfd_create("process", rustix::fs::MemfdFlags::empty())
+            .map_err(Failure::during("cannot make a file in memory"))?;
+        let mut file = std::fs::File::from(file);
+        std::io::Write::write_all(&mut file, &serde_json::to_vec(&process)?)
+            .map_err(Failure::during("cannot write a file in memory"))?;
+        let config = container.config()?;
+        let program = config.runtime.as_ref().unwrap_or(&desk.program);
+        let mut command = std::process::Command::new(program);
+        if config.runtime.is_none() {
+            command.arg0("ctk-runtime");
+        }
+        command.arg("--root").arg(container.runtime_root()).arg("exec");
+        command.arg("--process").arg(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        match config.runtime.is_none() {
+            true => drop(command.arg("--exit-codes")),
+            false if self.tty => drop(command.arg("--tty")),
+            false => {}
+        }
         if self.detach {
             command.arg("--detach");
         }
@@ -82,8 +95,7 @@ impl Exec {
         }
         command.arg(container.id());
         let error = command.exec();
-        let _ = std::fs::remove_file(&path);
-        Ok(Failure::during(format!("cannot run {}", desk.program.display()))(error))
+        Ok(Failure::during(format!("cannot run {}", program.display()))(error))
     }
 
     /// The process: the container's own, with what was given.
@@ -91,6 +103,7 @@ impl Exec {
         &self,
         context: &Context,
         container: &ctk_monitor::Container,
+        command: &[String],
         pid: i32,
     ) -> Result<serde_json::Value, Failure> {
         use serde_json::{Value, json};
@@ -99,7 +112,7 @@ impl Exec {
         let config: Value = serde_json::from_slice(&text)?;
         let mut process = config.get("process").cloned().unwrap_or_default();
         let Some(object) = process.as_object_mut() else { return Ok(process) };
-        object.insert("args".into(), json!(self.command));
+        object.insert("args".into(), json!(command));
         object.insert("terminal".into(), json!(self.tty));
         if let Some(workdir) = &self.workdir {
             object.insert("cwd".into(), json!(workdir));

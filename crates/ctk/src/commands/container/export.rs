@@ -27,7 +27,7 @@ impl Export {
         let cancel = context.cancel_on_interrupt();
         let container = desk.find(&self.container)?;
         let _still = Still::new(&desk, &container, true)?;
-        let root = for_reading(&container.config()?)?;
+        let root = for_reading(&container, &container.config()?)?;
         to_archive(self.output.as_deref(), |out| {
             let mut tar = ctk_layer::TarWriter::new(out);
             ctk_snapshot::archive(root.file(), (b"", false), b"", &mut tar, &cancel)?;

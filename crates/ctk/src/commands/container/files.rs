@@ -89,6 +89,11 @@ pub struct For<'a> {
 }
 
 impl For<'_> {
+    /// Whether it has users of its own.
+    fn is_mapped(&self) -> bool {
+        !self.uid_mappings.is_empty()
+    }
+
     /// Ids of the container as the host has them.
     pub fn outside(&self, ids: (u32, u32)) -> (u32, u32) {
         let map = |id: u32, list: &[(u32, u32, u32)]| {
@@ -316,7 +321,9 @@ fn over_folder(target: &For<'_>, mounts: &mut Mounts, one: &Asked, source: &Path
 /// Makes it all the container's user's.
 fn give(target: &For<'_>, one: &Asked, path: &Path) -> Result<(), Failure> {
     use rustix::fs::{Mode, OFlags};
-    let owner = target.outside(target.ids);
+    // Ids of a volume are stored as the container sees them.
+    let shown = matches!(one.kind, Kind::Volume(_)) && target.is_mapped();
+    let owner = if shown { target.ids } else { target.outside(target.ids) };
     let failed = |error| Failure::during(format!("{}: cannot open {}", one.text, path.display()))(error);
     let file = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(failed)?;
     Ok(ctk_snapshot::copy::give(std::os::fd::AsFd::as_fd(&file), owner, &Cancel::new())?)
@@ -325,6 +332,10 @@ fn give(target: &For<'_>, one: &Asked, path: &Path) -> Result<(), Failure> {
 /// Adds mapped ids.
 fn mapped(target: &For<'_>, one: &Asked, mut mount: Mount) -> Result<Mount, Failure> {
     match one.idmap.as_deref() {
+        // Whoever has a volume next may have other ids outside: what is stored are those inside.
+        None if matches!(one.kind, Kind::Volume(_)) && target.is_mapped() && mount.kind.as_deref() == Some("bind") => {
+            mount.options.push("idmap".into());
+        }
         None => {}
         Some("" | "true") if target.uid_mappings.is_empty() => {
             let hint = "give --userns or --uidmap, too, or mappings of its own: `idmap=uids=0-1000-1;gids=0-1000-1`";
@@ -443,8 +454,7 @@ fn fill(target: &For<'_>, one: &Asked, held: &Held) -> Result<(), Failure> {
         let filled = ctk_snapshot::copy::fill(to, target.root.file(), path.as_bytes(), &Cancel::new());
         filled.map_err(std::io::Error::other)
     };
-    let owner = target.outside(target.ids);
-    held.first_use(Filling { fill: &mut copy, owner }).map_err(Failure::during(format!(
+    held.first_use(Filling { fill: &mut copy, owner: target.ids }).map_err(Failure::during(format!(
         "{}: cannot fill volume {}",
         one.text,
         held.name()

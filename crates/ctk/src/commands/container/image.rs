@@ -84,7 +84,7 @@ fn look(
 }
 
 /// The manifest and config for `platform`.
-fn documents(
+pub fn documents(
     store: &Store,
     name: &str,
     descriptor: &Descriptor,

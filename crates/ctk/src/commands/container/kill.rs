@@ -1,7 +1,6 @@
 //! `ctk kill`: send signals.
 
 use clap::Args;
-use ctk_monitor::Client;
 use ctk_monitor::protocol::Request;
 
 use super::{Desk, each, is_alive};
@@ -29,8 +28,7 @@ impl Kill {
         let chosen = desk.chosen(&self.containers, self.all, is_alive)?;
         each(&chosen, |container| {
             let config = container.config()?;
-            let state = desk.settle(container)?;
-            let client = if state.status.is_alive() { Client::connect(container)? } else { None };
+            let (state, client) = desk.connect(container)?;
             let Some(mut client) = client else {
                 let what = format!("container {} is {}, so nobody hears a signal", config.name, state.status.word());
                 return Err(Failure::sentence(what, None));

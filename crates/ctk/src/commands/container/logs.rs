@@ -45,7 +45,7 @@ fn lines(text: &str) -> Result<Lines, String> {
 }
 
 /// Nanoseconds since 1970.
-fn moment(text: &str) -> Result<u64, String> {
+pub fn moment(text: &str) -> Result<u64, String> {
     if let Some(age) = ctk_syntax::parse_duration(text) {
         return Ok(time::now().saturating_sub(age.as_nanos() as u64));
     }

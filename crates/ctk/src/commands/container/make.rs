@@ -40,19 +40,28 @@ pub struct Base {
     pub folder: Option<(PathBuf, bool)>,
 }
 
+/// An image that is in the store, whatever it is called there.
+pub struct Named<'a> {
+    /// How people call it.
+    pub name: &'a str,
+    /// Its manifest or index.
+    pub descriptor: &'a ctk_oci::Descriptor,
+}
+
 /// Makes a container. `command` is what stands behind the image's name.
 pub fn make(
     context: &Context,
     desk: &Desk,
     options: &MakeOptions,
     image: &str,
+    named: Option<Named<'_>>,
     command: &[String],
     asked: serde_json::Value,
 ) -> Result<Made, Failure> {
     let store = context.store()?;
     let snapshots = Snapshots::open(&store);
     let cancel = Cancel::new();
-    let base = base(context, &store, &snapshots, options, image, &cancel)?;
+    let base = base(context, &store, &snapshots, options, image, named, &cancel)?;
     if options.life.replace
         && let Some(name) = &options.life.name
     {
@@ -101,6 +110,7 @@ fn base(
     snapshots: &Snapshots,
     options: &MakeOptions,
     image: &str,
+    named: Option<Named<'_>>,
     cancel: &Cancel,
 ) -> Result<Base, Failure> {
     if options.image.rootfs {
@@ -113,8 +123,11 @@ fn base(
         let folder = Some((folder, keeps));
         return Ok(Base { image, name: String::new(), digests: None, layers: Vec::new(), folder });
     }
-    let Found { name, manifest, manifest_digest, config } =
-        image::find(context, store, image, options.image.pull, options.image.platform.as_ref(), cancel)?;
+    let platform = options.image.platform.as_ref();
+    let Found { name, manifest, manifest_digest, config } = match named {
+        Some(Named { name, descriptor }) => image::documents(store, name, descriptor, platform)?,
+        None => image::find(context, store, image, options.image.pull, platform, cancel)?,
+    };
     let layers = snapshots.unpack_image(&manifest, None, cancel)?;
     let digests = Some((manifest_digest.to_string(), manifest.config.digest.to_string()));
     Ok(Base { image: config.config, name, digests, layers, folder: None })
@@ -143,7 +156,7 @@ fn fill(
         limits::limit_directory(&container.layer(), container.id(), bytes)?;
     }
     let root = root(snapshots, base, container, !options.life.rm)?;
-    let network = network::choose(desk, &options.network)?;
+    let mut network = network::choose(context, desk, &options.network)?;
     let mut wanted = Wanted {
         args: (!command.is_empty()).then(|| command.to_vec()),
         entrypoint: options.process.entrypoint.as_deref().map(entrypoint).transpose()?,
@@ -174,6 +187,16 @@ fn fill(
         (None, ctk_container::Namespace::Host, _) | (None, _, ctk_container::Namespace::Host) => identity::hostname(),
         _ => container.id().chars().take(12).collect(),
     };
+    if let Some(asked) = &mut network.joining {
+        let endpoint = &mut asked.request.endpoint;
+        (endpoint.id, endpoint.name) = (container.id().into(), name.into());
+        endpoint.hostname.clone_from(&wanted.hostname);
+        let exposed = base.image.exposed_ports.keys().chain(&options.network.expose);
+        if options.network.publish_all {
+            asked.request.ports.extend(network::exposed(exposed)?);
+        }
+        network.network = Network::Joined(serde_json::to_value(asked)?);
+    }
     security::choose(&options.security, &mut wanted)?;
     devices::choose(&options.files, options.security.privileged, &mut wanted)?;
     // What the image's own files say about users is read through its root, mounted for that moment.
@@ -251,6 +274,7 @@ fn fill(
     check(options, &config)?;
     container.write_config(&config)?;
     mounts.keep();
+    ctk_monitor::events::tell(desk.containers.root(), &config, "create", &[]);
     if let Some(path) = &options.life.cidfile {
         let made = std::fs::File::options().write(true).create_new(true).open(path);
         let written = made.and_then(|mut file| std::io::Write::write_all(&mut file, container.id().as_bytes()));
@@ -345,7 +369,7 @@ fn stop_signal(options: &MakeOptions, image: &ContainerConfig) -> i32 {
 }
 
 fn log(options: &MakeOptions) -> Result<Log, Failure> {
-    let mut log = Log { kept: options.log.log_driver, ..Log::default() };
+    let mut log = Log { kept: options.log.log_driver == parse::LogDriver::File, ..Log::default() };
     for option in &options.log.log_opt {
         let wrong = |expected: &str| {
             Failure::sentence(format!("--log-opt `{option}` cannot be understood; expected {expected}"), None)
@@ -440,6 +464,8 @@ pub struct Chosen {
     pub resolv: String,
     /// Whether the files are the host's own.
     pub of_host: bool,
+    /// What is asked of bridge networks; its monitor writes the files then.
+    pub joining: Option<crate::runtime::joining::Asked>,
 }
 
 impl Chosen {

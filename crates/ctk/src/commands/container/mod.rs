@@ -14,22 +14,25 @@ pub mod cp;
 pub mod create;
 mod devices;
 pub mod diff;
+pub mod events;
 pub mod exec;
 pub mod export;
 mod files;
+pub mod healthcheck;
 mod identity;
 mod image;
 pub mod inspect;
 pub mod kill;
-mod limits;
+pub mod limits;
 pub mod logs;
 mod make;
 mod mounts;
 mod namespaces;
 mod network;
-mod options;
-mod parse;
+pub mod options;
+pub mod parse;
 pub mod pause;
+pub mod port;
 pub mod prune;
 pub mod ps;
 mod reach;
@@ -38,10 +41,14 @@ pub mod rm;
 pub mod run;
 pub mod secrets;
 mod security;
+pub mod services;
 pub mod start;
+pub mod stats;
 pub mod stop;
 mod table;
 mod template;
+pub mod top;
+pub mod update;
 pub mod volume;
 pub mod wait;
 mod zone;
@@ -85,15 +92,35 @@ impl Desk {
 
     /// What a container does; what a killed monitor left is put in order first.
     pub fn settle(&self, container: &Container) -> Result<State, Failure> {
-        Ok(ctk_monitor::settle(&self.containers, container, &self.program)?)
+        Ok(self.settled(container)?)
+    }
+
+    fn settled(&self, container: &Container) -> Result<State, ctk_monitor::Error> {
+        network::leave(container);
+        ctk_monitor::settle(&self.containers, container, &self.program)
+    }
+
+    /// What a container does, and a connection to its monitor if it has one: never one without the other.
+    pub fn connect(&self, container: &Container) -> Result<(State, Option<Client>), Failure> {
+        const PAUSE: Duration = Duration::from_millis(2);
+        loop {
+            let state = self.settle(container)?;
+            if !state.status.is_alive() {
+                return Ok((state, None));
+            }
+            match Client::connect(container)? {
+                Some(client) => return Ok((state, Some(client))),
+                // On its way in or out.
+                None => std::thread::sleep(PAUSE),
+            }
+        }
     }
 
     /// All containers with what they do, the newest first. Those that go away meanwhile are not there.
     pub fn all(&self) -> Result<Vec<(Container, ctk_monitor::Config, State)>, Failure> {
         let mut all = Vec::new();
         for container in self.containers.list()? {
-            let read = ctk_monitor::settle(&self.containers, &container, &self.program)
-                .and_then(|state| Ok((container.config()?, state)));
+            let read = self.settled(&container).and_then(|state| Ok((container.config()?, state)));
             match read {
                 Ok((config, state)) => all.push((container, config, state)),
                 Err(ctk_monitor::Error::Missing { .. }) => {}
@@ -120,11 +147,8 @@ impl Desk {
 
     /// Stops a container that runs; after `seconds` it is killed. Gives back its exit code.
     pub fn stop(&self, container: &Container, signal: Option<i32>, seconds: Option<u64>) -> Result<i32, Failure> {
-        let state = self.settle(container)?;
-        if !state.status.is_alive() {
-            return Ok(state.exit_code);
-        }
-        let Some(mut client) = Client::connect(container)? else { return Ok(self.settle(container)?.exit_code) };
+        let (state, client) = self.connect(container)?;
+        let Some(mut client) = client else { return Ok(state.exit_code) };
         let request = protocol::Request::Stop { signal, seconds, again: false };
         let code = match client.request(&request) {
             Ok(answer) => answer.code,
@@ -172,14 +196,18 @@ impl Desk {
         }
     }
 
-    /// The program that is first in containers with `--init`: static, so that it runs in any.
+    /// The program that is first in containers with `--init`: a static one, so that it runs in any.
     pub fn init_program(&self) -> Result<PathBuf, Failure> {
-        match self.program.file_name().is_some_and(|name| name == "ctk-runtime") {
-            true => Ok(self.program.clone()),
-            false => {
-                let hint = "the file `ctk-runtime` belongs beside `ctk`";
-                Err(Failure::sentence("--init needs the program ctk-runtime, which is not there", Some(hint)))
+        let hint =
+            "the static file `ctk-runtime` belongs beside `ctk` (docs/reference/runtime.md tells how it is built)";
+        match is_static(&self.program) {
+            Ok(true) => Ok(self.program.clone()),
+            Ok(false) => {
+                let what =
+                    format!("--init needs a program that runs in any image, and {} does not", self.program.display());
+                Err(Failure::sentence(what, Some(hint)))
             }
+            Err(error) => Err(Failure::during(format!("cannot read {}", self.program.display()))(error)),
         }
     }
 
@@ -205,6 +233,27 @@ fn program() -> PathBuf {
     let own = std::env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into());
     let beside = own.with_file_name("ctk-runtime");
     if beside.exists() { beside } else { own }
+}
+
+/// Whether a program needs no other file to run: no header of it names an interpreter (elf(5), `PT_INTERP`).
+fn is_static(program: &std::path::Path) -> std::io::Result<bool> {
+    use std::os::unix::fs::FileExt;
+    const PT_INTERP: u32 = 3;
+    let file = std::fs::File::open(program)?;
+    let mut head = [0_u8; 64];
+    file.read_exact_at(&mut head, 0)?;
+    let number = |at: usize, length: usize| -> u64 {
+        head.get(at..at + length).unwrap_or_default().iter().rev().fold(0, |all, byte| all << 8 | u64::from(*byte))
+    };
+    let (offset, size, count) = (number(32, 8), number(54, 2), number(56, 2));
+    for index in 0..count {
+        let mut kind = [0_u8; 4];
+        file.read_exact_at(&mut kind, offset + index * size)?;
+        if u32::from_le_bytes(kind) == PT_INTERP {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Says who is meant and goes on with the others: the failures of all of them, as one.

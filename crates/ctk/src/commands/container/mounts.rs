@@ -250,6 +250,13 @@ pub fn in_words(text: &str) -> Result<Asked, Failure> {
     let find = |names: &[&str]| pairs.iter().find(|(name, _)| names.contains(name)).and_then(|(_, value)| *value);
     let source = find(&["src", "source"]);
     let creates = pairs.iter().any(|(name, value)| *name == "bind-create-src" && *value != Some("false"));
+    let others = ["volume-driver", "volume-opt", "volume-label", "z", "Z", "bind", "rbind"];
+    let others = others.iter().chain(&["shared", "rshared", "slave", "rslave", "private", "rprivate"]);
+    if let Some((other, _)) = pairs.iter().find(|(name, _)| !KEYS.contains(name) && !others.clone().any(|o| o == name))
+    {
+        let near = ctk_syntax::nearest(other, KEYS).map(|near| format!("did you mean `{near}`?"));
+        return Err(wrong(&format!("there is no `{other}`"), near.as_deref()));
+    }
     let target = find(&["dst", "destination", "target"]).ok_or_else(|| wrong("`dst=PATH` is missing", None))?;
     let kind = match (find(&["type"]).unwrap_or("volume"), source) {
         ("bind", Some(source)) => Kind::Bind(source.into(), creates),
@@ -291,48 +298,50 @@ pub fn in_words(text: &str) -> Result<Asked, Failure> {
     asked.checked()
 }
 
+/// Words of `--mount`.
+const KEYS: [&str; 38] = [
+    "type",
+    "src",
+    "source",
+    "dst",
+    "destination",
+    "target",
+    "ro",
+    "readonly",
+    "rw",
+    "readwrite",
+    "bind-propagation",
+    "bind-nonrecursive",
+    "bind-recursive",
+    "bind-create-src",
+    "consistency",
+    "relabel",
+    "U",
+    "chown",
+    "idmap",
+    "volume-subpath",
+    "image-subpath",
+    "subpath",
+    "volume-nocopy",
+    "nocopy",
+    "tmpfs-size",
+    "tmpfs-mode",
+    "tmpcopyup",
+    "notmpcopyup",
+    "noexec",
+    "exec",
+    "nosuid",
+    "suid",
+    "nodev",
+    "dev",
+    "size",
+    "mode",
+    "uid",
+    "gid",
+];
+
 /// One word of `--mount`.
 fn word(asked: &mut Asked, name: &str, value: Option<&str>) -> Result<(), Failure> {
-    const KEYS: [&str; 38] = [
-        "type",
-        "src",
-        "source",
-        "dst",
-        "destination",
-        "target",
-        "ro",
-        "readonly",
-        "rw",
-        "readwrite",
-        "bind-propagation",
-        "bind-nonrecursive",
-        "bind-recursive",
-        "bind-create-src",
-        "consistency",
-        "relabel",
-        "U",
-        "chown",
-        "idmap",
-        "volume-subpath",
-        "image-subpath",
-        "subpath",
-        "volume-nocopy",
-        "nocopy",
-        "tmpfs-size",
-        "tmpfs-mode",
-        "tmpcopyup",
-        "notmpcopyup",
-        "noexec",
-        "exec",
-        "nosuid",
-        "suid",
-        "nodev",
-        "dev",
-        "size",
-        "mode",
-        "uid",
-        "gid",
-    ];
     let yes = !matches!(value, Some("false" | "0"));
     let given = || value.filter(|value| !value.is_empty());
     let missing = |asked: &Asked| asked.wrong(format!("`{name}` needs a value"), None);

@@ -1,16 +1,22 @@
 //! What a container can reach.
 
 use ctk_container::Namespace;
+use ctk_monitor::Container;
 use ctk_monitor::config::Network;
+use ctk_network::{DnsOptions, Join, Networks, Port, Request, Session};
+use serde::Deserialize;
 
 use super::make::Chosen;
 use super::options::NetworkOptions;
 use super::{Desk, namespaces};
+use crate::commands::network::{self, failed};
+use crate::context::Context;
 use crate::failure::Failure;
+use crate::runtime::joining::Asked;
 
 /// Reads the options of networks.
-pub fn choose(desk: &Desk, options: &NetworkOptions) -> Result<Chosen, Failure> {
-    let names: Vec<&str> = options.networks.iter().flat_map(|list| list.split(',')).collect();
+pub fn choose(context: &Context, desk: &Desk, options: &NetworkOptions) -> Result<Chosen, Failure> {
+    let names = names(&options.networks);
     let alone = |word: &str| {
         let what = format!("--network {word} cannot be together with other networks");
         if names.len() > 1 { Err(Failure::sentence(what, None)) } else { Ok(()) }
@@ -22,8 +28,9 @@ pub fn choose(desk: &Desk, options: &NetworkOptions) -> Result<Chosen, Failure> 
         added_hosts: added_hosts(&options.add_host)?,
         resolv: resolv(options),
         of_host: false,
+        joining: None,
     };
-    match names.first().copied().unwrap_or("bridge") {
+    match names.first().map_or("bridge", String::as_str) {
         "none" => alone("none")?,
         "host" => {
             alone("host")?;
@@ -38,15 +45,96 @@ pub fn choose(desk: &Desk, options: &NetworkOptions) -> Result<Chosen, Failure> 
                 chosen.network = Network::Namespace(path.clone());
             }
         }
-        _ => {
-            return Err(Failure::sentence("bridge networks are not there yet", Some("--network none or host")));
-        }
+        _ => chosen.joining = Some(joining(context, options, &names)?),
     }
-    if !options.publish.is_empty() {
+    if chosen.joining.is_none() && (!options.publish.is_empty() || options.publish_all) {
         let what = "ports are published on bridge networks only";
         return Err(Failure::sentence(what, Some("leave --publish out, or choose a bridge network")));
     }
     Ok(chosen)
+}
+
+/// The networks that were asked for, each with its options: behind a `,`, a word `NAME=VALUE` is one more option of the
+/// network before.
+fn names(given: &[String]) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    for list in given {
+        for (position, word) in list.split(',').enumerate() {
+            let is_option = word.split_once('=').is_some_and(|(name, _)| !name.contains(':'));
+            match all.last_mut() {
+                Some(last) if position > 0 && is_option => last.push_str(&format!(",{word}")),
+                _ => all.push(word.to_owned()),
+            }
+        }
+    }
+    all
+}
+
+/// What is asked of bridges; who asks is filled in when the container has its names.
+fn joining(context: &Context, options: &NetworkOptions, names: &[String]) -> Result<Asked, Failure> {
+    let mut joins = names.iter().map(|name| name.parse()).collect::<Result<Vec<Join>, _>>().map_err(failed)?;
+    let is_single = options.ip.is_some() || options.ip6.is_some() || options.mac_address.is_some();
+    if joins.len() > 1 && is_single {
+        let what = "--ip, --ip6 and --mac-address are for one network";
+        return Err(Failure::sentence(what, Some("`--network NAME:ip=ADDRESS` gives one for each")));
+    }
+    for join in &mut joins {
+        join.ipv4 = join.ipv4.or(options.ip);
+        join.ipv6 = join.ipv6.or(options.ip6);
+        if let Some(text) = &options.mac_address {
+            join.mac = Some(text.parse().map_err(failed)?);
+        }
+        join.aliases.extend(options.network_alias.iter().cloned());
+    }
+    let ports = options.publish.iter().map(|text| text.parse()).collect::<Result<Vec<Port>, _>>().map_err(failed)?;
+    let servers = options.dns.iter().filter(|dns| *dns != "none").map(|dns| {
+        let wrong = || Failure::sentence(format!("--dns `{dns}` is no address"), None);
+        dns.parse().map_err(|_| wrong())
+    });
+    let hosts = added_hosts(&options.add_host)?.into_iter().map(|(name, address)| Ok((name, address.parse()?)));
+    let dns = DnsOptions {
+        servers: servers.collect::<Result<_, Failure>>()?,
+        search: options.dns_search.clone(),
+        options: options.dns_option.clone(),
+        hosts: hosts.collect::<Result<_, ctk_network::Error>>().map_err(failed)?,
+        host_resolv_conf: "/etc/resolv.conf".into(),
+    };
+    let networks = ctk_network::may_make_bridges().then(|| network::folder(context));
+    if let Some(folder) = &networks {
+        // Who names a network that is not there hears of it now, and not from a monitor.
+        let networks = Networks::open(folder).map_err(failed)?;
+        for join in &joins {
+            networks.get(&join.network).map_err(failed)?;
+        }
+    }
+    let path = context.environment().get("PATH").unwrap_or_default();
+    Ok(Asked {
+        request: Request { joins, ports, dns, ..Request::default() },
+        networks,
+        programs: std::env::split_paths(&path).filter(|folder| folder.is_absolute()).collect(),
+        hosts: !options.no_hosts,
+        resolv_conf: options.dns.iter().all(|dns| dns != "none"),
+    })
+}
+
+/// Takes a container off its networks that is dead, like the monitor that would have done it.
+pub fn leave(container: &Container) {
+    let is_left = container.state().is_ok_and(|state| state.status.is_alive())
+        && !container.is_locked()
+        && !container.kept().is_ok_and(|kept| kept.process().is_some());
+    if let (true, Ok(config)) = (is_left, container.config())
+        && let Network::Joined(value) = config.network
+        && let Ok(asked) = Asked::deserialize(value)
+    {
+        let networks = asked.networks.and_then(|folder| Networks::open(&folder).ok());
+        // What stays, the next who comes to the network removes.
+        let _ = Session::end_of(container.id(), networks.as_ref(), container.directory());
+    }
+}
+
+/// The ports that an image exposes, each published at a free one.
+pub fn exposed<'a>(ports: impl Iterator<Item = &'a String>) -> Result<Vec<Port>, Failure> {
+    ports.map(|text| text.parse()).collect::<Result<_, _>>().map_err(failed)
 }
 
 /// `NAME:ADDRESS`.

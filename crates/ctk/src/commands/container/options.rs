@@ -385,7 +385,7 @@ pub struct HealthOptions {
 pub struct LogOptions {
     /// `file` (also known as `k8s-file`, `json-file`), or `none`
     #[arg(long, value_name = "DRIVER", default_value = "file", value_parser = super::parse::log_driver)]
-    pub log_driver: bool,
+    pub log_driver: super::parse::LogDriver,
     /// `max-size=SIZE` (0 is no limit), `max-file=N`
     #[arg(long, value_name = "KEY=VALUE")]
     pub log_opt: Vec<String>,

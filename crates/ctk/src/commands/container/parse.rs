@@ -108,11 +108,20 @@ pub fn rlimit(text: &str) -> Result<(String, u64, u64), String> {
     Ok((format!("RLIMIT_{}", known.to_ascii_uppercase()), soft, hard))
 }
 
-/// Whether a log is kept.
-pub fn log_driver(text: &str) -> Result<bool, String> {
+/// Where a log is kept.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum LogDriver {
+    /// In files.
+    File,
+    /// Nowhere.
+    None,
+}
+
+/// `file`, `none`.
+pub fn log_driver(text: &str) -> Result<LogDriver, String> {
     match text {
-        "file" | "k8s-file" | "json-file" | "local" => Ok(true),
-        "none" => Ok(false),
+        "file" | "k8s-file" | "json-file" | "local" => Ok(LogDriver::File),
+        "none" => Ok(LogDriver::None),
         "journald" | "syslog" | "passthrough" => Err(format!("`{text}` is not there; choose `file` or `none`")),
         _ => Err("expected `file` or `none`".into()),
     }

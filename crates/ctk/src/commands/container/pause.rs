@@ -54,6 +54,8 @@ fn freeze(context: &Context, names: &[String], all: bool, frozen: bool) -> Resul
             return Err(Failure::sentence(what, None));
         }
         ctk_monitor::freeze(container, frozen)?;
+        let what = if frozen { "pause" } else { "unpause" };
+        ctk_monitor::events::tell(desk.containers.root(), &config, what, &[]);
         output(&format!("{}\n", config.name))
     })
 }

@@ -221,11 +221,40 @@ pub fn own_layer(config: &Config) -> Option<&Path> {
     config.root.options.iter().find_map(|option| option.strip_prefix("upperdir=")).map(Path::new)
 }
 
-/// Its root without its mounts, for reading. It may run meanwhile, but what it changes may be seen or not.
-pub fn for_reading(config: &Config) -> Result<Root, Failure> {
+/// The tree of its own layer, with ids as it sees them; none for one whose root is a folder of the host.
+pub fn own_tree(container: &Container, config: &Config) -> Result<Option<OwnedFd>, Failure> {
+    let Some(path) = own_layer(config) else { return Ok(None) };
+    let failed = |errno: rustix::io::Errno| Failure::during(format!("cannot open {}", path.display()))(errno);
+    let specification = specification(container)?;
+    // The other way round: what the host has becomes what the container sees.
+    let back = |field: &str| -> Vec<ctk_bundle::spec::IdMapping> {
+        let list = specification.pointer(field).and_then(Value::as_array).cloned().unwrap_or_default();
+        let one = |map: &Value| {
+            let number = |name: &str| map.get(name)?.as_u64().and_then(|number| u32::try_from(number).ok());
+            let (container_id, host_id) = (number("hostID")?, number("containerID")?);
+            Some(ctk_bundle::spec::IdMapping { container_id, host_id, size: number("size")? })
+        };
+        list.iter().filter_map(one).collect()
+    };
+    let (users, groups) = (back("/linux/uidMappings"), back("/linux/gidMappings"));
+    if users.is_empty() || !rustix::process::geteuid().is_root() {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        return Ok(Some(rustix::fs::open(path, flags, Mode::empty()).map_err(failed)?));
+    }
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let tree = open_tree(CWD, path, flags).map_err(failed)?;
+    let namespace = ctk_bundle::user_namespace(&users, &groups)?;
+    ctk_sys::mount_map_ids(tree.as_fd(), namespace.as_fd(), false).map_err(failed)?;
+    Ok(Some(tree))
+}
+
+/// Its root without its mounts, for reading, with ids as it sees them. It may run meanwhile, but what it changes may be
+/// seen or not.
+pub fn for_reading(container: &Container, config: &Config) -> Result<Root, Failure> {
     let mut mount = config.root.clone();
-    if let Some(own) = own_layer(config) {
-        let own = format!("lowerdir={}", own.display());
+    let own = own_tree(container, config)?;
+    if let Some(own) = &own {
+        let own = format!("lowerdir=/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(own));
         mount.options.retain(|option| {
             !option.starts_with("upperdir=") && !option.starts_with("workdir=") && option != "volatile"
         });

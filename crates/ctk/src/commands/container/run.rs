@@ -31,11 +31,10 @@ pub struct Run {
     /// Whether signals that we get are passed on
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
     sig_proxy: bool,
-    /// A name in the store or in a registry, or `image:NAME` of the project
-    image: String,
-    /// The command and its arguments, instead of the image's
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    command: Vec<String>,
+    /// An image, by a name in the store or in a registry, or `image:NAME` of the project; then a command and its
+    /// arguments, instead of the image's. Whatever stands behind the image is the command's.
+    #[arg(required = true, trailing_var_arg = true, value_name = "IMAGE [COMMAND]")]
+    words: Vec<String>,
 }
 
 /// The command line, as `inspect` shows it.
@@ -59,7 +58,8 @@ impl Run {
             return Err(refused(Failure::sentence("--tty needs a terminal on standard input", hint)));
         }
         let streams = self.streams().map_err(refused)?;
-        let made = make(context, &desk, &self.options, &self.image, &self.command, asked()).map_err(refused)?;
+        let (image, command) = self.words.split_first().expect("clap requires one");
+        let made = make(context, &desk, &self.options, image, None, command, asked()).map_err(refused)?;
         super::start::required(&desk, &made.config).map_err(refused)?;
         // Whatever comes from now on is for the container.
         let signals = match self.detach || !self.sig_proxy {
@@ -67,7 +67,7 @@ impl Run {
             false => Some(super::attach::hold_signals().map_err(refused)?),
         };
         let started = ctk_monitor::start(&made.container, &desk.program, streams);
-        let (client, _) = match started {
+        let (client, answer) = match started {
             Ok(started) => started,
             Err(error) => {
                 let exit = match &error {
@@ -78,6 +78,7 @@ impl Run {
                 return Err(Failure::Exit(exit));
             }
         };
+        super::start::warn(&answer);
         let Some(streams) = streams else { return output(&format!("{}\n", made.config.id)) };
         let (input, out, err) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
         let at = Attached {

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use ctk_monitor::config::RestartPolicy;
-use ctk_monitor::protocol::Request;
+use ctk_monitor::protocol::{Answer, Request};
 use ctk_monitor::{Client, Config, Container};
 
 use super::{Desk, attach, detach_keys, each};
@@ -66,8 +66,14 @@ pub fn required(desk: &Desk, config: &Config) -> Result<(), Failure> {
 /// Starts one in the background.
 pub fn start(desk: &Desk, container: &Container) -> Result<(), Failure> {
     required(desk, &container.config()?)?;
-    ctk_monitor::start(container, &desk.program, None)?;
+    let (_, answer) = ctk_monitor::start(container, &desk.program, None)?;
+    warn(&answer);
     Ok(())
+}
+
+/// What the runtime could not do as it was asked.
+pub fn warn(answer: &Answer) {
+    answer.text.lines().for_each(|line| eprintln!("warning: {line}"));
 }
 
 impl Start {
@@ -110,8 +116,7 @@ impl Start {
         use std::os::fd::AsFd;
         let keys = detach_keys(&self.detach_keys)?;
         let config = container.config()?;
-        if desk.settle(container)?.status.is_alive() {
-            let Some(mut client) = Client::connect(container)? else { return Ok(()) };
+        if let Some(mut client) = desk.connect(container)?.1 {
             let ask = |client: &mut Client, streams| client.request(&Request::Attach(streams)).map(drop);
             return attach::sit(&mut client, &config, self.interactive, true, &keys, ask)?.run(client);
         }
@@ -119,7 +124,8 @@ impl Start {
         let size = config.terminal.then(|| ctk_monitor::window(std::io::stdin().as_fd())).flatten();
         let input = self.interactive && config.interactive;
         let streams = Streams { input, output: true, error: true, size };
-        let (mut client, _) = ctk_monitor::start(container, &desk.program, Some(streams))?;
+        let (mut client, answer) = ctk_monitor::start(container, &desk.program, Some(streams))?;
+        warn(&answer);
         attach::sit(&mut client, &config, self.interactive, true, &keys, |_, _| Ok(()))?.run(client)
     }
 }
@@ -131,11 +137,7 @@ impl Restart {
         let chosen = desk.chosen(&self.containers, self.all || running, |state| !running || state.status.is_alive())?;
         each(&chosen, |container| {
             let config = container.config()?;
-            let client = match desk.settle(container)?.status.is_alive() {
-                true => Client::connect(container)?,
-                false => None,
-            };
-            match client {
+            match desk.connect(container)?.1 {
                 Some(mut client) => {
                     client.request(&Request::Stop { signal: None, seconds: self.time, again: true })?;
                 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use ctk_monitor::Container;
 use ctk_monitor::protocol::{Request, Until};
-use ctk_monitor::{Client, Container};
 
 use super::{Desk, each};
 use crate::commands::output;
@@ -44,8 +44,7 @@ impl Wait {
     }
 
     fn one(&self, desk: &Desk, container: &Container) -> Result<(), Failure> {
-        let state = desk.settle(container)?;
-        let client = if state.status.is_alive() { Client::connect(container)? } else { None };
+        let (state, client) = desk.connect(container)?;
         let until = match self.condition {
             Condition::Healthy => Until::Healthy,
             Condition::Stopped | Condition::Removed => Until::Exited,

@@ -1,0 +1,61 @@
+//! Limits of this crate: name, unit, reason.
+
+use std::time::Duration;
+
+/// Bytes of a network's name: it is a folder's, and part of one line of text.
+pub const NETWORK_NAME_BYTES: usize = 128;
+
+/// Networks in one folder: the private ranges that we choose from have 256 of them, and more are given by hand.
+pub const NETWORKS: usize = 4096;
+
+/// Networks one container may join: each is a device.
+pub const JOINS: usize = 64;
+
+/// Aliases of one container on one network: they travel in one answer of the name server.
+pub const ALIASES: usize = 256;
+
+/// Ports one option, and one container, may publish: each holds a socket.
+pub const PORTS_PUBLISHED: usize = 4096;
+
+/// Tries at a free port of the host, when any would do.
+pub const PORT_ATTEMPTS: usize = 64;
+
+/// Bytes of a file that describes a network or a member of it: real ones are below a few hundred kilobytes even with
+/// all ports that may be published.
+pub const STATE_FILE_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Bytes of the host's `resolv.conf`: real ones are below one kilobyte.
+pub const RESOLV_CONF_BYTES: u64 = 64 * 1024;
+
+/// Bytes of one message of the kernel. `NLMSG_GOODSIZE`: it makes none larger.
+pub const NETLINK_BYTES: usize = 32 * 1024;
+
+/// Messages in one answer of the kernel: devices or routes of a large host.
+pub const NETLINK_MESSAGES: usize = 1 << 20;
+
+/// How long a device that is up may take until packets pass it.
+pub const CARRIER_WAIT: Duration = Duration::from_secs(1);
+
+/// Bytes of one question or answer over UDP; EDNS allows more, fragments do not arrive (DNS flag day 2020 says 1232).
+pub const DNS_UDP_BYTES: usize = 4096;
+
+/// Questions of one container that wait for a name server of the host at a time; more are told to come again.
+pub const DNS_PENDING: usize = 256;
+
+/// Connections of one container to its name server.
+pub const DNS_CONNECTIONS: usize = 32;
+
+/// How long a name server of the host may take before the next is asked.
+pub const DNS_ATTEMPT: Duration = Duration::from_secs(3);
+
+/// Name servers that are asked, one after the other: as the C library's `MAXNS`.
+pub const DNS_SERVERS: usize = 3;
+
+/// How long a connection to the name server may be silent.
+pub const DNS_IDLE: Duration = Duration::from_secs(10);
+
+/// Seconds for which an answer about a container may be kept. Addresses change hands when containers are made again.
+pub const DNS_TTL_SECONDS: u32 = 5;
+
+/// How long pasta or slirp4netns may take to be ready.
+pub const HELPER_START: Duration = Duration::from_secs(10);

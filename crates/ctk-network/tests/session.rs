@@ -1,0 +1,114 @@
+//! A container's networks as a monitor holds them.
+
+mod common;
+
+use std::net::UdpSocket;
+use std::os::fd::OwnedFd;
+use std::process::{Child, Command};
+use std::time::Duration;
+
+use common::*;
+use ctk_network::{Joined, Networks, Place, Request, Session};
+
+struct Container {
+    process: Child,
+    space: OwnedFd,
+    request: Request,
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn container(lab: &Lab, name: &str, networks: &[&str], ports: &[&str]) -> Container {
+    let space = namespace();
+    let process = within(&space, || Command::new("sleep").arg("100").spawn().unwrap());
+    let request = Request {
+        endpoint: endpoint(name),
+        joins: networks.iter().map(|text| text.parse().unwrap()).collect(),
+        ports: ports.iter().map(|text| text.parse().unwrap()).collect(),
+        dns: lab.dns(),
+    };
+    // As it is written down beside the container.
+    let request = serde_json::from_str(&serde_json::to_string(&request).unwrap()).unwrap();
+    Container { process, space, request }
+}
+
+impl Container {
+    fn place<'a>(&self, lab: &'a Lab, networks: Option<&'a Networks>) -> Place<'a> {
+        Place { networks, folder: lab.directory.path(), programs: &[], pid: self.process.id() as i32 }
+    }
+
+    fn start(&self, lab: &Lab) -> (Session, Joined) {
+        Session::start(&self.request, &self.place(lab, Some(&lab.networks))).unwrap()
+    }
+
+    /// Whether a name has an address.
+    fn knows(&self, name: &str) -> bool {
+        within(&self.space, || {
+            let mut question = vec![0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, name.len() as u8];
+            question.extend_from_slice(name.as_bytes());
+            question.extend_from_slice(&[0, 0, 1, 0, 1]);
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            socket.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+            socket.connect("127.0.0.11:53").unwrap();
+            let mut answer = [0; 512];
+            // Nobody listens; or no error, and one answer.
+            socket.send(&question).is_ok() && socket.recv(&mut answer).is_ok() && answer[3] & 15 == 0 && answer[7] == 1
+        })
+    }
+}
+
+#[test]
+fn a_session_is_held_resumed_and_ended() {
+    let Some(lab) = lab() else { return };
+    lab.network("more", |_| {});
+    lab.network("mute", |options| options.disable_dns = true);
+    let before = lab.state();
+    let one = container(&lab, "one", &["bridge:alias=first"], &["8080:7000"]);
+    let (session, joined) = one.start(&lab);
+    assert_eq!(joined.interfaces[0].addresses[0].to_string(), "10.88.0.2/16");
+    assert_eq!(serde_json::from_str::<Joined>(&serde_json::to_string(&joined).unwrap()).unwrap(), joined);
+    let two = container(&lab, "two", &["mute"], &[]);
+    let (mut second, joined) = two.start(&lab);
+    assert_eq!(joined.resolv_conf, "");
+    assert!(one.knows("one") && !two.knows("first"));
+    // With the first network that has names, there is somebody who answers.
+    second.connect(&"ctk".parse().unwrap()).unwrap();
+    assert!(two.knows("first") && one.knows("two"));
+    second.connect(&"more".parse().unwrap()).unwrap();
+    second.disconnect("ctk").unwrap();
+    assert!(!two.knows("first") && !one.knows("two"));
+    // Killed: the container goes on, without names, until somebody takes it over.
+    drop(session);
+    within(&one.space, || serve(7000));
+    assert!(!one.knows("one"));
+    assert_eq!(within(&lab.world, || ask_tcp(ip_of("192.0.2.1"), 8080)), "192.0.2.2");
+    let session = Session::resume(&one.request, &one.place(&lab, Some(&lab.networks))).unwrap();
+    assert!(one.knows("one"));
+    // The port is held again.
+    assert_eq!(std::net::TcpListener::bind("0.0.0.0:8080").unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
+    session.end().unwrap();
+    second.end().unwrap();
+    Session::end_of(&one.request.endpoint.id, Some(&lab.networks), lab.directory.path()).unwrap();
+    lab.state().is_again(&before);
+}
+
+#[test]
+fn ordinary_users_have_the_default_network_only() {
+    let Some(lab) = lab() else { return };
+    for networks in [&["more"][..], &["bridge", "more"], &[], &["bridge:ip=10.88.0.9"]] {
+        let one = container(&lab, "one", networks, &[]);
+        let refused = Session::start(&one.request, &one.place(&lab, None)).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "a network of an ordinary user's container can only be the default one: bridges need root"
+        );
+    }
+    let one = container(&lab, "one", &["bridge"], &[]);
+    let refused = Session::start(&one.request, &one.place(&lab, None)).unwrap_err().to_string();
+    assert!(refused.contains("needs pasta"), "{refused}");
+}
