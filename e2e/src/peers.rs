@@ -226,13 +226,13 @@ pub fn unpacked(name: &str, packages: &str) -> PathBuf {
 }
 
 /// The name of this machine's release.
-fn codename() -> String {
+pub(crate) fn codename() -> String {
     let release = fs::read_to_string("/etc/os-release").expect("/etc/os-release");
     release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME=")).unwrap_or_default().to_owned()
 }
 
 /// The archive that this machine's own packages come from.
-fn mirror() -> String {
+pub(crate) fn mirror() -> String {
     let codename = codename();
     let mut command = Command::new("apt-get");
     command.args(["indextargets", "--format", "$(RELEASE) $(COMPONENT) $(REPO_URI)", "Created-By: Packages"]);

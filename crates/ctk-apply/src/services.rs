@@ -96,7 +96,7 @@ impl Work<'_> {
             }
         };
         let reporter = Reporter::new(address.clone(), self.sink.clone());
-        let (image, image_name) = self.image_for(decl, &reporter).map_err(|error| match error {
+        let (image, image_name) = self.image_for(decl, &reporter).map_err(|error| match *error {
             ctk_store::FetchError::Cancelled => Failed::Cancelled,
             error => broken(&error),
         })?;
@@ -116,7 +116,7 @@ impl Work<'_> {
         &self,
         decl: &ServiceDecl,
         reporter: &Reporter,
-    ) -> Result<(Descriptor, String), ctk_store::FetchError> {
+    ) -> Result<(Descriptor, String), Box<ctk_store::FetchError>> {
         match &decl.image {
             ImageName::Project(address) => {
                 let results = self.results.lock().expect("no holder panics");

@@ -66,9 +66,11 @@ pub enum Action {
     Hide,
     /// Waits until its ids are mapped.
     AwaitMappings,
+    /// Waits until it was moved into its cgroup.
+    AwaitMove,
     /// Becomes root of its user namespace.
     BecomeRoot {
-        /// Whether supplementary groups may be dropped.
+        /// Whether supplementary groups must be dropped; else as far as that is allowed.
         groups: bool,
     },
     /// Goes into the container's cgroups.
@@ -230,7 +232,12 @@ pub enum Action {
     /// Keeps capabilities while the user changes.
     KeepCapabilities,
     /// Supplementary groups.
-    Groups(Vec<u32>),
+    Groups {
+        /// Their ids.
+        groups: Vec<u32>,
+        /// Whether it is as good that they may not be changed.
+        optional: bool,
+    },
     /// The group.
     Gid(u32),
     /// The user.
@@ -350,9 +357,12 @@ impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Action::Hide => write!(f, "hide from other processes"),
+            Action::AwaitMove => write!(f, "wait to be moved into its cgroup"),
             Action::AwaitMappings => write!(f, "wait for the mapping of ids"),
             Action::BecomeRoot { groups: true } => write!(f, "become root of the user namespace"),
-            Action::BecomeRoot { groups: false } => write!(f, "become root of the user namespace, keeping groups"),
+            Action::BecomeRoot { groups: false } => {
+                write!(f, "become root of the user namespace, without groups where that is allowed")
+            }
             Action::JoinCgroups => write!(f, "join the container's cgroups"),
             Action::Unshare { namespaces } => write!(f, "make a {} namespace", namespace_words(*namespaces)),
             Action::Join { namespace, path } => {
@@ -458,7 +468,8 @@ impl fmt::Display for Action {
                 write!(f, "give up by landlock: {}", crate::landlock::words(*files, *scoped))
             }
             Action::KeepCapabilities => write!(f, "keep capabilities"),
-            Action::Groups(groups) => write!(f, "set the groups {groups:?}"),
+            Action::Groups { groups, optional: false } => write!(f, "set the groups {groups:?}"),
+            Action::Groups { groups, optional: true } => write!(f, "set the groups {groups:?} where that is allowed"),
             Action::Gid(gid) => write!(f, "become group {gid}"),
             Action::Uid(uid) => write!(f, "become user {uid}"),
             Action::Capabilities([effective, permitted, inheritable, ambient]) => {

@@ -73,11 +73,21 @@ fn failed(path: impl Into<PathBuf>, field: &str) -> impl FnOnce(io::Error) -> Er
 
 impl Cgroups {
     /// Where the directories will be. `path` is `linux.cgroupsPath`: absolute below each hierarchy's root, relative below
-    /// our own cgroup. Who is not root has no right to those: his are below what was delegated to him, where anything
+    /// our own cgroup, with version 2 beside it. Who is not root has no right to those: his are below what was delegated to him, where anything
     /// was.
     pub fn place(hierarchies: &[Hierarchy], path: Option<&str>, id: &str) -> Result<Cgroups, Error> {
         let owns = |path: &Path| Hierarchy::is_writable(path);
         Cgroups::place_for(hierarchies, path, id, is_ordinary().then_some(&owns))
+    }
+
+    /// The directories of a path below every hierarchy's root, where systemd has made those that it knows of.
+    pub fn at(hierarchies: &[Hierarchy], path: &Path) -> Cgroups {
+        let of = |hierarchy: &Hierarchy| Directory {
+            name: hierarchy.name(),
+            controllers: hierarchy.controllers.clone(),
+            path: hierarchy.mount.join(path),
+        };
+        Cgroups { directories: hierarchies.iter().map(of).collect() }
     }
 
     fn place_for(
@@ -92,7 +102,7 @@ impl Cgroups {
             return Err(Error::config(field, "leads upwards"));
         }
         if path.contains(':') && !path.contains('/') {
-            let reason = "looks like one for systemd; this is the cgroupfs driver: write a path, or choose \
+            let reason = "is one for systemd: give --systemd-cgroup, or write a path; of callers, choose \
                           `--cgroup-manager cgroupfs` (podman), `native.cgroupdriver=cgroupfs` (docker)";
             return Err(Error::config(field, format!("`{path}` {reason}")));
         }
@@ -108,7 +118,12 @@ impl Cgroups {
                 }
                 (false, Some(base)) => base.join(below),
                 (absolute, None) => {
-                    let there = if absolute { hierarchy.mount.join(below) } else { own.join(below) };
+                    // Where processes are, version 2 gives no controllers to cgroups below: so beside our own.
+                    let base = match own.parent().filter(|_| hierarchy.is_version_2() && own != hierarchy.mount) {
+                        Some(above) => above,
+                        None => &own,
+                    };
+                    let there = if absolute { hierarchy.mount.join(below) } else { base.join(below) };
                     // With version 1, another place that is his does as well.
                     let his =
                         |owns: &dyn Fn(&Path) -> bool| !hierarchy.is_version_2() && existing(&there).is_some_and(owns);
@@ -454,6 +469,11 @@ impl Cgroups {
         }
     }
 
+    /// The directory that freezes.
+    pub fn freezer(&self) -> Option<&Path> {
+        self.legacy("freezer").or_else(|| Some(self.unified()?.path.as_path()))
+    }
+
     /// Whether its processes are stopped.
     pub fn is_frozen(&self) -> bool {
         if let Some(directory) = self.legacy("freezer") {
@@ -580,9 +600,13 @@ fn offer_controllers(root: &Path, directory: &Path) {
     let mut path = root.to_owned();
     let parts: Vec<_> = below.components().collect();
     for (index, part) in parts.iter().enumerate() {
+        // With processes in it, some could be offered, and what is below would take no processes.
+        let has_processes = index > 0 && !fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default().is_empty();
         let offered = fs::read_to_string(path.join("cgroup.controllers")).unwrap_or_default();
         let given = fs::read_to_string(path.join("cgroup.subtree_control")).unwrap_or_default();
-        for controller in offered.split_whitespace().filter(|c| !given.split_whitespace().any(|g| g == *c)) {
+        for controller in
+            offered.split_whitespace().filter(|c| !has_processes && !given.split_whitespace().any(|g| g == *c))
+        {
             let _ = fs::write(path.join("cgroup.subtree_control"), format!("+{controller}"));
         }
         path.push(part);
@@ -685,6 +709,7 @@ mod tests {
         assert_eq!(place(Some("/user/me/pods"), Some(&mine)), Path::new("/c/user/me/pods"));
         assert_eq!(place(Some("pods"), Some(&|_| false)), Path::new(""));
         assert_eq!(place(Some("/pods"), None), Path::new("/c/pods"));
+        assert_eq!(place(Some("pods"), None), Path::new("/c/user/me/pods"));
     }
 
     #[test]

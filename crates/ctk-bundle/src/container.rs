@@ -14,6 +14,7 @@ use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use crate::Error;
 use crate::action::Action;
 use crate::cgroup::{self, Cgroups};
+use crate::equipment;
 use crate::launch::{self, Files, Launch};
 use crate::limits::{CONFIG_BYTES, KILL};
 use crate::open;
@@ -23,6 +24,7 @@ use crate::resources;
 use crate::seccomp::{self, Compiled};
 use crate::spec::{IdMapping, Spec};
 use crate::state::{self, Kept, REPORT, Record, START, Status};
+use crate::systemd::{Manager, Scope};
 
 const NEW_TIME: u32 = 0x80;
 
@@ -44,6 +46,8 @@ pub struct Options {
     pub now: String,
     /// Who makes it.
     pub owner: String,
+    /// The systemd that is to make its cgroups; none if we do.
+    pub systemd: Option<Manager>,
     /// The root, mounted already, instead of the directory that `root.path` names.
     pub mounted: Option<ctk_runtime::Root>,
 }
@@ -93,6 +97,13 @@ pub fn cgroups(options: &Options) -> Result<Cgroups, Error> {
     Cgroups::place(&cgroup::hierarchies(), path, &options.id)
 }
 
+/// The scope of a container whose cgroups systemd makes.
+pub fn scope(options: &Options) -> Result<Option<Scope>, Error> {
+    let (spec, _) = read_bundle(&options.bundle)?;
+    let path = spec.linux.as_ref().and_then(|linux| linux.cgroups_path.as_deref());
+    options.systemd.as_ref().map(|manager| Scope::place(path, &options.id, manager)).transpose()
+}
+
 /// What plans depend on, of this machine and process.
 pub fn host(bundle: &Path, id: &str, hierarchies: &[ctk_runtime::Hierarchy], switches: Switches) -> Host {
     Host {
@@ -126,6 +137,7 @@ pub fn create(mut options: Options) -> Result<Made, Error> {
     let bundle = fs::canonicalize(&options.bundle).map_err(Error::file("find the bundle", &options.bundle))?;
     let (spec, text) = read_bundle(&bundle)?;
     let hierarchies = cgroup::hierarchies();
+    options.switches.moved = matches!(options.systemd, Some(Manager::User { .. }));
     let host = host(&bundle, &options.id, &hierarchies, options.switches);
     plan::check_hooks(&spec)?;
     let plan = plan::plan(&spec, &host)?;
@@ -148,7 +160,30 @@ pub fn create(mut options: Options) -> Result<Made, Error> {
         }
         _ => {}
     }
-    let record = Record {
+    let record = record(&spec, &plan, &bundle, &options);
+    let mut kept = Kept::create(&options.root, record, &text)?;
+    let made = (|| {
+        let held = equipment::make(&mut kept, &spec, &plan, &rules, &options, &hierarchies)?;
+        let parts = Parts { spec: &spec, plan: &plan, program: program.as_ref(), compiled: compiled.as_ref() };
+        let process = launch(&parts, &mut kept, &mut options)?;
+        drop(held);
+        Ok(process)
+    })();
+    match made {
+        Ok(pidfd) => {
+            let left_out = spec.process.as_ref().map(|process| process::left_out(process, host.capabilities));
+            Ok(Made { kept, pidfd, warnings: left_out.unwrap_or_default(), spec })
+        }
+        Err(error) => {
+            undo(&mut kept, &spec);
+            Err(error)
+        }
+    }
+}
+
+/// What is written down about a container that is being made.
+pub(crate) fn record(spec: &Spec, plan: &Plan, bundle: &Path, options: &Options) -> Record {
+    Record {
         oci_version: spec.oci_version.clone(),
         id: options.id.clone(),
         status: Status::Creating,
@@ -160,47 +195,22 @@ pub fn create(mut options: Options) -> Result<Made, Error> {
         owner: options.owner.clone(),
         annotations: spec.annotations.clone().unwrap_or_default(),
         cgroups: Cgroups::default(),
+        scope: None,
         rdt_class: None,
         rdt_own: Vec::new(),
         steps: Vec::new(),
-    };
-    let mut kept = Kept::create(&options.root, record, &text)?;
-    let made = (|| {
-        let path = linux.and_then(|linux| linux.cgroups_path.as_deref());
-        kept.record.cgroups = Cgroups::place(&hierarchies, path, &options.id)?;
-        if let Some(rdt) = &plan.rdt {
-            let (class, own) = rdt.place()?;
-            (kept.record.rdt_class, kept.record.rdt_own) = (Some(class), own);
-        }
-        // Before anything is in them: whoever cleans up knows where.
-        kept.write()?;
-        kept.record.cgroups.make(&hierarchies)?;
-        if let Some(uid) = cgroup::owner(&spec) {
-            kept.record.cgroups.give(uid)?;
-        }
-        kept.record.cgroups.allow_devices(&rules)?;
-        if let Some(resources) = linux.and_then(|linux| linux.resources.as_ref()) {
-            kept.record.cgroups.apply(resources)?;
-        }
-        let parts = Parts { spec: &spec, plan: &plan, program: program.as_ref(), compiled: compiled.as_ref() };
-        launch(&parts, &mut kept, &mut options)
-    })();
-    match made {
-        Ok(pidfd) => {
-            let left_out = spec.process.as_ref().map(|process| process::left_out(process, host.capabilities));
-            Ok(Made { kept, pidfd, warnings: left_out.unwrap_or_default(), spec })
-        }
-        Err(error) => {
-            kept.record.cgroups.remove();
-            remove_classes(&kept.record);
-            if let Some(hooks) = &spec.hooks {
-                kept.record.pid = 0;
-                crate::hooks::run_all(&hooks.poststop, "poststop", &stopped(&kept.record));
-            }
-            kept.remove();
-            Err(error)
-        }
     }
+}
+
+/// Removes what there is of a container that could not be made.
+pub(crate) fn undo(kept: &mut Kept, spec: &Spec) {
+    equipment::remove(&kept.record);
+    remove_classes(&kept.record);
+    if let Some(hooks) = &spec.hooks {
+        kept.record.pid = 0;
+        crate::hooks::run_all(&hooks.poststop, "poststop", &stopped(&kept.record));
+    }
+    kept.remove();
 }
 
 fn stopped(record: &Record) -> state::State {
@@ -210,7 +220,7 @@ fn stopped(record: &Record) -> state::State {
     state
 }
 
-fn device_rules(spec: &Spec) -> Result<Vec<resources::Rule>, Error> {
+pub(crate) fn device_rules(spec: &Spec) -> Result<Vec<resources::Rule>, Error> {
     let linux = spec.linux.as_ref();
     let given = linux.and_then(|linux| linux.resources.as_ref()).map(|r| r.devices.as_slice()).unwrap_or_default();
     // Without a word about devices, nothing is taken from what the machine's own cgroup has; but the container gets no
@@ -265,9 +275,10 @@ fn launch(parts: &Parts<'_>, kept: &mut Kept, options: &mut Options) -> Result<O
         directory: crate::action::text(&plan.rootfs, "root.path")?,
         console: options.console.take(),
         lock: kept.lock_number(),
+        moved: kept.record.scope.is_some(),
         ..Files::default()
     };
-    if has(|action| matches!(action, Action::HostHooks | Action::AwaitMappings)) {
+    if has(|action| matches!(action, Action::HostHooks | Action::AwaitMappings | Action::AwaitMove)) {
         files.go = Some(pipe()?);
     }
     if options.switches.waits {
@@ -342,6 +353,9 @@ pub(crate) fn give_streams(uid: u32, mappings: &[IdMapping]) {
 fn bring_up(parts: &Parts<'_>, kept: &mut Kept, launch: &Launch<'_>, child: &ctk_sys::Child) -> Result<(), Error> {
     let Parts { spec, plan, .. } = *parts;
     let pid = child.pid;
+    if let Some(scope) = kept.record.scope.as_ref().filter(|_| launch.outside.get()) {
+        scope.attach(pid)?;
+    }
     let own = |status| {
         let mut state = kept.record.state();
         state.status = status;
@@ -366,6 +380,8 @@ fn bring_up(parts: &Parts<'_>, kept: &mut Kept, launch: &Launch<'_>, child: &ctk
             None => open::write_mappings(pid, uid, gid)?,
             Some((path, _)) => open::check_mappings(pid, path, uid, gid)?,
         }
+    }
+    if plan.mappings.is_some() || plan.tasks.iter().any(|task| task.action == Action::AwaitMove) {
         go(launch)?;
     }
     loop {
@@ -660,11 +676,7 @@ fn remove_unfinished(root: &Path, id: &str) {
 
 /// Removes what a stopped container left.
 pub fn remove(kept: &Kept, spec: Option<&Spec>) -> Vec<Error> {
-    let mut errors = Vec::new();
-    if !kept.record.cgroups.remove() {
-        let path = kept.record.cgroups.directories.first().map(|d| d.path.clone()).unwrap_or_default();
-        errors.push(Error::Cgroup { path, field: String::new(), source: io::ErrorKind::ResourceBusy.into() });
-    }
+    let mut errors = equipment::remove(&kept.record);
     remove_classes(&kept.record);
     if let Some(hooks) = spec.and_then(|spec| spec.hooks.as_ref()) {
         errors.extend(crate::hooks::run_all(&hooks.poststop, "poststop", &stopped(&kept.record)));

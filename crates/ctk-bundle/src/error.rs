@@ -103,6 +103,24 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// Systemd does not do what it was asked.
+    #[error("failed to {attempt}: {reason}")]
+    Systemd {
+        /// What we tried.
+        attempt: String,
+        /// What it said, or why it could not be asked.
+        reason: String,
+    },
+    /// CRIU failed.
+    #[error("failed to {attempt} the container: {reason} (see `{}`)", log.display())]
+    Criu {
+        /// What we tried.
+        attempt: &'static str,
+        /// What it said.
+        reason: String,
+        /// Its log.
+        log: PathBuf,
+    },
     /// The end came before the beginning.
     #[error("the container ended before it was started")]
     Ended,

@@ -65,6 +65,11 @@ pub fn exec(
     let mut tasks = Tasks(Vec::with_capacity(40));
     tasks.add("", Action::Hide);
     tasks.add("", Action::JoinCgroups);
+    // Who is not root may have to ask systemd to move the process.
+    let waits = kept.record.scope.is_some() && !host.makes_nodes;
+    if waits {
+        tasks.add("", Action::AwaitMove);
+    }
     if let Some(list) = process.exec_cpu_affinity.as_ref().and_then(|affinity| affinity.initial.as_deref()) {
         let field = "process.execCPUAffinity.initial";
         tasks.add(field, Action::Affinity(process::bits(list, field)?));
@@ -92,10 +97,13 @@ pub fn exec(
     let copy = || pidfd.try_clone().map_err(Error::Clone);
     let first = if as_member { namespaces & (NEW_USER | NEW_PID) } else { namespaces & NEW_PID };
     namespaces &= !first;
+    let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|e| Error::Clone(e.into()));
     let files = Files {
+        go: waits.then(pipe).transpose()?,
         console: options.console.take(),
         container: Some((copy()?, namespaces)),
         lock: kept.lock_number(),
+        moved: kept.record.scope.is_some(),
         ..Files::default()
     };
     let mut cgroups = kept.record.cgroups.clone();
@@ -133,10 +141,22 @@ pub fn exec(
         }
     };
     let joined = child.pid;
-    let record = child.told();
+    let moved = match kept.record.scope.as_ref().filter(|_| launch.outside.get()) {
+        Some(scope) => scope.attach(joined),
+        None => Ok(()),
+    };
+    let record = match (&moved, &launch.files.go) {
+        (Err(_), _) => None,
+        (Ok(()), Some((_, go))) => {
+            rustix::io::write(go, b"1").map_err(|e| Error::Clone(e.into()))?;
+            child.told()
+        }
+        (Ok(()), None) => child.told(),
+    };
     let pidfd = child.into_pidfd();
     let result = match record {
         Some(failure) => Err(launch.explain(failure)),
+        None if moved.is_err() => moved,
         None => options.pid_file.as_deref().map_or(Ok(()), |path| container::write_pid(path, joined)),
     };
     match result {

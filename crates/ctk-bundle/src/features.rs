@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::action::NAMESPACES;
-use crate::{landlock, options, process, seccomp};
+use crate::{checkpoint, landlock, options, process, seccomp, systemd};
 
 /// The structure that the specification defines. Capabilities are those that this kernel has too.
 pub fn features(version: &str, capabilities: &[String]) -> Value {
@@ -19,8 +19,8 @@ pub fn features(version: &str, capabilities: &[String]) -> Value {
             "cgroup": {
                 "v1": true,
                 "v2": true,
-                "systemd": false,
-                "systemdUser": false,
+                "systemd": true,
+                "systemdUser": true,
                 "rdma": true,
             },
             "seccomp": {
@@ -43,9 +43,10 @@ pub fn features(version: &str, capabilities: &[String]) -> Value {
         },
         "annotations": {
             "org.ctk.runtime.version": version,
+            "org.ctk.runtime.checkpoint.enabled": "true",
             landlock::ANNOTATION: landlock::WORDS.map(|(word, ..)| word).join(","),
         },
-        "potentiallyUnsafeConfigAnnotations": [],
+        "potentiallyUnsafeConfigAnnotations": [checkpoint::CONFIG, systemd::ANNOTATION],
     })
 }
 

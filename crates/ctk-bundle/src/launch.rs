@@ -35,6 +35,8 @@ pub(crate) struct Files {
     pub(crate) state: Option<[OwnedFd; 2]>,
     /// The container's lock: the process must not hold it when we let go of it, or are killed.
     pub(crate) lock: std::os::fd::RawFd,
+    /// Whether systemd moves the process into its cgroup, if it cannot be born there.
+    pub(crate) moved: bool,
     /// The first process of the container to join, and the namespaces that are not ours already.
     pub(crate) container: Option<(OwnedFd, u32)>,
 }
@@ -49,6 +51,8 @@ pub(crate) struct Launch<'a> {
     unified: Option<PathBuf>,
     program: Option<&'a Program>,
     seccomp: Option<&'a Compiled>,
+    /// Whether the process was born where we are, and is to be moved.
+    pub(crate) outside: std::cell::Cell<bool>,
 }
 
 impl<'a> Launch<'a> {
@@ -73,8 +77,16 @@ impl<'a> Launch<'a> {
                 _ => Opened::Nothing,
             });
         }
-        let unified = cgroups.unified().map(|directory| directory.path.clone());
-        Ok(Launch { tasks, opened, files, membership: cgroups.membership()?, unified, program, seccomp })
+        Ok(Launch {
+            tasks,
+            opened,
+            files,
+            membership: cgroups.membership()?,
+            unified: cgroups.unified().map(|directory| directory.path.clone()),
+            program,
+            seccomp,
+            outside: std::cell::Cell::default(),
+        })
     }
 
     /// Makes the process. Its steps may still fail.
@@ -86,6 +98,11 @@ impl<'a> Launch<'a> {
                 Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::BUSY | rustix::io::Errno::TOOBIG)
                     if self.membership.unified.is_some() =>
                 {
+                    start(None)
+                }
+                // A way on which there is somebody else's cgroup.
+                Err(rustix::io::Errno::ACCESS | rustix::io::Errno::PERM) if self.files.moved => {
+                    self.outside.set(true);
                     start(None)
                 }
                 other => other,
@@ -118,8 +135,15 @@ impl<'a> Launch<'a> {
         let files: Vec<_> = others.iter().map(|(file, flag, ..)| (file.as_raw_fd(), *flag)).collect();
         let within = Within { user: user.0.as_raw_fd(), others: &files };
         let result = self.with_steps(|steps, _| {
-            let cgroup = self.membership.unified.as_ref().map(AsRawFd::as_raw_fd);
-            ctk_sys::start_within(&Start { namespaces: u64::from(namespaces), cgroup, steps }, &within)
+            let start =
+                |cgroup| ctk_sys::start_within(&Start { namespaces: u64::from(namespaces), cgroup, steps }, &within);
+            match start(self.membership.unified.as_ref().map(AsRawFd::as_raw_fd)) {
+                Err(NotWithin::Clone(rustix::io::Errno::ACCESS | rustix::io::Errno::PERM)) if self.files.moved => {
+                    self.outside.set(true);
+                    start(None)
+                }
+                other => other,
+            }
         });
         result.map_err(|error| match error {
             NotWithin::User(errno) => failed((&user.1, &user.2), errno),
@@ -213,14 +237,12 @@ impl<'a> Launch<'a> {
             |steps: &[Step<'b>]| if steps.iter().any(|s| matches!(s, Step::Await { .. })) { -1 } else { go_other };
         match action {
             Action::Hide => steps.push(Step::Hide),
-            Action::AwaitMappings => {
+            Action::AwaitMappings | Action::AwaitMove => {
                 let other = first_wait(steps);
                 steps.push(Step::Await { file: go, other });
             }
             Action::BecomeRoot { groups } => {
-                if *groups {
-                    steps.push(Step::Groups { groups: &[] });
-                }
+                steps.push(Step::Groups { groups: &[], optional: !groups });
                 steps.extend([Step::Gid { gid: 0 }, Step::Uid { uid: 0 }]);
             }
             Action::JoinCgroups => {
@@ -238,7 +260,7 @@ impl<'a> Launch<'a> {
                 if let Some((pidfd, namespaces)) = &files.container
                     && *namespaces != 0
                 {
-                    steps.push(Step::Join { of: pidfd.as_raw_fd(), namespaces: *namespaces });
+                    steps.extend([Step::Join { of: pidfd.as_raw_fd(), namespaces: *namespaces }, Step::NullStreams]);
                 }
             }
             Action::Keyring(name) => steps.push(Step::Keyring { name }),
@@ -307,7 +329,7 @@ impl<'a> Launch<'a> {
                     timeout_ms,
                 });
             }
-            Action::Enter { pivot } => steps.push(Step::EnterPlaced { pivot: *pivot }),
+            Action::Enter { pivot } => steps.extend([Step::EnterPlaced { pivot: *pivot }, Step::NullStreams]),
             Action::Terminal { owner, size, console } => {
                 let (socket, size, console) = (number(&files.console), *size, *console);
                 steps.push(Step::Terminal { socket, uid: owner.0, gid: owner.1, size, console });
@@ -338,7 +360,7 @@ impl<'a> Launch<'a> {
                 }
             }
             Action::KeepCapabilities => steps.push(Step::KeepCapabilities),
-            Action::Groups(groups) => steps.push(Step::Groups { groups }),
+            Action::Groups { groups, optional } => steps.push(Step::Groups { groups, optional: *optional }),
             Action::Gid(gid) => steps.push(Step::Gid { gid: *gid }),
             Action::Uid(uid) => steps.push(Step::Uid { uid: *uid }),
             Action::Capabilities([effective, permitted, inheritable, ambient]) => steps.push(Step::CapabilitySets {

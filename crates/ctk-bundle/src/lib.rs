@@ -7,9 +7,13 @@
 
 pub mod action;
 pub mod attend;
+pub mod bus;
 pub mod cgroup;
+pub mod checkpoint;
 pub mod container;
+pub mod criu;
 mod devices;
+pub mod equipment;
 mod error;
 pub mod exec;
 pub mod features;
@@ -28,6 +32,7 @@ pub mod seccomp;
 pub mod spec;
 pub mod state;
 pub mod stats;
+pub mod systemd;
 
 pub use error::Error;
 pub use open::user_namespace;

@@ -34,3 +34,15 @@ pub const NETLINK_BYTES: usize = 32 * 1024;
 
 /// Network devices or addresses in an answer: a machine with more has its list refused.
 pub const NETLINK_MESSAGES: usize = 100_000;
+
+/// Bytes of a message of D-Bus: systemd's answers have some hundred.
+pub const BUS_MESSAGE_BYTES: usize = 1024 * 1024;
+
+/// How long an answer of systemd, or the end of one of its jobs, is waited for: as runc does.
+pub const BUS_WAIT: Duration = Duration::from_secs(30);
+
+/// Bytes of a message of CRIU's: its notifications have some ten.
+pub const CRIU_MESSAGE_BYTES: usize = 40 * 1024;
+
+/// Bytes of CRIU's log that are looked through for its errors.
+pub const CRIU_LOG_BYTES: u64 = 16 * 1024 * 1024;

@@ -61,6 +61,8 @@ pub struct Switches {
     pub preserve_fds: u32,
     /// Whether the process waits to be started.
     pub waits: bool,
+    /// Whether systemd may have to move the process into its cgroup; set by `create`.
+    pub moved: bool,
 }
 
 /// What becomes of a bundle.
@@ -171,12 +173,17 @@ pub fn plan(spec: &Spec, host: &Host) -> Result<Plan, Error> {
         tasks.add("", Action::JoinCgroups);
         if mappings.is_some() {
             tasks.add("linux.uidMappings", Action::AwaitMappings);
+        } else if host.switches.moved {
+            tasks.add("", Action::AwaitMove);
         }
         tasks.add("", Action::Hide);
     } else {
         // Before it is where other processes of the container can see it (CVE-2019-5736).
         tasks.add("", Action::Hide);
         tasks.add("", Action::JoinCgroups);
+        if host.switches.moved {
+            tasks.add("", Action::AwaitMove);
+        }
     }
     for (namespace, path, field) in late {
         tasks.add(field.clone(), Action::Join { namespace, path: text(&path, &field)? });
@@ -443,7 +450,9 @@ fn roots(spec: &Spec, linux: &Linux, host: &Host, rootfs: &str, tasks: &mut Task
     let hooks_of = spec.hooks.as_ref().unwrap_or(&no_hooks);
     let net_devices = linux.net_devices.as_ref().is_some_and(|devices| !devices.is_empty());
     let waits = net_devices || linux.intel_rdt.is_some();
-    if !hooks_of.prestart.is_empty() || !hooks_of.create_runtime.is_empty() || waits {
+    // Hooks of the process itself wait too: the runtime writes what they read when it knows the process.
+    let own = !hooks_of.create_container.is_empty() || !hooks_of.start_container.is_empty();
+    if !hooks_of.prestart.is_empty() || !hooks_of.create_runtime.is_empty() || waits || own {
         tasks.add("hooks", Action::HostHooks);
     }
     hooks(spec, "createContainer", tasks)?;

@@ -190,10 +190,10 @@ pub(crate) fn tasks(
     }
     tasks.add("", Action::KeepCapabilities);
     let groups = &process.user.additional_gids;
-    // An ordinary user may not even drop groups in his namespace.
-    if host.makes_nodes || !groups.is_empty() {
-        tasks.add("process.user.additionalGids", Action::Groups(groups.to_vec()));
-    }
+    // An ordinary user may not even drop groups where he has no other ids. Where he may, his own are not the container's.
+    // His only group once more gives nothing, either.
+    let optional = !host.makes_nodes && groups.iter().all(|group| *group == process.user.gid);
+    tasks.add("process.user.additionalGids", Action::Groups { groups: groups.to_vec(), optional });
     tasks.add("process.user.gid", Action::Gid(process.user.gid));
     tasks.add("process.user.uid", Action::Uid(process.user.uid));
     tasks.add("process.capabilities", Action::Capabilities([effective, permitted, inheritable, ambient]));

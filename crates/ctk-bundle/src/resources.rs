@@ -182,9 +182,7 @@ pub fn version_2(resources: &Resources) -> Result<Vec<Setting>, Error> {
     pids(resources, &mut all);
     if let Some(io) = &resources.block_io {
         if let Some(value) = io.weight.filter(|value| *value != 0) {
-            // 10..1000 to 1..10000, as every runtime does.
-            let scaled = 1 + (u64::from(value).saturating_sub(10)) * 9999 / 990;
-            let both = format!("{value}|{scaled}");
+            let both = format!("{value}|{}", io_weight(value));
             all.put("io", "io.bfq.weight|io.weight", both, "blockIO.weight");
         }
         for (index, device) in io.weight_device.iter().enumerate() {
@@ -246,6 +244,11 @@ fn unified_controller(file: &str) -> &'static str {
 /// Version 1's 2 to 262144 as version 2's 1 to 10000.
 pub fn weight(shares: u64) -> u64 {
     1 + shares.clamp(2, 262_144).saturating_sub(2) * 9999 / 262_142
+}
+
+/// Version 1's 10 to 1000 as version 2's 1 to 10000, as every runtime does.
+pub fn io_weight(weight: u16) -> u64 {
+    1 + u64::from(weight).saturating_sub(10) * 9999 / 990
 }
 
 fn cpuset(resources: &Resources, all: &mut Settings) {

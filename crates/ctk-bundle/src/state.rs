@@ -19,6 +19,7 @@ use crate::Error;
 use crate::cgroup::Cgroups;
 use crate::limits::{CONFIG_BYTES, CONTAINERS, ID_CHARACTERS, STATE_BYTES};
 use crate::spec::{self, Spec};
+use crate::systemd::Scope;
 
 /// What a container is at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,6 +77,9 @@ pub struct Record {
     pub annotations: BTreeMap<String, String>,
     /// Its cgroups.
     pub cgroups: Cgroups,
+    /// The unit of systemd's that they belong to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<Scope>,
     /// The class of service of its caches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rdt_class: Option<PathBuf>,
@@ -261,11 +265,22 @@ impl Kept {
         }
     }
 
+    /// The directory.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Where `restore` shows the root, in a mount namespace of its own.
+    pub(crate) fn root_place(&self) -> PathBuf {
+        self.directory.join("root")
+    }
+
     /// Removes the directory. The lock goes last.
     pub(crate) fn remove(&self) {
         for name in [START, REPORT, "state.json.new", CONFIG, STATE, LOCK] {
             let _ = fs::remove_file(self.directory.join(name));
         }
+        let _ = fs::remove_dir(self.root_place());
         let _ = fs::remove_dir(&self.directory);
     }
 

@@ -28,6 +28,7 @@ fn host(words: &str) -> Host {
             no_new_keyring: has("no-keyring"),
             preserve_fds: 0,
             waits: has("waits"),
+            moved: has("moved"),
         },
     }
 }

@@ -227,7 +227,7 @@ pub fn specify(
         "ociVersion": "1.2.0",
         "process": process,
         "root": { "path": "rootfs", "readonly": wanted.read_only },
-        "mounts": mounts(wanted),
+        "mounts": mounts(wanted, Standing::here()),
         "annotations": wanted.annotations,
         "linux": linux(wanted, caps),
     });
@@ -269,8 +269,24 @@ fn set(value: &mut Value, path: &[&str], to: Value) {
     }
 }
 
+/// What a container cannot have mounted because of where we are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Standing {
+    /// We are in a user namespace: the machine's network is not ours.
+    ordinary: bool,
+    /// Nobody else is in it: there is no group of terminals.
+    alone: bool,
+}
+
+impl Standing {
+    fn here() -> Standing {
+        let ordinary = ctk_runtime::in_user_namespace();
+        Standing { ordinary, alone: ordinary && ctk_runtime::rootless::is_alone() }
+    }
+}
+
 /// What every container has mounted, and what this one has.
-fn mounts(wanted: &Wanted) -> Vec<Mount> {
+fn mounts(wanted: &Wanted, standing: Standing) -> Vec<Mount> {
     let shm = wanted.shm_bytes.unwrap_or(64 << 20);
     let system = if wanted.privileged { "rw" } else { "ro" };
     let mut all = vec![
@@ -285,6 +301,9 @@ fn mounts(wanted: &Wanted) -> Vec<Mount> {
         Mount::new("sysfs", "sysfs", "/sys", &["nosuid", "noexec", "nodev", system]),
         Mount::new("cgroup", "cgroup", "/sys/fs/cgroup", &["nosuid", "noexec", "nodev", "relatime", system]),
     ];
+    if let (Some(terminals), true) = (all.get_mut(2), standing.alone) {
+        terminals.options.retain(|option| option != "gid=5");
+    }
     match wanted.namespaces.ipc {
         Namespace::Host => {
             all.push(Mount::new("bind", "/dev/shm", "/dev/shm", &["rbind", "nosuid", "noexec", "nodev"]));
@@ -296,10 +315,11 @@ fn mounts(wanted: &Wanted) -> Vec<Mount> {
             all.push(Mount::new("mqueue", "mqueue", "/dev/mqueue", &["nosuid", "noexec", "nodev"]));
         }
     }
-    if wanted.namespaces.network == Namespace::Host && wanted.namespaces.user == Namespace::Private {
+    let users = wanted.namespaces.user == Namespace::Private && !wanted.uid_mappings.is_empty();
+    if wanted.namespaces.network == Namespace::Host && (users || standing.ordinary) {
         // Only who owns the network namespace may mount a new one.
-        let options = ["rbind", "nosuid", "noexec", "nodev", system];
-        if let (Some(sys), false) = (all.get_mut(3), wanted.uid_mappings.is_empty()) {
+        let options = ["rbind", "nosuid", "noexec", "nodev", if wanted.privileged { "rw" } else { "rro" }];
+        if let Some(sys) = all.get_mut(3) {
             *sys = Mount::new("bind", "/sys", "/sys", &options);
         }
     }

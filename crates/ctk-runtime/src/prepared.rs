@@ -46,7 +46,6 @@ pub(crate) struct PreparedProcess {
     uid: u32,
     gid: u32,
     groups: Vec<u32>,
-    keeps_groups: bool,
     capabilities: Capabilities,
     rlimits: Vec<Rlimit>,
     no_new_privileges: bool,
@@ -90,7 +89,6 @@ impl PreparedProcess {
             uid: process.uid,
             gid: process.gid,
             groups: process.groups.clone(),
-            keeps_groups: crate::in_user_namespace() && crate::rootless::keeps_groups(),
             capabilities: process.capabilities.common(own),
             rlimits: process.rlimits.clone(),
             no_new_privileges: process.no_new_privileges,
@@ -200,9 +198,7 @@ impl Plan {
             // Needs CAP_SYS_ADMIN, so before capabilities go.
             steps.extend(seccomp);
         }
-        if !process.keeps_groups {
-            steps.push(Step::Groups { groups: &process.groups });
-        }
+        steps.push(Step::Groups { groups: &process.groups, optional: crate::in_user_namespace() });
         steps.push(Step::Gid { gid: process.gid });
         steps.push(Step::Uid { uid: process.uid });
         let effective = if process.uid == 0 { process.capabilities.bits() } else { 0 };

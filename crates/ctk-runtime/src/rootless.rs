@@ -80,12 +80,6 @@ pub fn is_alone() -> bool {
     text.split_whitespace().nth(2) == Some("1") && text.lines().count() == 1
 }
 
-/// Whether the supplementary groups of processes may not be changed here: in a user namespace whose ids nobody else
-/// vouched for, a group can be used to deny something.
-pub(crate) fn keeps_groups() -> bool {
-    fs::read_to_string("/proc/self/setgroups").is_ok_and(|word| word.trim() == "deny")
-}
-
 /// The ranges that a text like `/etc/subuid` gives to a user, who stands there by name or by number.
 pub fn subordinate(text: &str, name: Option<&str>, uid: u32) -> Vec<Range> {
     let number = uid.to_string();
@@ -134,7 +128,12 @@ pub fn enter(owner: &Owner) -> Result<Mapped, Error> {
         }
     }
     drop(go_read);
-    ctk_sys::unshare((libc::CLONE_NEWUSER | libc::CLONE_NEWNS) as u32).map_err(|e| Error::UserNamespace(e.into()))?;
+    if let Err(errno) = ctk_sys::unshare((libc::CLONE_NEWUSER | libc::CLONE_NEWNS) as u32) {
+        // Nobody lets them go on, so they end.
+        drop(go_write);
+        helpers.into_iter().for_each(|helper| drop(helper.end()));
+        return Err(Error::UserNamespace(errno.into()));
+    }
     // A byte each. That they are gone already shows below.
     let _ = rustix::io::write(&go_write, &[b'!'; 2][..helpers.len()]);
     drop(go_write);

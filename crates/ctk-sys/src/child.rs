@@ -165,9 +165,12 @@ fn perform(context: &mut Context, step: &Step<'_>) -> Done {
         }
         Step::BoundingSet { keep } => bounding_set(keep),
         Step::Capabilities { set } => capabilities(set),
-        Step::Groups { groups } => {
+        Step::Groups { groups, optional } => {
             // SAFETY: pointer and count of one slice.
-            unsafe { syscall!(Sysno::setgroups, groups.len(), groups.as_ptr()) }.map(drop)
+            match unsafe { syscall!(Sysno::setgroups, groups.len(), groups.as_ptr()) } {
+                Err(Errno::EPERM) if optional => Ok(()),
+                result => result.map(drop),
+            }
         }
         // SAFETY: takes numbers; one thread, so no other is left behind.
         Step::Gid { gid } => unsafe { syscall!(Sysno::setresgid, gid, gid, gid) }.map(drop),
@@ -192,6 +195,7 @@ fn perform(context: &mut Context, step: &Step<'_>) -> Done {
         Step::Propagation { at, flags } => mounting::propagation(at, flags),
         Step::PlaceRoot { mount, at } => mounting::place_root(mount, at),
         Step::PlaceDirectory { path, at } => mounting::place_directory(path, at),
+        Step::NullStreams => null_streams(),
         Step::EnterPlaced { pivot } => mounting::enter_placed(pivot),
         // SAFETY: pointer and length of one slice.
         Step::DomainName { name } => unsafe { syscall!(Sysno::setdomainname, name.as_ptr(), name.len()) }.map(drop),
@@ -526,6 +530,27 @@ fn check_null(file: RawFd) -> Done {
     };
     let character = u32::from(status.stx_mode) & libc::S_IFMT == libc::S_IFCHR;
     if character && (status.stx_rdev_major, status.stx_rdev_minor) == NULL_DEVICE { Ok(()) } else { Err(Errno::ENODEV) }
+}
+
+fn null_streams() -> Done {
+    for stream in 0..3 {
+        if check_null(stream).is_err() {
+            continue;
+        }
+        let Ok(path) = open(c"/dev/null", libc::O_PATH, true) else { return Ok(()) };
+        let there = check_null(path);
+        close(path);
+        if there.is_err() {
+            return Ok(());
+        }
+        // SAFETY: takes numbers.
+        let flags = unsafe { syscall!(Sysno::fcntl, stream, libc::F_GETFL) }? as i32;
+        let file = open(c"/dev/null", flags & libc::O_ACCMODE, true)?;
+        let result = duplicate(file, stream);
+        close(file);
+        result?;
+    }
+    Ok(())
 }
 
 fn read_only(path: &CStr) -> Done {

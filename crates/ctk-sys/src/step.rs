@@ -213,6 +213,8 @@ pub enum Step<'a> {
     Groups {
         /// The groups.
         groups: &'a [u32],
+        /// Whether it is as good that they may not be changed: in a user namespace whose ids nobody vouched for.
+        optional: bool,
     },
     /// Sets real, effective and saved group id.
     Gid {
@@ -283,6 +285,9 @@ pub enum Step<'a> {
         /// Whether by `pivot_root`; else by `chroot`, for an initial ramdisk.
         pivot: bool,
     },
+    /// Standard streams that are the host's `/dev/null` become the root's own: the host's cannot be checkpointed. Where
+    /// the root has none, they stay.
+    NullStreams,
     /// Sets the NIS domain name.
     DomainName {
         /// Without NUL.

@@ -6,7 +6,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use ctk_e2e::git;
 use ctk_e2e::ordinary::User;
+use ctk_e2e::sshd::Sshd;
 use ctk_e2e::{World, contains, eventually, free_port, has, has_programs, run};
 
 /// Ids that no test of another area uses.
@@ -97,18 +99,64 @@ fn everything_works_with_subordinate_ids() {
     let uid = |name: &str| fs::metadata(world.project().join("shared").join(name)).expect("a file").uid();
     assert_eq!((uid("root"), uid("web")), (ALICE.1, ALICE.2 + 32));
 
+    // One that outlives its maker, and begins anew.
+    let life = |words: &[&str]| world.ctk(words).ok();
+    life(&[
+        "run",
+        "--detach",
+        "--name",
+        "one",
+        "--network",
+        "none",
+        "image:app",
+        "sh",
+        "-c",
+        "echo begun; exec sleep 100",
+    ]);
+    eventually(Duration::from_secs(20), "its first words", || world.ctk(&["logs", "one"]).out == "begun\n");
+    contains(&life(&["ps"]), &["one", "Up"]);
+    assert_eq!(life(&["exec", "one", "id", "-u"]), "33\n");
+    assert_eq!(life(&["exec", "--user", "0", "one", "id", "-u"]), "0\n");
+    life(&["stop", "--time", "1", "one"]);
+    life(&["start", "one"]);
+    life(&["rm", "--force", "one"]);
+
     // Trees of all owners can be removed again.
     fs::remove_dir_all(world.project().join("shared")).expect("removed");
     let once = world.path("home/once");
     let in_once = |words: &[&str]| world.ctk(&[&["--root", once.to_str().expect("a path")][..], words].concat()).ok();
     in_once(&["build", ".", "--tag", "localhost/once"]);
     assert_eq!(owners(&once, ALICE.1), [32, 999].map(|id| ALICE.2 + id));
-    in_once(&["rm", "localhost/once"]);
+    in_once(&["rmi", "localhost/once"]);
     // A process that brings layers to the disk may still hold them.
     eventually(Duration::from_secs(60), "nothing is left of others", || {
         in_once(&["gc", "--all"]);
         owners(&once, ALICE.1).is_empty()
     });
+}
+
+/// The network that containers have without being asked: through a program of the user's.
+#[test]
+fn containers_of_ordinary_users_have_a_network() {
+    if !ready() || !has_programs(&["pasta"]) || !has("/dev/net/tun", Path::new("/dev/net/tun").exists()) {
+        return;
+    }
+    let world = World::of(user(ALICE));
+    write_project(&world, "");
+    world.ctk(&["apply"]).ok();
+    let port = free_port();
+    let publish = format!("{port}:8080");
+    let words = ["run", "--detach", "--name", "web", "--network", "ctk", "--publish", &publish, "image:app"];
+    world.ctk(&words).ok();
+    let get = || {
+        let mut command = Command::new("busybox");
+        command.args(["wget", "-q", "-O", "-", &format!("http://127.0.0.1:{port}/page")]);
+        run(command).out
+    };
+    eventually(Duration::from_secs(20), "an answer", || get() == "yes\n");
+    assert_eq!(world.ctk(&["exec", "web", "sh", "-c", "ls /sys/class/net"]).ok(), "eth0\nlo\n");
+    world.ctk(&["rm", "--force", "web"]).ok();
+    eventually(Duration::from_secs(10), "a free port", || std::net::TcpListener::bind(("127.0.0.1", port)).is_ok());
 }
 
 /// Packages with their owners, setuid programs and scripts: the same image as root's.
@@ -188,7 +236,7 @@ fn users_do_not_disturb_each_other() {
     let refused = |who: &World, whose: &World| {
         for command in [&["apply"][..], &["images"], &["gc"], &["plan"], &["run", "image:app"]] {
             let store = whose.store().to_str().expect("a path");
-            let output = who.ctk(&[command, &["--root", store]].concat());
+            let output = who.ctk(&[&["--root", store][..], command].concat());
             assert!(!output.status.success(), "{}", output.story());
             contains(&output.err, &[store, "belongs to another user", "--root"]);
         }
@@ -225,7 +273,7 @@ fn without_subordinate_ids_root_is_alone() {
     assert_eq!(world.ctk(&["run", "image:app", "/bin/busybox", "id", "-u"]).ok(), "0\n");
     // Who is not there is told so, and what gives more.
     let output = world.ctk(&["run", "--user", "33", "image:app", "/bin/busybox", "true"]);
-    contains(&output.fails(125), &["failed to become", "no ids but root's", "usermod --add-subuids"]);
+    contains(&output.fails(125), &["failed to become user 33", "usermod --add-subuids"]);
     world.write(
         "Dockerfile",
         "FROM scratch\nCOPY --chmod=755 busybox /bin/sh\nCOPY --chmod=755 busybox /bin/busybox\nRUN busybox chown 33 /bin/sh\n",
@@ -238,6 +286,35 @@ fn without_subordinate_ids_root_is_alone() {
     assert!(!output.err.starts_with("note"), "{}", output.story());
     contains(&output.fails(1), &["cannot create `/bin/sh`", "no ids but root's", "usermod --add-subuids"]);
     world.ctk(&["gc", "--all"]).ok();
+}
+
+/// ssh asks the account for its home, which is root's in the namespace: what the user knows of hosts counts all the same.
+#[test]
+fn repositories_over_ssh_are_fetched() {
+    let there = has("an ssh server", Path::new("/usr/sbin/sshd").exists());
+    if !ready() || !there || !has_programs(&["git", "ssh", "ssh-keygen"]) {
+        return;
+    }
+    let world = World::of(user(ALICE));
+    let work = world.path("work");
+    drop(git::repositories(&work.join("git")));
+    let sshd = Sshd::start(&work.join("sshd"));
+    let key = world.path("home/key");
+    fs::copy(sshd.key(), &key).expect("a key");
+    // Root's server knows another host there.
+    let known = world.path("home/.ssh/known_hosts");
+    fs::create_dir_all(world.path("home/.ssh")).expect("a folder");
+    let wrong = fs::read_to_string(sshd.key().with_extension("pub")).expect("a key");
+    fs::write(&known, format!("[{}]:{} {wrong}", sshd.host, sshd.port)).expect("a file");
+    world.give(&world.path("home"));
+    let place = format!("ssh://root@{}:{}{}/git/whole.git", sshd.host, sshd.port, work.display());
+    let with_key = format!("default={}", key.display());
+    let words = ["build", "-o", "type=local,dest=out", "--ssh", &with_key, &place];
+    contains(&world.ctk(&words).fails(1), &["its host shows another key than before"]);
+    fs::remove_file(&known).expect("removed");
+    world.ctk(&words).ok();
+    assert_eq!(world.read("out/all/file"), "two\n");
+    assert_eq!(owners(&world.project(), ALICE.1), [0_u32; 0]);
 }
 
 /// Files of ids that stand for somebody else now would end up in images with wrong owners.
@@ -340,7 +417,7 @@ fn limits_need_delegated_cgroups() {
     let limited =
         ["run", "--pids-limit", "3", "image:app", "sh", "-c", "for i in 1 2 3 4 5; do sleep 1 & done; wait; echo all"];
     let output = world.ctk(&limited);
-    contains(&output.fails(125), &["failed to limit the number of processes", "delegated", "Delegate=yes"]);
+    contains(&output.fails(125), &["linux.resources.pids.limit", "delegated to this user", "Delegate=yes"]);
     let base = Path::new("/sys/fs/cgroup/pids");
     if !has("the pids controller of cgroup version 1", base.join("cgroup.procs").exists()) {
         return;

@@ -1,13 +1,12 @@
 //! `ctk-runtime` on a machine that has cgroup version 2 with every controller, and AppArmor: see `ctk_e2e::machine` and
 //! `e2e/test_data/machine/init.sh`, whose findings are checked here.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 use ctk_e2e::bundle::{Bundle, Runtime};
-use ctk_e2e::machine::Machine;
+use ctk_e2e::machine::{Findings, Machine};
 use ctk_e2e::{contains, has, has_programs, is_root, workspace};
 use serde_json::{Value, json};
 
@@ -92,14 +91,9 @@ fn a_machine_of_version_2_holds_limits() {
 
     let output = machine.run();
     let story = output.story();
-    let found: BTreeMap<String, String> = output
-        .out
-        .lines()
-        .filter_map(|line| line.trim_end().split_once(": "))
-        .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
-        .collect();
-    let of = |name: &str| found.get(name).unwrap_or_else(|| panic!("nothing about {name}\n{story}")).as_str();
-    let is = |name: &str, expected: &str| assert_eq!(of(name), expected, "{name}\n{story}");
+    let found = Findings::of(&output);
+    let of = |name: &str| found.get(name);
+    let is = |name: &str, expected: &str| found.is(name, expected);
     of("done");
     println!("{}", output.out);
 

@@ -253,7 +253,10 @@ impl<'a> Git<'a> {
         let hosts = self.known_hosts();
         let folder = hosts.parent().expect("it is in a folder");
         std::fs::create_dir_all(folder).map_err(BuildError::read("create", folder))?;
-        let hosts = quoted(&format!("UserKnownHostsFile=\"{}\" ~/.ssh/known_hosts", hosts.display()));
+        // Not `~`, which ssh takes from the account: root's, in the user namespace of an ordinary user.
+        let home = self.given.world.environment.get("HOME").filter(|home| !home.is_empty()).map_or("~", |home| home);
+        let own = if home == "~" { "~/.ssh/known_hosts".to_owned() } else { format!("\"{home}/.ssh/known_hosts\"") };
+        let hosts = quoted(&format!("UserKnownHostsFile=\"{}\" {own}", hosts.display()));
         let mut line = format!(
             "ssh -F /dev/null -o BatchMode=yes -o ConnectTimeout={SSH_CONNECT_SECONDS} -o \
              StrictHostKeyChecking=accept-new -o {hosts}"

@@ -97,6 +97,7 @@ impl Run {
             now: time::text(time::now()),
             owner: String::new(),
             mounted: Some(mounted),
+            systemd: None,
         };
         // Left by a monitor that was killed.
         let _ = container::delete(&options.root, &options.id, true);
@@ -335,7 +336,7 @@ pub(super) fn reap(pidfd: &OwnedFd) -> Ended {
 fn root(root: &ctk_oci::Mount, spec: &Spec) -> Result<ctk_runtime::Root, Error> {
     let root = fresh_work(root)?;
     let mappings = spec.linux.as_ref().map(|linux| (&linux.uid_mappings, &linux.gid_mappings));
-    match mappings.filter(|(uid, _)| !uid.is_empty() && rustix::process::geteuid().is_root()) {
+    match mappings.filter(|(uid, _)| !uid.is_empty() && !ctk_runtime::is_ordinary()) {
         None => Ok(ctk_runtime::Root::mount(&root, true)?),
         Some((uid, gid)) => {
             own_upper(&root, uid, gid)?;

@@ -219,7 +219,9 @@ impl Command {
             Command::Ps(_) | Command::Inspect(_) | Command::Stop(_) | Command::Wait(_) | Command::Stats(_) => {
                 Trees::Handled
             }
-            Command::Gc(_) | Command::Rm(_) | Command::Prune(_) | Command::Destroy(_) => Trees::Handled,
+            Command::Gc(_) | Command::Rm(_) | Command::Rmi(_) | Command::Prune(_) | Command::Destroy(_) => {
+                Trees::Handled
+            }
             _ => Trees::Untouched,
         }
     }

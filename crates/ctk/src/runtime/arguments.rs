@@ -43,10 +43,10 @@ pub const GLOBAL: &[Flag] = &[
     value("log-format", None, "text or json"),
     value("log-level", None, "debug, info, warning or error"),
     switch("debug", None, "the same as --log-level debug: plans are written to the log"),
-    switch("systemd-cgroup", None, "refused: this runtime makes cgroups itself"),
-    value("cgroup-manager", None, "cgroupfs; systemd is refused"),
+    switch("systemd-cgroup", None, "cgroups are made by systemd; linux.cgroupsPath is slice:prefix:name"),
+    value("cgroup-manager", None, "cgroupfs, or systemd: the same as --systemd-cgroup"),
     value("rootless", None, "accepted; what is possible is found out"),
-    value("criu", None, "accepted; checkpoints are not implemented"),
+    value("criu", None, "the program that checkpoints and restores; by default `criu` in $PATH"),
     switch("help", Some('h'), "this text"),
 ];
 
@@ -58,6 +58,16 @@ const PRESERVE: Flag = value("preserve-fds", None, "how many files from 3 on the
 const NO_PIVOT: Flag = switch("no-pivot", None, "chroot instead of pivot_root, for a root on an initial ramdisk");
 const NO_KEYRING: Flag = switch("no-new-keyring", None, "stay in the caller's session keyring");
 const SUBREAPER: Flag = switch("no-subreaper", None, "accepted; this runtime is none");
+
+const IMAGES: Flag = value("image-path", None, "directory of images; by default ./checkpoint");
+const WORK: Flag = value("work-path", None, "directory of CRIU's logs; by default that of images");
+const TCP: Flag = switch("tcp-established", None, "keep connections of TCP");
+const UNIX: Flag = switch("ext-unix-sk", None, "allow unix sockets whose other end is elsewhere");
+const SHELL: Flag = switch("shell-job", None, "allow processes of a shell's session");
+const LOCKS: Flag = switch("file-locks", None, "keep file locks");
+const MODE: Flag = value("manage-cgroups-mode", None, "soft, full, strict or ignore");
+const EMPTY: Flag = value("empty-ns", None, "network: leave that namespace empty");
+const DEDUP: Flag = switch("auto-dedup", None, "keep memory once that is in images of before");
 
 /// Every verb.
 pub const VERBS: &[Verb] = &[
@@ -202,8 +212,59 @@ pub const VERBS: &[Verb] = &[
         flags: &[],
         verbatim_after: None,
     },
-    Verb { name: "checkpoint", operands: "ID", help: "not implemented", flags: &[], verbatim_after: Some(0) },
-    Verb { name: "restore", operands: "ID", help: "not implemented", flags: &[], verbatim_after: Some(0) },
+    Verb {
+        name: "checkpoint",
+        operands: "ID",
+        help: "write a container's processes down, with CRIU",
+        flags: &[
+            IMAGES,
+            WORK,
+            value("parent-path", None, "images of a --pre-dump, relative to --image-path"),
+            switch("leave-running", None, "the container goes on; without this it is removed"),
+            TCP,
+            switch("tcp-skip-in-flight", None, "pass over connections that are not made yet"),
+            UNIX,
+            SHELL,
+            switch("lazy-pages", None, "refused"),
+            value("status-fd", None, "refused: for --lazy-pages"),
+            value("page-server", None, "ADDRESS:PORT that memory is sent to"),
+            LOCKS,
+            switch("link-remap", None, "give files without a name one"),
+            switch("pre-dump", None, "write memory down only, and let it go on"),
+            MODE,
+            EMPTY,
+            DEDUP,
+        ],
+        verbatim_after: None,
+    },
+    Verb {
+        name: "restore",
+        operands: "ID",
+        help: "make a container of what checkpoint wrote, and stay with it",
+        flags: &[
+            IMAGES,
+            WORK,
+            TCP,
+            UNIX,
+            SHELL,
+            LOCKS,
+            MODE,
+            EMPTY,
+            DEDUP,
+            switch("lazy-pages", None, "refused"),
+            value("lsm-profile", None, "another profile of the security module: apparmor:NAME or selinux:LABEL"),
+            value("lsm-mount-context", None, "another SELinux context of mounts"),
+            BUNDLE,
+            CONSOLE,
+            PIDFD,
+            PID_FILE,
+            NO_PIVOT,
+            SUBREAPER,
+            switch("detach", Some('d'), "do not stay with it"),
+            switch("keep", None, "do not delete it when it has ended"),
+        ],
+        verbatim_after: None,
+    },
 ];
 
 /// A command line.

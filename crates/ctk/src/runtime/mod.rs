@@ -2,6 +2,7 @@
 //! anything else is made, and a program of its own, so that a container's start costs only what the container needs.
 
 pub mod arguments;
+mod checkpoint;
 mod init;
 pub mod joining;
 mod log;
@@ -66,7 +67,7 @@ pub fn main(words: Vec<OsString>) -> ExitCode {
             return ExitCode::from(1);
         }
     };
-    if matches!(verb.name, "create" | "run" | "exec")
+    if matches!(verb.name, "create" | "run" | "exec" | "restore")
         && let Err(error) = seal()
     {
         log.error(&error.line());

@@ -8,26 +8,20 @@ use std::time::Duration;
 
 use ctk_bundle::attend;
 use ctk_bundle::container::{self, Made, Options};
+use ctk_bundle::equipment;
 use ctk_bundle::exec;
 use ctk_bundle::landlock;
 use ctk_bundle::plan::{self, Switches};
 use ctk_bundle::spec::{BlockIo, Cpu, Memory, Pids, Resources};
 use ctk_bundle::state::{self, Kept};
+use ctk_bundle::systemd::Manager;
 
 use super::arguments::Arguments;
 use super::log::{self, Log};
-use super::{Failure, process};
+use super::{Failure, checkpoint, process};
 
 /// Runs a verb; gives back the exit code.
 pub fn run(verb: &str, arguments: &Arguments, log: &Log) -> Result<u8, Failure> {
-    if arguments.is_on("systemd-cgroup") || arguments.value("cgroup-manager") == Some("systemd") {
-        return Err(
-            "--systemd-cgroup is not supported: this is the cgroupfs driver; choose `--cgroup-manager cgroupfs` \
-                    (podman) or `native.cgroupdriver=cgroupfs` (docker)"
-                .to_owned()
-                .into(),
-        );
-    }
     let only_looks = match verb {
         "state" | "list" | "events" | "features" => true,
         "ps" => arguments.value("format") == Some("json"),
@@ -62,11 +56,8 @@ pub fn run(verb: &str, arguments: &Arguments, log: &Log) -> Result<u8, Failure> 
             let features = ctk_bundle::features::features(version, &ctk_bundle::features::capabilities());
             print(&format!("{}\n", serde_json::to_string_pretty(&features).unwrap_or_default()))
         }
-        _ => Err(format!(
-            "{verb} is not implemented: it needs CRIU, which this runtime does not drive; use runc or crun with the \
-             `criu` package for containers that must be checkpointed"
-        )
-        .into()),
+        "checkpoint" => checkpoint::checkpoint(arguments, log),
+        _ => checkpoint::restore(arguments, log),
     }
 }
 
@@ -76,7 +67,7 @@ fn print(text: &str) -> Result<u8, Failure> {
 }
 
 /// Where containers are written down.
-fn root(arguments: &Arguments) -> PathBuf {
+pub(super) fn root(arguments: &Arguments) -> PathBuf {
     if let Some(root) = arguments.value("root").filter(|root| !root.is_empty()) {
         return root.into();
     }
@@ -96,7 +87,7 @@ fn id(arguments: &Arguments) -> Result<&str, Failure> {
     }
 }
 
-fn only_id(arguments: &Arguments) -> Result<&str, Failure> {
+pub(super) fn only_id(arguments: &Arguments) -> Result<&str, Failure> {
     match arguments.operands.as_slice() {
         [id] => Ok(id),
         [_, more, ..] => Err(format!("`{more}` is one word too many").into()),
@@ -121,7 +112,7 @@ fn preserve_fds(arguments: &Arguments) -> Result<u32, Failure> {
 }
 
 /// What `create` and `run` have in common.
-fn options(arguments: &Arguments, waits: bool) -> Result<Options, Failure> {
+pub(super) fn options(arguments: &Arguments, waits: bool) -> Result<Options, Failure> {
     let console = match arguments.value("console-socket").filter(|path| !path.is_empty()) {
         None => None,
         Some(path) => Some(container::connect(Path::new(path), "--console-socket")?),
@@ -135,13 +126,34 @@ fn options(arguments: &Arguments, waits: bool) -> Result<Options, Failure> {
             no_new_keyring: arguments.is_on("no-new-keyring"),
             preserve_fds: preserve_fds(arguments)?,
             waits,
+            moved: false,
         },
         console,
         pid_file: arguments.value("pid-file").filter(|path| !path.is_empty()).map(PathBuf::from),
         now: log::now(),
         owner: owner(),
+        systemd: systemd(arguments)?,
         mounted: None,
     })
+}
+
+/// The systemd that is to make cgroups: the machine's for root, the user's own for everybody else, and for who is root
+/// in a user namespace only.
+fn systemd(arguments: &Arguments) -> Result<Option<Manager>, Failure> {
+    let wanted = match arguments.value("cgroup-manager") {
+        Some("systemd") => true,
+        // What podman says with `--cgroups disabled`.
+        None | Some("cgroupfs" | "disabled") => arguments.is_on("systemd-cgroup"),
+        Some(other) => return Err(format!("--cgroup-manager `{other}` is neither cgroupfs nor systemd").into()),
+    };
+    if !wanted {
+        return Ok(None);
+    }
+    if rustix::process::geteuid().is_root() && !ctk_runtime::in_user_namespace() {
+        return Ok(Some(Manager::System));
+    }
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|path| !path.is_empty()).map(PathBuf::from);
+    Ok(Some(Manager::User { runtime, bus: std::env::var("DBUS_SESSION_BUS_ADDRESS").ok() }))
 }
 
 /// The user's name, as `list` shows it.
@@ -162,6 +174,10 @@ fn show_plan(options: &Options, log: &Log) {
     });
     if let Ok(plan) = plan {
         plan.to_string().lines().for_each(|line| log.debug(line));
+    }
+    if let Ok(Some(scope)) = container::scope(options) {
+        log.debug(&format!("scope {} in {}", scope.unit, scope.slice));
+        return;
     }
     let cgroups = container::cgroups(options).unwrap_or_default().directories;
     for directory in &cgroups {
@@ -192,20 +208,35 @@ fn create(arguments: &Arguments, log: &Log) -> Result<u8, Failure> {
 fn foreground(arguments: &Arguments, log: &Log) -> Result<u8, Failure> {
     let mut options = options(arguments, false)?;
     show_plan(&options, log);
-    let detach = arguments.is_on("detach");
-    let mut ours = None;
-    if !detach && options.console.is_none() {
-        let wants = container::read_bundle(&options.bundle)?.0.process.is_some_and(|process| process.terminal);
-        if wants {
-            let (mine, theirs) = attend::console_pair()?;
-            ours = Some(mine);
-            options.console = Some(theirs);
-        }
-    }
+    let ours = own_terminal(arguments, &mut options)?;
     let state_root = options.root.clone();
+    stay(arguments, log, ours, state_root, || container::create(options))
+}
+
+/// A socket that gets the terminal, where the container has one and nobody else wants it.
+pub(super) fn own_terminal(arguments: &Arguments, options: &mut Options) -> Result<Option<OwnedFd>, Failure> {
+    if arguments.is_on("detach") || options.console.is_some() {
+        return Ok(None);
+    }
+    if !container::read_bundle(&options.bundle)?.0.process.is_some_and(|process| process.terminal) {
+        return Ok(None);
+    }
+    let (mine, theirs) = attend::console_pair()?;
+    options.console = Some(theirs);
+    Ok(Some(mine))
+}
+
+/// Makes a container, and stays with it unless `--detach` says no. `ours` is where its terminal comes from.
+pub(super) fn stay(
+    arguments: &Arguments,
+    log: &Log,
+    ours: Option<OwnedFd>,
+    state_root: PathBuf,
+    make: impl FnOnce() -> Result<Made, ctk_bundle::Error>,
+) -> Result<u8, Failure> {
     // Before the process is made: its end and every signal are found again, however early they come.
     let signals = attend::hold_signals()?;
-    let Made { kept, pidfd, spec, warnings } = container::create(options)?;
+    let Made { kept, pidfd, spec, warnings } = make()?;
     warnings.iter().for_each(|warning| log.warning(warning));
     let result = hand_over(arguments, &pidfd).and_then(|()| Ok(container::poststart(&kept, &spec)?));
     if let Err(failure) = result {
@@ -214,7 +245,7 @@ fn foreground(arguments: &Arguments, log: &Log) -> Result<u8, Failure> {
         let _ = container::delete(&state_root, &id, true);
         return Err(failure);
     }
-    if detach {
+    if arguments.is_on("detach") {
         return Ok(0);
     }
     let terminal = ours.map(|socket| attend::receive_terminal(&socket)).transpose()?;
@@ -229,6 +260,7 @@ fn foreground(arguments: &Arguments, log: &Log) -> Result<u8, Failure> {
         // Somebody may have deleted it already.
         match container::delete(&state_root, &id, true) {
             Ok(complaints) => complaints.iter().for_each(|error| log.warning(&error.line())),
+            Err(ctk_bundle::Error::Missing { .. }) => {}
             Err(error) => log.warning(&error.line()),
         }
     }
@@ -401,11 +433,7 @@ fn update(arguments: &Arguments) -> Result<u8, Failure> {
         }
         None => resources(arguments)?,
     };
-    if !resources.devices.is_empty() {
-        let rules = ctk_bundle::resources::device_rules(&resources.devices, true)?;
-        kept.record.cgroups.allow_devices(&rules)?;
-    }
-    kept.record.cgroups.apply(&resources)?;
+    equipment::update(&kept, &resources)?;
     Ok(0)
 }
 

@@ -85,7 +85,7 @@ fn users(desk: &Desk, options: &MakeOptions, wanted: &mut Wanted) -> Result<(), 
         }
         Some(text @ ("keep-id" | "nomap")) => {
             let what = format!("--userns {text} is for ordinary users, whose ids are mapped anyway");
-            if rustix::process::geteuid().is_root() {
+            if !ctk_runtime::is_ordinary() {
                 return Err(Failure::sentence(what, Some("root has `auto`, `host`, --uidmap and --gidmap")));
             }
         }
