@@ -222,6 +222,9 @@ impl Command {
             Command::Gc(_) | Command::Rm(_) | Command::Rmi(_) | Command::Prune(_) | Command::Destroy(_) => {
                 Trees::Handled
             }
+            // What is in containers and volumes has their owners.
+            Command::Cp(_) | Command::Diff(_) | Command::Commit(_) | Command::Export(_) => Trees::Handled,
+            Command::Volume(_) | Command::Secret(_) => Trees::Handled,
             _ => Trees::Untouched,
         }
     }
