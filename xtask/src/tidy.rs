@@ -47,6 +47,7 @@ const RINGS: &[(&str, Ring)] = &[
     ("ctk-container", Ring::System),
     ("ctk-network", Ring::System),
     ("ctk-monitor", Ring::System),
+    ("ctk-volume", Ring::System),
     ("ctk-client", Ring::System),
     ("ctk-cache", Ring::System),
     ("ctk-packages", Ring::System),

@@ -36,6 +36,10 @@ pub struct Bind {
     pub propagation: u64,
     /// Ids shown as others: recursively, user ids, group ids.
     pub map: Option<(bool, Vec<IdMapping>, Vec<IdMapping>)>,
+    /// Only what is at this path of it, resolved inside when the mount is made.
+    pub inside: Option<String>,
+    /// Options of an overlay that is made instead of showing the source.
+    pub overlay: Vec<(String, String)>,
 }
 
 /// A file system made for the container.
@@ -382,6 +386,12 @@ impl fmt::Display for Action {
                     show(&bind.source),
                     show(&bind.at)
                 )?;
+                if let Some(inside) = &bind.inside {
+                    write!(f, " inside `{inside}`")?;
+                }
+                for (name, value) in &bind.overlay {
+                    write!(f, " {name}={value}")?;
+                }
                 let parts = [
                     (" set ", bind.set, " "),
                     (" clear ", bind.clear, " "),

@@ -55,7 +55,28 @@ pub(crate) fn bind(bind: &Bind, field: &str) -> Result<Opened, Error> {
         flags |= OpenTreeFlags::AT_RECURSIVE;
     }
     let source = bind.source.as_c_str();
-    let tree = match open_tree(CWD, source, flags) {
+    let opened = match (&bind.inside, bind.overlay.as_slice()) {
+        (None, _) => open_tree(CWD, source, flags),
+        (Some(inside), []) => inside_of(source, inside, flags),
+        (Some(inside), options) => {
+            let options: Vec<(&str, &str)> = options.iter().map(|(name, value)| (&name[..], &value[..])).collect();
+            let tree = ctk_runtime::Root::overlay(&options).and_then(|whole| whole.part(inside));
+            return match tree {
+                Ok(tree) => {
+                    let tree = tree.into_fd();
+                    let directory = is_directory(&tree).map_err(step(what(), field))?;
+                    attributes(tree.as_fd(), bind, field)?;
+                    Ok(Opened::Tree(tree, directory))
+                }
+                Err(ctk_runtime::Error::MountRoot { what, source }) => {
+                    let step = format!("mount the overlay at `{}`: {what}", bind.at.to_string_lossy());
+                    Err(Error::Step { step, field: field.into(), source })
+                }
+                Err(error) => Err(Error::config(field, error.to_string())),
+            };
+        }
+    };
+    let tree = match opened {
         Ok(tree) => tree,
         // Not root here, but the process will be in its user namespace.
         Err(Errno::PERM | Errno::INVAL) if bind.map.is_none() => {
@@ -72,6 +93,16 @@ pub(crate) fn bind(bind: &Bind, field: &str) -> Result<Opened, Error> {
     }
     attributes(tree.as_fd(), bind, field)?;
     Ok(Opened::Tree(tree, directory))
+}
+
+/// The tree at a path below `source`, whatever links are on the way.
+fn inside_of(source: &std::ffi::CStr, path: &str, flags: OpenTreeFlags) -> Result<OwnedFd, Errno> {
+    let path = path.trim_start_matches('/');
+    let path = if path.is_empty() { "." } else { path };
+    let whole = rustix::fs::open(source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let found = rustix::fs::openat2(&whole, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), inside)?;
+    open_tree(&found, "", flags | OpenTreeFlags::AT_EMPTY_PATH)
 }
 
 fn attributes(tree: BorrowedFd<'_>, bind: &Bind, field: &str) -> Result<(), Error> {

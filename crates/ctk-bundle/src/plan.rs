@@ -516,12 +516,24 @@ fn add_mount(mount: &Mount, field: &str, linux: &Linux, host: &Host, tasks: &mut
     let kind = mount.kind.as_deref().unwrap_or_default();
     let source = mount.source.as_deref().unwrap_or_default();
     let map = id_map(mount, &options, linux, field)?;
+    // Not of the specification: the part of a tree that is shown, which nobody can lead astray by a link. An overlay of
+    // which a part is shown is made by the runtime, for it may be where the container cannot go.
+    let inside = options.data.iter().find(|(name, _)| name == "subpath").map(|(_, value)| value.clone());
+    if kind == "overlay" && inside.is_some() {
+        let overlay = options.data.iter().filter(|(name, _)| name != "subpath").cloned().collect();
+        let Options { set, clear, set_all, clear_all, propagation, .. } = options;
+        let source = text("overlay", field)?;
+        let bind = Bind { source, at, set, clear, set_all, clear_all, propagation, inside, overlay, ..Bind::default() };
+        tasks.add(field, Action::Bind(bind));
+        return Ok(());
+    }
     if options.bind.is_some() || kind == "bind" {
         if source.is_empty() {
             return Err(Error::config(&format!("{field}.source"), "is needed for a bind mount"));
         }
         // There is no file system to tell it to: passed over, a misspelt `ro` would be a mount that can be written.
-        if let Some(index) = mount.options.iter().position(|word| !word.is_empty() && !options::is_known(word)) {
+        let known = |word: &str| word.is_empty() || word.starts_with("subpath=") || options::is_known(word);
+        if let Some(index) = mount.options.iter().position(|word| !known(word)) {
             let word = mount.options.get(index).map(String::as_str).unwrap_or_default();
             return Err(Error::config(
                 &format!("{field}.options[{index}]"),
@@ -535,7 +547,19 @@ fn add_mount(mount: &Mount, field: &str, linux: &Linux, host: &Host, tasks: &mut
         let Options { set, clear, set_all, clear_all, propagation, .. } = options;
         let recursive = options.bind.unwrap_or(false);
         let source = text(&source, field)?;
-        let bind = Bind { source, at, recursive, set, clear, set_all, clear_all, propagation, map };
+        let bind = Bind {
+            source,
+            at,
+            recursive,
+            set,
+            clear,
+            set_all,
+            clear_all,
+            propagation,
+            map,
+            inside,
+            overlay: Vec::new(),
+        };
         tasks.add(field, Action::Bind(bind));
         return Ok(());
     }

@@ -3,6 +3,7 @@
 //! [`run`] takes an image's config, a mounted-to-be root and [`RunOptions`], and gives a [`Container`]. [`Switch`] is a
 //! private network on which containers find each other by name.
 
+pub mod cdi;
 mod container;
 mod error;
 mod files;

@@ -7,6 +7,8 @@
 //!                 container.json  state.json  lease
 //!                 bundle/    config.json and an empty root, for the runtime
 //!                 layer/     its own layer, and what overlay needs
+//!                 overlays/  the same for mounts that are overlays
+//!                 secrets/   its secrets
 //!                 etc/       hosts, hostname, resolv.conf
 //!                 runtime/   what the runtime writes down
 //!                 log, log.1, …
@@ -299,6 +301,17 @@ impl Container {
     /// The folder of its own layer.
     pub fn layer(&self) -> PathBuf {
         self.directory.join("layer")
+    }
+
+    /// The folder of an overlay over something else than its root: `fs` and `work`, which is made anew at each start. With
+    /// a file `discard` in it, what was written is gone then, too.
+    pub fn overlay(&self, number: usize) -> PathBuf {
+        self.directory.join("overlays").join(number.to_string())
+    }
+
+    /// The folder of its secrets, which nobody but root may read.
+    pub fn secrets(&self) -> PathBuf {
+        self.directory.join("secrets")
     }
 
     /// The file of that name that shows up below `/etc`.

@@ -101,6 +101,9 @@ pub enum Error {
     /// The runtime says no.
     #[error(transparent)]
     Bundle(#[from] ctk_bundle::Error),
+    /// Something is wrong with a volume.
+    #[error(transparent)]
+    Volume(#[from] ctk_volume::Error),
     /// The root file system could not be mounted.
     #[error(transparent)]
     Root(#[from] ctk_runtime::Error),

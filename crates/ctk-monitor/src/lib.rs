@@ -20,6 +20,7 @@ pub mod protocol;
 mod settle;
 pub mod state;
 pub mod time;
+mod volumes;
 
 pub use client::{Attached, Client, Ending, start, window};
 pub use config::Config;

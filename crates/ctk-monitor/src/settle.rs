@@ -48,9 +48,10 @@ pub fn settle(containers: &Containers, container: &Container, program: &Path) ->
         return container.state();
     }
     let _ = ctk_bundle::container::delete(&container.runtime_root(), container.id(), true);
-    if container.config()?.remove {
+    let config = container.config()?;
+    if config.remove {
         let name = container.id().chars().take(12).collect();
-        containers.remove(locked)?;
+        containers.remove_with_volumes(locked, &config)?;
         return Err(Error::Missing { name });
     }
     state.status = Status::Exited;

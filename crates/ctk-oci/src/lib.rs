@@ -19,7 +19,7 @@ pub use descriptor::Descriptor;
 pub use digest::{Algorithm, DiffId, Digest, DigestError, Digester, chain_ids};
 pub use document::{Document, DocumentError};
 pub use manifest::{Index, Manifest};
-pub use mount::Mount;
+pub use mount::{IdMapping, Mount};
 pub use platform::{Platform, PlatformError};
 pub use reference::{Reference, ReferenceError};
 

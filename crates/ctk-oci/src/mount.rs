@@ -16,6 +16,25 @@ pub struct Mount {
     /// As fstab writes them: `ro`, `rbind`, `nosuid`, `size=64k`, …
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub options: Vec<String>,
+    /// Users shown as others (`config.md#posix-platform-mounts`).
+    #[serde(rename = "uidMappings", default, skip_serializing_if = "Vec::is_empty")]
+    pub uid_mappings: Vec<IdMapping>,
+    /// Groups shown as others.
+    #[serde(rename = "gidMappings", default, skip_serializing_if = "Vec::is_empty")]
+    pub gid_mappings: Vec<IdMapping>,
+}
+
+/// Ids inside and outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdMapping {
+    /// The first inside.
+    #[serde(rename = "containerID")]
+    pub container_id: u32,
+    /// The first outside.
+    #[serde(rename = "hostID")]
+    pub host_id: u32,
+    /// How many.
+    pub size: u32,
 }
 
 impl Mount {
@@ -26,6 +45,8 @@ impl Mount {
             kind: Some(kind.into()),
             source: Some(source.into()),
             options: options.iter().map(|o| (*o).into()).collect(),
+            uid_mappings: Vec::new(),
+            gid_mappings: Vec::new(),
         }
     }
 }

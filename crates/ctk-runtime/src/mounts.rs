@@ -91,6 +91,22 @@ impl Root {
         }
     }
 
+    /// Mounts the overlay that these options say, detached: `lowerdir=` once a directory, `upperdir=`, `workdir=`, …
+    pub fn overlay(options: &[(&str, &str)]) -> Result<Root, Error> {
+        let options = Options { rest: options.to_vec(), ..Options::default() };
+        overlay(&options).map(Root).map_err(|(what, e)| Error::MountRoot { what, source: e.into() })
+    }
+
+    /// What is at a path, resolved inside, as a mount of its own.
+    pub fn part(self, path: &str) -> Result<Root, Error> {
+        part(self.0, path).map(Root).map_err(|e| Error::MountRoot { what: path.into(), source: e.into() })
+    }
+
+    /// The mount, to open files below it.
+    pub fn file(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+
     /// The same for a container with users of its own: what belongs to user 0 in a lower layer belongs to the root of the
     /// user namespace. Each is shown through a mount that maps ids (linux 5.19). The upper directory holds ids as the
     /// host sees them: overlay writes there as who mounted it, whom a mapping would leave without a number.

@@ -198,7 +198,7 @@ impl Walk<'_, '_> {
                             }
                             continue;
                         }
-                        FileType::RegularFile => Source::Open(open_source(&from, &name).context("open", &inside)?),
+                        FileType::RegularFile => Source::Open(open_source(&*from, &name).context("open", &inside)?),
                         FileType::Symlink => {
                             let target = readlinkat(&*from, &name[..], Vec::new()).context("read link", &inside)?;
                             Source::Link(target.into_bytes())
@@ -347,7 +347,7 @@ impl Hands<'_> {
                 return Err(SnapshotError::Cancelled);
             }
             let inside = join(&batch.relative, name);
-            let from = open_source(&batch.from, name).context("open", &inside)?;
+            let from = open_source(&*batch.from, name).context("open", &inside)?;
             let path = join(&batch.to.path, name);
             let attributes = self.attributes(Place::Open(from.as_fd()), &path)?;
             self.entries.fetch_add(1, Ordering::Relaxed);
@@ -505,9 +505,14 @@ impl Hands<'_> {
     }
 }
 
-fn open_source(directory: &OwnedFd, name: &[u8]) -> Result<OwnedFd, Errno> {
+pub fn open_source(directory: impl AsFd, name: &[u8]) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    openat(directory, name, flags, Mode::empty())
+    let file = openat(directory, name, flags, Mode::empty())?;
+    // A running container may have put a device in its place, which would be read as we, and not as it, may.
+    match kind_of(&rustix::fs::fstat(&file)?) {
+        FileType::RegularFile => Ok(file),
+        _ => Err(Errno::STALE),
+    }
 }
 
 /// Removes a file or link; a directory stays, and is an error.

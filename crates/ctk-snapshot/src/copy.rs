@@ -15,11 +15,12 @@ use rustix::fs::{
 use crate::SnapshotError;
 use crate::copier::{Copier, Source};
 use crate::dir::{
-    DIRECTORY, NewDirectory, kind_of, make_directories, open_in_root, own, remove_all, resolve_leaf, split,
-    stat_if_there, timestamps,
+    DIRECTORY, NewDirectory, Place, join, kind_of, make_directories, mtime_of, open_in_root, own, remove_all,
+    resolve_leaf, set_xattrs, sorted_names, split, stat_if_there, timestamps, xattrs,
 };
 use crate::error::{Context, display};
 use crate::extract::{Extractor, Heard, Overrides, Style};
+use crate::limits::DEPTH_MAX;
 
 /// What becomes of times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,6 +128,75 @@ pub fn copy_into(
     };
     copier.leaf(&parent, &name, dest, from, None, &stat)?;
     Ok(copier.stats())
+}
+
+/// Makes the empty directory `dest` what the directory `source` of `source_root` is: what is in it, owners, modes, times
+/// and extended attributes, its own among them. `false`, and nothing done, if there is no such directory.
+pub fn fill(
+    dest: BorrowedFd<'_>,
+    source_root: BorrowedFd<'_>,
+    source: &[u8],
+    cancel: &Cancel,
+) -> Result<bool, SnapshotError> {
+    let from = match open_in_root(source_root, source, DIRECTORY) {
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(false),
+        found => found.context("copy", source)?,
+    };
+    let options = CopyOptions {
+        owner: None,
+        mode: None,
+        parents_mode: 0o755,
+        mtime: Mtime::Keep,
+        follow: true,
+        xattrs: CopiedXattrs::All,
+        filter: None,
+    };
+    copy_into(dest, b"", source_root, source, &options, cancel)?;
+    let stat = rustix::fs::fstat(&from).context("stat", source)?;
+    own(dest, (stat.st_uid, stat.st_gid)).context("chown", source)?;
+    let attributes = xattrs(Place::Open(from.as_fd())).context("read attributes of", source)?;
+    set_xattrs(&Place::Open(dest), &attributes).context("set attributes of", source)?;
+    rustix::fs::fchmod(dest, Mode::from_raw_mode(stat.st_mode & 0o7777)).context("chmod", source)?;
+    rustix::fs::futimens(dest, &timestamps(mtime_of(&stat))).context("set the time of", source)?;
+    Ok(true)
+}
+
+/// Makes the directory or file `root` and all below it that user's and group's. Links are not followed.
+pub fn give(root: BorrowedFd<'_>, owner: (u32, u32), cancel: &Cancel) -> Result<(), SnapshotError> {
+    let stat = rustix::fs::fstat(root).context("stat", b"/")?;
+    if kind_of(&stat) == FileType::Directory {
+        let open = openat(root, ".", DIRECTORY, Mode::empty()).context("open", b"/")?;
+        give_below(&open, b"", owner, cancel, 0)?;
+    }
+    let owner = (Some(Uid::from_raw(owner.0)), Some(Gid::from_raw(owner.1)));
+    chownat(root, "", owner.0, owner.1, AtFlags::EMPTY_PATH).context("chown", b"/")
+}
+
+fn give_below(
+    directory: &OwnedFd,
+    path: &[u8],
+    owner: (u32, u32),
+    cancel: &Cancel,
+    depth: usize,
+) -> Result<(), SnapshotError> {
+    if depth > DEPTH_MAX {
+        let reason = "directories are nested deeper than 2048 levels";
+        return Err(SnapshotError::Refused { path: display(path), reason });
+    }
+    for name in sorted_names(directory).context("list", path)? {
+        if cancel.is_cancelled() {
+            return Err(SnapshotError::Cancelled);
+        }
+        let inside = join(path, &name);
+        let Some(stat) = stat_if_there(directory, &name).context("stat", &inside)? else { continue };
+        if kind_of(&stat) == FileType::Directory {
+            let child = openat(directory, &name[..], DIRECTORY | OFlags::NOFOLLOW, Mode::empty());
+            give_below(&child.context("open", &inside)?, &inside, owner, cancel, depth + 1)?;
+        }
+        let (uid, gid) = (Some(Uid::from_raw(owner.0)), Some(Gid::from_raw(owner.1)));
+        chownat(directory, &name[..], uid, gid, AtFlags::SYMLINK_NOFOLLOW).context("chown", &inside)?;
+    }
+    Ok(())
 }
 
 fn set_time(mtime: Mtime) -> Option<Time> {

@@ -9,6 +9,7 @@
 //! Paths inside a tree are resolved by the kernel (`openat2` with `RESOLVE_IN_ROOT`); names are only ever used
 //! against held directory fds.
 
+mod changes;
 mod copier;
 pub mod copy;
 mod dir;
@@ -30,10 +31,11 @@ pub mod users;
 mod workspace;
 mod writers;
 
+pub use changes::{Change, changes};
 pub use error::SnapshotError;
 pub use key::{LayerKey, LayerKeyError};
 pub use made::Made;
-pub use pack::{Merged, Packed};
+pub use pack::{Merged, Packed, Skip, archive};
 pub use rebase::Footing;
 pub use snapshots::Snapshots;
 pub use tree::{Node, NodeKind, TreeView};

@@ -12,8 +12,10 @@ use ctk_store::{Links, StoreError};
 use rustix::fs::{FileType, Mode, OFlags, Stat, major, minor, openat, readlinkat};
 use serde::{Deserialize, Serialize};
 
+use crate::copier::open_source;
 use crate::dir::{
-    DIRECTORY, Place, is_opaque, is_whiteout, join, kind_of, mtime_of, sorted_names, stat_if_there, xattrs,
+    DIRECTORY, Place, is_opaque, is_whiteout, join, kind_of, mtime_of, open_in_root, resolve_leaf, sorted_names, split,
+    stat_if_there, xattrs,
 };
 use crate::error::{Context, display};
 use crate::extract::open_directory;
@@ -84,7 +86,7 @@ impl Snapshots {
         let tree = open_directory(&self.tree_path(key)?)?;
         let info = self.info(key)?;
         let made = (epoch, &info.made);
-        let packed = self.pack_tree(&key.to_string(), &tree, info.root.is_some(), compression, made, cancel)?;
+        let packed = self.pack_tree(&key.to_string(), &tree, info.root.is_some(), compression, made, None, cancel)?;
         Ok(Packed { cut: packed.cut || info.cut.is_some(), ..packed })
     }
 
@@ -96,9 +98,33 @@ impl Snapshots {
         cancel: &Cancel,
     ) -> Result<Packed, SnapshotError> {
         let tree = open_directory(directory)?;
-        self.pack_tree(&directory.display().to_string(), &tree, true, compression, (None, &Made::default()), cancel)
+        self.pack_tree(
+            &directory.display().to_string(),
+            &tree,
+            true,
+            compression,
+            (None, &Made::default()),
+            None,
+            cancel,
+        )
     }
 
+    /// A tree in overlay's format (a container's own layer, or all of it as it is seen) as a blob, with all times as they
+    /// are, but for what `skip` leaves out. There is an entry for its root if `with_root`.
+    pub fn pack_changes(
+        &self,
+        tree: BorrowedFd<'_>,
+        with_root: bool,
+        compression: Compression,
+        skip: Skip<'_>,
+        cancel: &Cancel,
+    ) -> Result<Packed, SnapshotError> {
+        let tree = openat(tree, ".", DIRECTORY, Mode::empty()).context("open", b"/")?;
+        let made = (None, &Made::default());
+        self.pack_tree("of the container", &tree, with_root, compression, made, Some(skip), cancel)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one layer in all its parts")]
     fn pack_tree(
         &self,
         name: &str,
@@ -106,6 +132,7 @@ impl Snapshots {
         with_root: bool,
         compression: Compression,
         (epoch, made): (Option<i64>, &Made),
+        skip: Option<Skip<'_>>,
         cancel: &Cancel,
     ) -> Result<Packed, SnapshotError> {
         let failed = |error: io::Error| SnapshotError::Pack { key: name.into(), source: LayerError::Write(error) };
@@ -113,7 +140,17 @@ impl Snapshots {
         let ingest = self.store().ingest(None)?;
         let mut tar = TarWriter::new(LayerWriter::new(ingest, compression, workers).map_err(failed)?);
         let links = HashMap::new();
-        let mut packer = Packer { name, tar: &mut tar, merged: None, epoch, made, cut: false, links, cancel };
+        let mut packer = Packer {
+            name,
+            tar: &mut tar,
+            merged: None,
+            epoch,
+            made,
+            cut: false,
+            links,
+            form: Form::Layer(skip),
+            cancel,
+        };
         if with_root {
             let stat = rustix::fs::fstat(tree).context("stat", b"/")?;
             packer.directory_entry(b"", tree, &stat)?;
@@ -148,10 +185,58 @@ impl Snapshots {
         // What was opened as a path only cannot be read.
         let root = openat(view.open_root()?, ".", DIRECTORY, Mode::empty()).context("open", b"/")?;
         let made = &self.made(parents)?;
-        let mut packer =
-            Packer { name: "the image's files", tar, merged, epoch, made, cut: false, links: HashMap::new(), cancel };
+        let mut packer = Packer {
+            name: "the image's files",
+            tar,
+            merged,
+            epoch,
+            made,
+            cut: false,
+            links: HashMap::new(),
+            form: Form::Plain,
+            cancel,
+        };
         packer.walk(root.as_fd(), prefix.as_bytes(), 0)
     }
+}
+
+/// Appends what is at `source` of the tree `root`, a link itself unless `follow`, to `tar`: under the name `name`, or the
+/// contents of a directory by themselves if that is empty. Owners, modes and times are as they are, and every file is what
+/// it is: nothing is taken for a sign of a layer.
+pub fn archive<W: Write>(
+    root: BorrowedFd<'_>,
+    (source, follow): (&[u8], bool),
+    name: &[u8],
+    tar: &mut TarWriter<W>,
+    cancel: &Cancel,
+) -> Result<(), SnapshotError> {
+    let made = &Made::default();
+    let what = "of the files";
+    let links = HashMap::new();
+    let mut packer =
+        Packer { name: what, tar, merged: None, epoch: None, made, cut: false, links, form: Form::Plain, cancel };
+    let flags = if follow { OFlags::PATH } else { OFlags::PATH | OFlags::NOFOLLOW };
+    let found = open_in_root(root, source, flags).context("read", source)?;
+    let stat = rustix::fs::fstat(&found).context("stat", source)?;
+    if kind_of(&stat) == FileType::Directory {
+        let open = openat(&found, ".", DIRECTORY, Mode::empty()).context("open", source)?;
+        packer.directory_entry(name, &open, &stat)?;
+        return packer.walk(open.as_fd(), name, 0);
+    }
+    // By the directory that it was found in: its name is the last that the kernel came to.
+    let (parent, leaf) = match follow {
+        true => resolve_leaf(root, source, None).context("read", source)?,
+        false => {
+            let (parent, leaf) = split(source);
+            (open_in_root(root, parent, DIRECTORY).context("open", parent)?, leaf.to_vec())
+        }
+    };
+    let stat = stat_if_there(&parent, &leaf).context("stat", source)?.unwrap_or(stat);
+    if kind_of(&stat) == FileType::Socket {
+        let reason = "a socket is no file that could be copied";
+        return Err(SnapshotError::Refused { path: display(source), reason });
+    }
+    packer.leaf(parent.as_fd(), &leaf, name.to_vec(), kind_of(&stat), &stat)
 }
 
 pub(crate) fn cancelled(error: StoreError) -> SnapshotError {
@@ -177,6 +262,18 @@ impl Merged {
     }
 }
 
+/// Which paths of a layer are left out, with what is below them; asked with what each is.
+pub type Skip<'a> = &'a dyn Fn(&[u8], &Stat) -> bool;
+
+/// What files of a tree are taken for.
+#[derive(Clone, Copy)]
+enum Form<'a> {
+    /// A layer's: some are overlay's signs of what is gone.
+    Layer(Option<Skip<'a>>),
+    /// Nothing but what they are.
+    Plain,
+}
+
 struct Packer<'a, W> {
     /// For messages.
     name: &'a str,
@@ -188,6 +285,7 @@ struct Packer<'a, W> {
     cut: bool,
     /// The first path of each file that has several.
     links: HashMap<(u64, u64), Vec<u8>>,
+    form: Form<'a>,
     cancel: &'a Cancel,
 }
 
@@ -197,7 +295,8 @@ impl<W: Write> Packer<'_, W> {
             let reason = "directories are nested deeper than 2048 levels";
             return Err(SnapshotError::Refused { path: display(path), reason });
         }
-        if is_opaque(directory).context("read attributes of", path)? {
+        let layer = matches!(self.form, Form::Layer(_));
+        if layer && is_opaque(directory).context("read attributes of", path)? {
             let marker = Entry::new(opaque_name(path), EntryKind::File { size: 0 }, 0o644);
             self.append(&marker, io::empty())?;
         }
@@ -208,6 +307,9 @@ impl<W: Write> Packer<'_, W> {
             let path = join(path, &name);
             // Without a parent that changes under us, what was listed is there.
             let Some(stat) = stat_if_there(directory, &name).context("stat", &path)? else { continue };
+            if matches!(self.form, Form::Layer(Some(skip)) if skip(&path, &stat)) {
+                continue;
+            }
             match kind_of(&stat) {
                 FileType::Directory => {
                     let child = openat(directory, &name[..], DIRECTORY | OFlags::NOFOLLOW, Mode::empty());
@@ -215,7 +317,7 @@ impl<W: Write> Packer<'_, W> {
                     self.directory_entry(&path, &child, &stat)?;
                     self.walk(child.as_fd(), &path, depth + 1)?;
                 }
-                _ if is_whiteout(&stat) => {
+                _ if layer && is_whiteout(&stat) => {
                     let whiteout = Entry::new(whiteout_name(&path), EntryKind::File { size: 0 }, 0o644);
                     self.append(&whiteout, io::empty())?;
                 }
@@ -252,8 +354,8 @@ impl<W: Write> Packer<'_, W> {
         let device = (major(stat.st_rdev), minor(stat.st_rdev));
         let kind = match kind {
             FileType::RegularFile => {
-                let file = openat(directory, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
-                let file = File::from(file.context("open", &path)?);
+                let file = open_source(directory, name).context("open", &path)?;
+                let file = File::from(file);
                 let mut entry = self.entry(&path, EntryKind::File { size: stat.st_size as u64 }, stat);
                 entry.xattrs = xattrs(Place::Open(file.as_fd())).context("read attributes of", &path)?;
                 return self.append(&entry, file);

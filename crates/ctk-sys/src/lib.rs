@@ -13,6 +13,7 @@ mod devices;
 mod early;
 mod host;
 mod landlock;
+mod quota;
 mod step;
 
 pub use child::{ENDED, KILLED};
@@ -25,6 +26,7 @@ pub use host::{
     signal_file, signal_process, unshare,
 };
 pub use landlock::{Restriction, landlock_restrict, landlock_version};
+pub use quota::limit_directory;
 pub use step::{CopyLimits, Filter, MountKind, Pointer, RawFd, Step};
 
 /// The kernel's word as callers know it.

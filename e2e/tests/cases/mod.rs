@@ -2,6 +2,7 @@
 
 mod build;
 mod caches;
+mod container_files;
 mod container_life;
 mod container_networks;
 mod contexts;

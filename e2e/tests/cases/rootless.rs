@@ -159,6 +159,40 @@ fn containers_of_ordinary_users_have_a_network() {
     eventually(Duration::from_secs(10), "a free port", || std::net::TcpListener::bind(("127.0.0.1", port)).is_ok());
 }
 
+/// Volumes, copies, changes and secrets of an ordinary user's containers.
+#[test]
+fn files_of_ordinary_users_containers() {
+    if !ready() {
+        return;
+    }
+    let world = World::of(user(ALICE));
+    write_project(&world, "");
+    world.ctk(&["apply"]).ok();
+    let run = |options: &[&str], script: &str| {
+        let none = ["run", "--network", "none", "--user", "0"];
+        world.ctk(&[&none[..], options, &["image:app", "sh", "-c", script]].concat()).ok()
+    };
+    world.write("key", "hush\n");
+    run(&["--rm", "-v", "data:/data"], "echo one > /data/x; chown 7 /data/x");
+    assert_eq!(run(&["--rm", "-v", "data:/data"], "cat /data/x; stat -c %u /data/x"), "one\n7\n");
+    assert_eq!(
+        run(&["--rm", "--secret", "id=key,src=key,uid=7"], "cat /run/secrets/key; stat -c %u /run/secrets/key"),
+        "hush\n7\n"
+    );
+    assert_eq!(world.ctk(&["volume", "ls", "-q"]).ok(), "data\n");
+    run(&["--name", "one", "-v", "data:/data"], "echo new > /new; chown 7 /new");
+    contains(&world.ctk(&["diff", "one"]).ok(), &["A /new\n"]);
+    world.ctk(&["cp", "key", "one:/data/copied"]).ok();
+    world.ctk(&["cp", "one:/new", "back"]).ok();
+    assert_eq!(world.read("back"), "new\n");
+    assert_eq!(run(&["--rm", "-v", "data:/data"], "stat -c %u /data/copied"), "0\n");
+    world.ctk(&["commit", "one", "made"]).ok();
+    assert_eq!(world.ctk(&["run", "--rm", "--network", "none", "made", "stat", "-c", "%u", "/new"]).ok(), "7\n");
+    world.ctk(&["export", "-o", "one.tar", "one"]).ok();
+    world.ctk(&["rm", "one"]).ok();
+    world.ctk(&["volume", "rm", "data"]).ok();
+}
+
 /// Packages with their owners, setuid programs and scripts: the same image as root's.
 #[test]
 fn packages_are_installed_by_ordinary_users() {

@@ -101,7 +101,7 @@ impl Monitor<'_> {
             && let Some(locked) = self.locked.take()
         {
             self.networking.removed(&self.container, &self.config);
-            let _ = self.containers.remove(locked);
+            let _ = self.containers.remove_with_volumes(locked, &self.config);
         }
         self.locked = None;
         for client in &mut self.clients {

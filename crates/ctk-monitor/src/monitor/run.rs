@@ -69,6 +69,7 @@ impl Run {
     ) -> Result<Run, Error> {
         let (spec, _) = container::read_bundle(&container.bundle())?;
         let mounted = root(&config.root, &spec)?;
+        fresh_overlays(container)?;
         if let Some(runtime) = &config.runtime {
             return Run::start_foreign(runtime, container, config, foreground, prepare, spec, mounted);
         }
@@ -381,6 +382,35 @@ fn fresh_work(root: &ctk_oci::Mount) -> Result<ctk_oci::Mount, Error> {
         }
     }
     Ok(root)
+}
+
+/// The same for overlays over something else than the root; some begin empty each time.
+fn fresh_overlays(container: &Container) -> Result<(), Error> {
+    for number in 0.. {
+        let overlay = container.overlay(number);
+        if !overlay.exists() {
+            break;
+        }
+        let again = |path: &Path| match fs::remove_dir_all(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::file("remove", path)(error)),
+            _ => Ok(()),
+        };
+        let work = overlay.join("work");
+        again(&work)?;
+        fs::create_dir(&work).map_err(Error::file("make", &work))?;
+        if overlay.join("discard").exists() {
+            // The directory itself has the owner and the mode of what it covers.
+            let written = overlay.join("fs");
+            for entry in fs::read_dir(&written).map_err(Error::file("list", &written))?.flatten() {
+                let path = entry.path();
+                match entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    true => again(&path)?,
+                    false => fs::remove_file(&path).map_err(Error::file("remove", &path))?,
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 fn pipes(config: &Config, foreground: bool, spec: &Spec) -> Result<Pipes, Error> {

@@ -155,6 +155,18 @@ commands! {
     Rm(container::rm::Rm);
     /// Remove all containers that do not run
     Prune(container::prune::Prune);
+    /// Copy files between containers and the host
+    Cp(container::cp::Cp);
+    /// Show what a container changed of its image
+    Diff(container::diff::Diff);
+    /// Make an image of what a container changed
+    Commit(container::commit::Commit);
+    /// Write all files of a container as a tar archive
+    Export(container::export::Export);
+    /// Volumes: folders of containers that outlive them
+    Volume(container::volume::Volumes);
+    /// Secrets that containers are shown
+    Secret(container::secrets::Secrets);
     /// Fetch an image into the store
     Pull(pull::Pull);
     /// Copy an image between registries, the store, layouts and archives
@@ -210,6 +222,9 @@ impl Command {
             Command::Gc(_) | Command::Rm(_) | Command::Rmi(_) | Command::Prune(_) | Command::Destroy(_) => {
                 Trees::Handled
             }
+            // What is in containers and volumes has their owners.
+            Command::Cp(_) | Command::Diff(_) | Command::Commit(_) | Command::Export(_) => Trees::Handled,
+            Command::Volume(_) | Command::Secret(_) => Trees::Handled,
             _ => Trees::Untouched,
         }
     }

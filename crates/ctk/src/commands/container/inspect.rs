@@ -13,6 +13,20 @@ pub fn inspect(container: &Container, config: &Config, state: &State) -> Value {
         .unwrap_or_default();
     let at = |pointer: &str| spec.pointer(pointer).cloned().unwrap_or_default();
     let moment = |nanos: u64| if nanos > 0 { time::text(nanos) } else { "0001-01-01T00:00:00Z".into() };
+    // A secret stays one.
+    let secrets: Vec<String> = config
+        .asked
+        .get("secretVariables")
+        .and_then(|list| serde_json::from_value(list.clone()).ok())
+        .unwrap_or_default();
+    let env: Vec<Value> = at("/process/env").as_array().cloned().unwrap_or_default();
+    let env: Vec<Value> = env
+        .into_iter()
+        .map(|entry| match entry.as_str().and_then(|text| text.split_once('=')) {
+            Some((name, _)) if secrets.iter().any(|secret| secret == name) => json!(format!("{name}=*******")),
+            _ => entry,
+        })
+        .collect();
     let asked = |name: &str| config.asked.get(name).cloned().unwrap_or_default();
     let (program, arguments) = match config.command.split_first() {
         Some((program, arguments)) => (program.clone(), arguments.to_vec()),
@@ -60,7 +74,7 @@ pub fn inspect(container: &Container, config: &Config, state: &State) -> Value {
             "Hostname": at("/hostname"),
             "Domainname": at("/domainname"),
             "User": at("/process/user"),
-            "Env": at("/process/env"),
+            "Env": env,
             "Cmd": config.command,
             "WorkingDir": at("/process/cwd"),
             "Labels": config.labels,

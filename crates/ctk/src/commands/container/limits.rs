@@ -116,3 +116,73 @@ pub fn cgroups_path(options: &LimitOptions, id: &str) -> String {
         None => format!("/{name}"),
     }
 }
+
+/// `--storage-opt size=SIZE`: bytes that the container's own layer may have.
+pub fn storage(given: &[String]) -> Result<Option<u64>, Failure> {
+    let mut size = None;
+    for text in given {
+        let wrong = |why: String| {
+            let hint = Some("there is `size=SIZE`, e.g. `size=10GiB`");
+            Failure::sentence(format!("--storage-opt `{text}`: {why}"), hint)
+        };
+        match text.split_once('=') {
+            Some(("size", value)) => match parse::bytes(value).map_err(&wrong)? {
+                0 => return Err(wrong("nothing fits into it".into())),
+                bytes => size = Some(bytes),
+            },
+            _ => return Err(wrong("there is no such option".into())),
+        }
+    }
+    Ok(size)
+}
+
+/// What xfs says of itself (`XFS_SUPER_MAGIC`). Quotas of ext4 do not bind who has CAP_SYS_RESOURCE, and what a container
+/// writes into its layer is written in the name of who mounted that.
+const XFS: u64 = 0x5846_5342;
+
+/// Has a directory, and all that will be made in it, take at most so many bytes.
+pub fn limit_directory(path: &std::path::Path, id: &str, bytes: u64) -> Result<(), Failure> {
+    use rustix::fs::{Mode, OFlags};
+    use rustix::io::Errno;
+    let failed =
+        |error: std::io::Error| Failure::during(format!("--storage-opt: cannot limit {}", path.display()))(error);
+    std::fs::create_dir_all(path).map_err(failed)?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| failed(errno.into()))?;
+    let xfs = rustix::fs::fstatfs(&directory).is_ok_and(|found| found.f_type as u64 == XFS);
+    // The upper half of the numbers is ours: those that people give to projects are small.
+    let number = id.get(..8).and_then(|digits| u32::from_str_radix(digits, 16).ok()).unwrap_or(1);
+    let project = number >> 1 | 1 << 31;
+    let limited = match xfs {
+        true => ctk_sys::limit_directory(std::os::fd::AsFd::as_fd(&directory), project, bytes),
+        false => Err(Errno::OPNOTSUPP),
+    };
+    match limited {
+        Ok(()) => Ok(()),
+        Err(Errno::SRCH | Errno::OPNOTSUPP | Errno::NOTTY | Errno::NOSYS | Errno::INVAL | Errno::NODEV) => {
+            let what = "--storage-opt size: the store's file system cannot limit a container's layer";
+            let hint = "it has to be xfs, mounted with `prjquota`; `--root DIR` puts the store elsewhere";
+            Err(Failure::sentence(what, Some(hint)))
+        }
+        Err(errno) => Err(failed(errno.into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn storage_options_are_checked() {
+        assert!(storage(&["size=10MiB".into()]).is_ok_and(|size| size == Some(10 << 20)));
+        for (text, expected) in [
+            ("size", "no such option"),
+            ("sise=5", "no such option"),
+            ("size=many", "expected a size"),
+            ("size=0", "nothing fits"),
+        ] {
+            let said = storage(&[text.into()]).expect_err(text).text();
+            assert!(said.contains(expected), "{text}: {said}");
+        }
+    }
+}

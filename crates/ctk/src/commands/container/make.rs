@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::image::{self, Found};
 use super::options::{self, MakeOptions};
-use super::{Desk, files, identity, limits, namespaces, network, parse, security};
+use super::{Desk, devices, files, identity, limits, namespaces, network, parse, secrets, security, zone};
 use crate::context::Context;
 use crate::failure::Failure;
 
@@ -152,12 +152,10 @@ fn fill(
     // The place that the specification wants; the root itself is mounted by nobody but the container.
     make(container.bundle().join("rootfs"))?;
     make(container.etc(""))?;
-    let root = root(snapshots, base, container, !options.life.rm)?;
-    if let Some((manifest, _)) = &base.digests {
-        let digest = manifest.parse()?;
-        let layers = snapshots.directories(&base.layers);
-        snapshots.store().hold_for_container(container.directory(), &[digest], &layers)?;
+    if let Some(bytes) = limits::storage(&options.files.storage_opt)? {
+        limits::limit_directory(&container.layer(), container.id(), bytes)?;
     }
+    let root = root(snapshots, base, container, !options.life.rm)?;
     let mut network = network::choose(context, desk, &options.network)?;
     let mut wanted = Wanted {
         args: (!command.is_empty()).then(|| command.to_vec()),
@@ -200,21 +198,37 @@ fn fill(
         network.network = Network::Joined(serde_json::to_value(asked)?);
     }
     security::choose(&options.security, &mut wanted)?;
-    files::devices(&options.files, options.security.privileged, &mut wanted)?;
+    devices::choose(&options.files, options.security.privileged, &mut wanted)?;
     // What the image's own files say about users is read through its root, mounted for that moment.
     let opened = ctk_runtime::Root::mount(&for_reading(&root, container)?, true)?;
     let read = |path: &str| opened.read_file(path, ctk_container::limits::ACCOUNT_FILE_BYTES);
     let ids = ctk_container::ids(&wanted, &base.image, &read)?;
-    let mounts = files::mounts(context, desk, options, base, &opened, ids, container)?;
-    wanted.mounts = mounts.all;
-    wanted.env.extend(mounts.env);
+    let target = files::For {
+        context,
+        desk,
+        snapshots,
+        base,
+        root: &opened,
+        ids,
+        uid_mappings: &wanted.uid_mappings,
+        gid_mappings: &wanted.gid_mappings,
+        container,
+    };
+    let mounts = files::mounts(&target, options)?;
+    hold(snapshots, base, &mounts, container)?;
+    let secrets = secrets::show(context, desk, &options.files.secret, container, &|ids| target.outside(ids))?;
+    wanted.mounts.extend(mounts.all.iter().chain(&secrets.mounts).cloned());
+    wanted.env.extend(secrets.env);
+    if let Some(zone) = &options.process.tz {
+        wanted.mounts.push(etc(container, "localtime", &zone::read(zone)?)?);
+    }
     if !options.network.no_hosts {
-        wanted.mounts.push(etc(container, "hosts", &network.hosts(&wanted.hostname)?)?);
+        wanted.mounts.push(etc(container, "hosts", network.hosts(&wanted.hostname)?)?);
     }
     if options.network.dns.iter().all(|dns| dns != "none") {
-        wanted.mounts.push(etc(container, "resolv.conf", &network.resolv_conf())?);
+        wanted.mounts.push(etc(container, "resolv.conf", network.resolv_conf())?);
     }
-    wanted.mounts.push(etc(container, "hostname", &format!("{}\n", wanted.hostname))?);
+    wanted.mounts.push(etc(container, "hostname", format!("{}\n", wanted.hostname))?);
     let specified = ctk_container::specify(&wanted, &base.image, &read)?;
     drop(opened);
     let path = container.bundle().join("config.json");
@@ -223,6 +237,7 @@ fn fill(
     let mut labels = base.image.labels.clone();
     labels.extend(image::lines(&options.life.label_file)?.iter().map(|line| parse::pair(line)));
     labels.extend(options.life.label.iter().map(|text| parse::pair(text)));
+    let told = mounts.told.clone();
     let config = Config {
         id: container.id().into(),
         name: name.into(),
@@ -244,19 +259,21 @@ fn fill(
         health: health(options, &base.image)?,
         network: network.network,
         runtime: security::runtime(&options.security)?,
-        anonymous_volumes: mounts.anonymous,
-        volumes: mounts.named,
+        anonymous_volumes: mounts.anonymous().to_vec(),
+        volumes: mounts.named.clone(),
         pid_file: options.life.pidfile.as_ref().map(std::path::absolute).transpose()?,
         asked: json!({
             "options": asked,
-            "mounts": mounts.told,
+            "mounts": told,
             "ports": network.ports,
             "requires": options.life.requires,
             "ids": [ids.0, ids.1],
+            "secretVariables": secrets.variables,
         }),
     };
     check(options, &config)?;
     container.write_config(&config)?;
+    mounts.keep();
     ctk_monitor::events::tell(desk.containers.root(), &config, "create", &[]);
     if let Some(path) = &options.life.cidfile {
         let made = std::fs::File::options().write(true).create_new(true).open(path);
@@ -264,6 +281,19 @@ fn fill(
         written.map_err(Failure::during(format!("cannot make --cidfile {}", path.display())))?;
     }
     Ok(config)
+}
+
+/// Keeps all images that it is made of as long as it is there.
+fn hold(snapshots: &Snapshots, base: &Base, mounts: &files::Mounts, container: &Container) -> Result<(), Failure> {
+    let (mut digests, mut layers) = (Vec::new(), base.layers.clone());
+    for text in
+        base.digests.iter().map(|(manifest, _)| manifest).chain(mounts.images.iter().map(|(manifest, _)| manifest))
+    {
+        digests.push(text.parse()?);
+    }
+    layers.extend(mounts.images.iter().flat_map(|(_, layers)| layers).cloned());
+    let layers = snapshots.directories(&layers);
+    Ok(snapshots.store().hold_for_container(container.directory(), &digests, &layers)?)
 }
 
 /// Wishes that contradict each other.
@@ -313,10 +343,10 @@ fn for_reading(root: &Mount, container: &Container) -> Result<Mount, Failure> {
 }
 
 /// A file of the container's own below `/etc`.
-fn etc(container: &Container, name: &str, text: &str) -> Result<Mount, Failure> {
+fn etc(container: &Container, name: &str, text: impl AsRef<[u8]>) -> Result<Mount, Failure> {
     use std::os::unix::fs::PermissionsExt;
     let path = container.etc(name);
-    std::fs::write(&path, text)
+    std::fs::write(&path, text.as_ref())
         .and_then(|()| std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644)))
         .map_err(Failure::during(format!("cannot write {}", path.display())))?;
     Ok(Mount::new("bind", &path.to_string_lossy(), &format!("/etc/{name}"), &["bind", "nosuid", "nodev", "noexec"]))

@@ -8,9 +8,15 @@
 //! ```
 
 pub mod attach;
+mod change;
+pub mod commit;
+pub mod cp;
 pub mod create;
+mod devices;
+pub mod diff;
 pub mod events;
 pub mod exec;
+pub mod export;
 mod files;
 pub mod healthcheck;
 mod identity;
@@ -20,6 +26,7 @@ pub mod kill;
 pub mod limits;
 pub mod logs;
 mod make;
+mod mounts;
 mod namespaces;
 mod network;
 pub mod options;
@@ -28,9 +35,11 @@ pub mod pause;
 pub mod port;
 pub mod prune;
 pub mod ps;
+mod reach;
 pub mod rename;
 pub mod rm;
 pub mod run;
+pub mod secrets;
 mod security;
 pub mod services;
 pub mod start;
@@ -40,7 +49,9 @@ mod table;
 mod template;
 pub mod top;
 pub mod update;
+pub mod volume;
 pub mod wait;
+mod zone;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -171,9 +182,7 @@ impl Desk {
             Err(error) => return Err(error.into()),
         }
         if volumes || config.remove {
-            for name in &config.anonymous_volumes {
-                self.remove_volume(name)?;
-            }
+            self.containers.remove_volumes(&config)?;
         }
         Ok(())
     }
@@ -184,23 +193,6 @@ impl Desk {
             Ok(container) => self.remove(&container, true, 0, true),
             Err(ctk_monitor::Error::Missing { .. }) => Ok(()),
             Err(error) => Err(error.into()),
-        }
-    }
-
-    /// The folder of a volume, which is made if it is not there.
-    pub fn volume(&self, name: &str, _anonymous: bool) -> Result<PathBuf, Failure> {
-        let path = self.root.join("volumes").join(name).join("data");
-        std::fs::create_dir_all(&path).map_err(Failure::during(format!("cannot make the volume {name}")))?;
-        Ok(path)
-    }
-
-    /// Removes a volume.
-    pub fn remove_volume(&self, name: &str) -> Result<(), Failure> {
-        match std::fs::remove_dir_all(self.root.join("volumes").join(name)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(Failure::during(format!("cannot remove the volume {name}"))(error))
-            }
-            _ => Ok(()),
         }
     }
 

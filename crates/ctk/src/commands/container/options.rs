@@ -175,13 +175,17 @@ pub struct FileOptions {
     /// Give it a device of the host, or one of a CDI specification: `HOST[:PATH][:rwm]`, `VENDOR/CLASS=NAME`
     #[arg(long, value_name = "DEVICE")]
     pub device: Vec<String>,
-    /// Folders of CDI specifications
+    /// Give it graphics processors, by NVIDIA's CDI specification: `all`, how many, or `device=0,1`
+    #[arg(long, value_name = "WHICH")]
+    pub gpus: Vec<String>,
+    /// Folders of CDI specifications [default: /etc/cdi and /var/run/cdi]
     #[arg(long, value_name = "FOLDER")]
     pub cdi_spec_dir: Vec<PathBuf>,
     /// Allow devices by number: `c 1:3 rwm`
     #[arg(long, value_name = "RULE")]
     pub device_cgroup_rule: Vec<String>,
-    /// Show a secret as a file or a variable: `id=NAME,src=FILE|env=VARIABLE[,target=PATH][,type=mount|env][,mode=…]`
+    /// Show a secret as a file or a variable: `id=NAME,src=FILE|env=VARIABLE[,target=PATH][,type=mount|env][,mode=…]`,
+    /// or `NAME` of `ctk secret ls`
     #[arg(long, value_name = "KEY=VALUE,…")]
     pub secret: Vec<String>,
     /// Bytes of /dev/shm
