@@ -60,8 +60,11 @@ pub const RESTART_PAUSE_MAX: Duration = Duration::from_secs(60);
 /// A container that ran so long is restarted after the first pause again.
 pub const RESTART_SETTLED: Duration = Duration::from_secs(10);
 
-/// How long the streams of an ended container are read on: whoever else holds them open may still write.
+/// How long the streams of an ended container may be silent before they are given up: somebody else may hold them open.
 pub const DRAIN: Duration = Duration::from_secs(2);
+
+/// How long who only asked something is given to read the answer, when a container has ended.
+pub const FAREWELL: Duration = Duration::from_secs(5);
 
 /// How often those who follow a log look for what they were not told of.
 pub const FOLLOW_POLL: Duration = Duration::from_millis(50);

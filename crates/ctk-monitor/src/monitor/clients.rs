@@ -1,12 +1,12 @@
 //! Those who talk to a monitor: what they sent and what they have not read yet.
 
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
 
 use rustix::io::Errno;
 use serde::Serialize;
 
-use crate::limits::CLIENT_BUFFER_BYTES;
+use crate::limits::{CLIENT_BUFFER_BYTES, FAREWELL};
 use crate::protocol::{self, ANSWER, Answer, REFUSED, Refusal, Streams, Until};
 
 /// What a client waits for.
@@ -125,18 +125,28 @@ impl Client {
             self.unsent.shrink_to(64 * 1024);
         }
     }
+}
 
-    /// Sends what waits to the end, as long as the client takes it.
-    pub(super) fn finish(&mut self) -> io::Result<()> {
-        use rustix::event::{PollFd, PollFlags, Timespec, poll};
-        let limit = Timespec { tv_sec: 5, tv_nsec: 0 };
-        while !self.unsent.is_empty() && !self.gone {
-            let mut files = [PollFd::new(&self.socket, PollFlags::OUT)];
-            if poll(&mut files, Some(&limit))? == 0 {
-                break;
-            }
-            self.flush();
+/// Sends what waits to all of them: to who is attached as long as he is there, to others for some seconds.
+pub(super) fn finish(clients: &mut [Client]) {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let others = Instant::now() + FAREWELL;
+    loop {
+        let patient = |client: &Client| client.attached.is_some() || Instant::now() < others;
+        let waiting: Vec<usize> = (0..clients.len())
+            .filter(|index| clients.get(*index).is_some_and(|c| c.has_unsent() && !c.gone && patient(c)))
+            .collect();
+        if waiting.is_empty() {
+            return;
         }
-        Ok(())
+        let sockets = waiting.iter().filter_map(|index| clients.get(*index));
+        let mut files: Vec<PollFd<'_>> =
+            sockets.map(|client| PollFd::from_borrowed_fd(client.socket.as_fd(), PollFlags::OUT)).collect();
+        let limit = Timespec { tv_sec: 1, tv_nsec: 0 };
+        if !matches!(poll(&mut files, Some(&limit)), Ok(_) | Err(Errno::INTR)) {
+            return;
+        }
+        drop(files);
+        waiting.iter().for_each(|index| clients.get_mut(*index).map_or((), Client::flush));
     }
 }

@@ -116,10 +116,10 @@ impl Monitor<'_> {
                 Waits::Again | Waits::Check | Waits::Start => client.refuse("it has ended", 125),
                 Waits::Nothing => {}
             }
-            let _ = client.finish();
         }
         // Nobody waits for it: the kernel takes its time with devices.
         self.leave_networks();
+        super::clients::finish(&mut self.clients);
     }
 
     fn leave_networks(&mut self) {

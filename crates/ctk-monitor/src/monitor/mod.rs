@@ -93,7 +93,7 @@ pub fn monitor(directory: &Path, channel: Option<OwnedFd>, networking: &mut dyn 
     let refuse = |starter: &mut Option<Client>, error: &Error| {
         if let Some(client) = starter {
             client.refuse(error.line(), 125);
-            let _ = client.finish();
+            clients::finish(std::slice::from_mut(client));
         }
         1
     };
@@ -217,7 +217,7 @@ impl Monitor<'_> {
             sources.push(Source::Listener);
             files.push(PollFd::new(listener, PollFlags::IN));
         }
-        let full = self.clients.iter().any(|client| client.attached.is_some() && client.is_full());
+        let full = self.is_waiting_for_clients();
         if let Some(run) = &self.run {
             if run.ended.is_none() {
                 sources.push(Source::Process);
@@ -282,6 +282,10 @@ impl Monitor<'_> {
                 if let Some(run) = &mut self.run {
                     run.see_end();
                 }
+                // With the ids of others, the end of the first process is not that of the rest.
+                if self.run.as_ref().is_some_and(Run::shares_pids) {
+                    self.kill_the_rest();
+                }
                 // What it wrote before its end is in its pipes already.
                 self.read_stream(Stream::Out);
                 self.read_stream(Stream::Err);
@@ -324,6 +328,11 @@ impl Monitor<'_> {
         Ok(())
     }
 
+    /// Whether so much is unread by a client that the container has to wait.
+    fn is_waiting_for_clients(&self) -> bool {
+        self.clients.iter().any(|client| client.attached.is_some() && client.is_full())
+    }
+
     /// Passes on what the container wrote: to its log, and to who is attached.
     fn read_stream(&mut self, stream: Stream) {
         let Some(run) = &mut self.run else { return };
@@ -335,6 +344,7 @@ impl Monitor<'_> {
         match rustix::io::read(&*open, &mut self.buffer) {
             Ok(0) => *file = None,
             Ok(count) => {
+                run.last_read = Instant::now();
                 let bytes = self.buffer.get(..count).unwrap_or_default();
                 self.log.add(stream, bytes);
                 let kind = if stream == Stream::Out { OUT } else { ERR };
@@ -361,12 +371,15 @@ impl Monitor<'_> {
                 self.ended(125, false, false, true)?;
             }
         }
+        // Whoever reads slowly gets everything, however long it takes him.
+        let waits = self.is_waiting_for_clients();
         let mut due = self.next;
         let mut sooner = |at: Instant| due = Some(due.map_or(at, |due| due.min(at)));
         if let Some(run) = &mut self.run {
             if let Some((ended, when)) = run.ended {
                 let drained = run.out.is_none() && run.err.is_none();
-                if drained || now >= when + DRAIN {
+                let silent = when.max(run.last_read) + DRAIN;
+                if drained || !waits && now >= silent {
                     let out_of_time = run.out_of_time;
                     let ran = when.duration_since(run.started);
                     self.pause = if ran >= RESTART_SETTLED { RESTART_PAUSE } else { self.pause };
@@ -380,7 +393,9 @@ impl Monitor<'_> {
                     self.ended(code, out_of_time, true, code != 0)?;
                     return self.act(now);
                 }
-                sooner(when + DRAIN);
+                if !waits {
+                    sooner(silent);
+                }
             } else if let Some(deadline) = run.deadline {
                 if now >= deadline {
                     run.out_of_time = true;

@@ -38,6 +38,8 @@ pub(super) struct Run {
     pub(super) err: Option<OwnedFd>,
     /// How it ended, and when we saw it; what it left in its streams comes after that.
     pub(super) ended: Option<(Ended, Instant)>,
+    /// When it wrote something last.
+    pub(super) last_read: Instant,
     pub(super) out_of_time: bool,
     pub(super) spec: Spec,
     /// What the runtime could not do as it was asked.
@@ -151,6 +153,7 @@ impl Run {
             out,
             err,
             ended: None,
+            last_read: Instant::now(),
             out_of_time: false,
             spec,
             warnings,
@@ -207,6 +210,7 @@ impl Run {
             out,
             err,
             ended: None,
+            last_read: Instant::now(),
             out_of_time: false,
             spec,
             warnings: Vec::new(),
@@ -241,6 +245,7 @@ impl Run {
             out,
             err,
             ended: None,
+            last_read: Instant::now(),
             out_of_time: false,
             spec,
             warnings: Vec::new(),
@@ -305,6 +310,14 @@ impl Run {
     /// Sends a signal to its first process. No error if it has ended.
     pub(super) fn signal(&self, signal: i32) {
         let _ = ctk_sys::signal_process(self.pidfd.as_fd(), signal);
+    }
+
+    /// Whether its processes have ids among those of others: then the first one's end is not the end of the rest.
+    pub(super) fn shares_pids(&self) -> bool {
+        let own = |namespace: &ctk_bundle::spec::Namespace| {
+            namespace.kind == "pid" && namespace.path.as_deref().unwrap_or_default().is_empty()
+        };
+        !self.spec.linux.as_ref().is_some_and(|linux| linux.namespaces.iter().any(own))
     }
 
     /// Takes note of its end.

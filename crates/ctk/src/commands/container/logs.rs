@@ -87,8 +87,15 @@ impl Logs {
                     Stream::Out => out.write_all(bytes).and_then(|()| out.flush()),
                     Stream::Err => err.write_all(bytes),
                 };
-                failed = written.err().filter(|error| error.kind() != std::io::ErrorKind::BrokenPipe);
-                failed.is_none() && rustix::io::fcntl_getfd(rustix::stdio::stdout()).is_ok()
+                match written {
+                    Ok(()) => true,
+                    // Whoever closed it no longer wants it.
+                    Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => false,
+                    Err(error) => {
+                        failed = Some(error);
+                        false
+                    }
+                }
             })?;
             if let Some(error) = failed {
                 return Err(Failure::sentence(format!("cannot write the log: {error}"), None));
