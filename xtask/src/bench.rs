@@ -6,6 +6,7 @@
 mod builds;
 mod cases;
 mod containers;
+mod forms;
 mod layers;
 mod lives;
 mod others;
@@ -185,6 +186,7 @@ impl Bench {
             .chain(builds::CASES)
             .chain(containers::CASES)
             .chain(lives::CASES)
+            .chain(forms::CASES)
         {
             if self.filter.as_ref().is_some_and(|filter| !case.name.contains(filter.as_str())) {
                 continue;

@@ -158,6 +158,7 @@ Results go to standard output, the story to standard error. An address is `kind:
 | `CTK_ROOT` | the store's folder, as `--root`. Without it `/var/lib/ctk` for root, else `$XDG_DATA_HOME/ctk` or `~/.local/share/ctk` |
 | `CTK_PROGRESS` | how progress is told, as `--progress` |
 | `CTK_REGISTRIES` | the only file about registries, as `--registries` |
+| `CTK_LAYERS` | `erofs`: containers mount an image of each layer, made when it is mounted first, not its unpacked tree (`tree`). For root, since linux 6.12 |
 | `NO_COLOR` | no colours, whatever the terminal |
 | `SOURCE_DATE_EPOCH` | the date, in seconds since 1970, of what a build makes, or `context`: that of the main context; a part of the fingerprint. Without it the newest date among the base and the packages |
 | `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY` | the proxy of every request to registries, in either case of letters |

@@ -37,6 +37,7 @@ const RINGS: &[(&str, Ring)] = &[
     ("ctk-dockerfile", Ring::Logic),
     ("ctk-distribution", Ring::Logic),
     ("ctk-layer", Ring::Logic),
+    ("ctk-erofs", Ring::Logic),
     ("ctk-plan", Ring::Logic),
     ("ctk-sys", Ring::System),
     ("ctk-http", Ring::System),

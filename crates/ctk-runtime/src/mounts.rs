@@ -118,7 +118,8 @@ impl Root {
                 return Ok(format!("/proc/self/fd/{}", file.as_raw_fd()));
             }
             let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-            let tree = open_tree(CWD, path, flags).map_err(|e| failed(path, e))?;
+            let image = crate::overlay::image(path).map_err(|e| failed(path, e))?;
+            let tree = image.map_or_else(|| open_tree(CWD, path, flags), Ok).map_err(|e| failed(path, e))?;
             ctk_sys::mount_map_ids(tree.as_fd(), namespace, false)
                 .map_err(|e| failed(&format!("{path} with mapped ids"), e))?;
             let shown = format!("/proc/self/fd/{}", tree.as_raw_fd());

@@ -3,11 +3,14 @@
 //! Since linux 6.7 the new mount API takes the lower directories one by one. Before, overlay spoke only to mount(2),
 //! whose options share a page, and needs a place to be mounted at: a thread in a mount namespace of its own lends one,
 //! and takes a copy of the mount along when it ends.
+//!
+//! A lower "directory" may be an EROFS image: a file that is mounted from itself (linux 6.12), attached nowhere; what
+//! overlay is told is a path through its descriptor.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
@@ -25,6 +28,20 @@ pub(crate) type Failed = (String, Errno);
 
 /// Mounts the overlay of `lowers` (top first) with its other options; an option without a value is a flag.
 pub(crate) fn overlay(lowers: &[String], rest: &[(&str, &str)], attributes: u64) -> Result<OwnedFd, Failed> {
+    // Held until the overlay, which has clones of its own, exists.
+    let mut images = Vec::new();
+    let mut directories = Vec::with_capacity(lowers.len());
+    for lower in lowers {
+        directories.push(match image(lower).map_err(|e| (format!("lowerdir={lower}"), e))? {
+            Some(mount) => {
+                let shown = format!("/proc/self/fd/{}", mount.as_raw_fd());
+                images.push(mount);
+                shown
+            }
+            None => lower.clone(),
+        });
+    }
+    let lowers = &directories[..];
     match one_by_one(lowers, rest, attributes) {
         Err(first) if first.1 == Errno::INVAL => match in_a_page(lowers, rest, attributes) {
             // Wrong in itself, whichever way it is said; the first answer names the option.
@@ -33,6 +50,19 @@ pub(crate) fn overlay(lowers: &[String], rest: &[(&str, &str)], attributes: u64)
         },
         result => result,
     }
+}
+
+/// The EROFS image `path` as a mount, attached nowhere; `None` if it is no file. EPERM in a user namespace, ENOTBLK
+/// before linux 6.12.
+pub(crate) fn image(path: &str) -> Result<Option<OwnedFd>, Errno> {
+    let status = rustix::fs::stat(path)?;
+    if FileType::from_raw_mode(status.st_mode) != FileType::RegularFile {
+        return Ok(None);
+    }
+    let context = fsopen("erofs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(context.as_fd(), "source", path)?;
+    fsconfig_create(context.as_fd())?;
+    fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).map(Some)
 }
 
 fn one_by_one(lowers: &[String], rest: &[(&str, &str)], attributes: u64) -> Result<OwnedFd, Failed> {

@@ -112,6 +112,15 @@ pub enum SnapshotError {
         #[source]
         source: LayerError,
     },
+    /// No image could be made of a layer.
+    #[error("cannot make an image of layer {key}")]
+    Image {
+        /// Which.
+        key: String,
+        /// What is wrong.
+        #[source]
+        source: ctk_erofs::ErofsError,
+    },
     /// A directory where a file should be, or the other way round.
     #[error("`{path}` is {found}; expected {expected}")]
     WrongKind {

@@ -1,7 +1,8 @@
 //! Layers to mounts and back: unpacked layers on disk, overlay mounts over them, and tars of what changed.
 //!
 //! A layer is a directory `layers/<key>/` of the store: `fs/` is its tree in overlay's own format (whiteouts are
-//! character devices 0:0, opaque directories have `trusted.overlay.opaque`), `info.json` says what it weighs. It
+//! character devices 0:0, opaque directories have `trusted.overlay.opaque`), `info.json` says what it weighs, and
+//! `image.erofs` is there if somebody wanted the tree as one file to mount ([`LayerForm`]). It
 //! appears by one rename, so it is complete or not there; until it is on the disk it is believed in this boot of the
 //! machine only. What a RUN changed is written straight into
 //! the next layer's tree ([`Workspace`]); it is packed into a tar only when somebody needs the bytes.
@@ -15,6 +16,7 @@ pub mod copy;
 mod dir;
 mod error;
 mod extract;
+mod image;
 mod key;
 pub mod limits;
 mod made;
@@ -33,6 +35,7 @@ mod writers;
 
 pub use changes::{Change, changes};
 pub use error::SnapshotError;
+pub use image::LayerForm;
 pub use key::{LayerKey, LayerKeyError};
 pub use made::Made;
 pub use pack::{Merged, Packed, Skip, archive};

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use ctk_oci::Mount;
 
 use crate::SnapshotError;
+use crate::image::IMAGE;
 use crate::limits::LAYERS_MAX;
 
 /// The directories of one overlay.
@@ -50,6 +51,11 @@ impl Overlay<'_> {
             options.push("volatile".into());
         }
         options.extend(PLAIN.map(str::to_owned));
+        if self.lower.iter().any(|lower| lower.ends_with(IMAGE)) {
+            // Each image is a file system. Without this, files would be on other devices than their directories, and get
+            // another number when they are changed.
+            options.push("xino=on".into());
+        }
         Ok(options)
     }
 

@@ -8,7 +8,7 @@ use ctk_oci::Mount;
 use crate::error::Context;
 use crate::extract::open_directory;
 use crate::overlay::Overlay;
-use crate::{LayerKey, SnapshotError, Snapshots};
+use crate::{LayerForm, LayerKey, SnapshotError, Snapshots};
 
 impl Snapshots {
     /// The root of a container on top of `parents` (base first), which writes into `directory/fs`. The first time, that
@@ -44,7 +44,7 @@ impl Snapshots {
 
     /// Where these layers' trees are, base first.
     pub fn trees(&self, layers: &[LayerKey]) -> Result<Vec<PathBuf>, SnapshotError> {
-        let mut trees = self.lower(layers)?;
+        let mut trees = self.lower_as(layers, LayerForm::Tree)?;
         trees.reverse();
         Ok(trees)
     }

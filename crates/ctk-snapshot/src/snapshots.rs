@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::dir::{Place, own, set_xattrs, timestamps};
 use crate::error::Context;
 use crate::settle;
-use crate::{Ephemeral, LayerKey, Made, SnapshotError, TreeView, Workspace};
+use crate::{Ephemeral, LayerForm, LayerKey, Made, SnapshotError, TreeView, Workspace};
 
 /// Unpacked layers, and what is made of them. Clones share everything.
 #[derive(Clone)]
@@ -24,6 +24,7 @@ pub struct Snapshots {
 
 struct Inner {
     store: Store,
+    form: LayerForm,
     /// `info.json` by directory name; a complete layer never changes.
     infos: Mutex<HashMap<String, Arc<Info>>>,
     /// Directories of layers that may not be on the disk.
@@ -95,7 +96,13 @@ impl RootAttributes {
 impl Snapshots {
     /// The unpacked layers of `store`. Opens nothing yet.
     pub fn open(store: &Store) -> Snapshots {
-        let inner = Inner { store: store.clone(), infos: Mutex::default(), unsettled: Mutex::default() };
+        Snapshots::open_as(store, LayerForm::default())
+    }
+
+    /// The same, with layers mounted in this form.
+    pub fn open_as(store: &Store, form: LayerForm) -> Snapshots {
+        let form = if ctk_runtime::in_user_namespace() { LayerForm::Tree } else { form };
+        let inner = Inner { store: store.clone(), form, infos: Mutex::default(), unsettled: Mutex::default() };
         Snapshots { inner: Arc::new(inner) }
     }
 
@@ -233,15 +240,22 @@ impl Snapshots {
         Ok(self.store().layers().join(self.target(&name)).join("fs"))
     }
 
-    /// The trees of `parents`, top first, each once: overlay refuses a directory given twice, and whatever a layer
+    /// The trees of `parents`, or images of them, top first, each once: overlay refuses a directory given twice, and whatever a layer
     /// holds is already there, and on top, by its upper occurrence.
     pub(crate) fn lower(&self, parents: &[LayerKey]) -> Result<Vec<PathBuf>, SnapshotError> {
+        self.lower_as(parents, self.inner.form)
+    }
+
+    pub(crate) fn lower_as(&self, parents: &[LayerKey], form: LayerForm) -> Result<Vec<PathBuf>, SnapshotError> {
         let mut lower: Vec<PathBuf> = Vec::with_capacity(parents.len());
         for key in parents.iter().rev() {
             if self.info(key)?.empty {
                 continue;
             }
-            let path = self.tree_path(key)?;
+            let path = match form {
+                LayerForm::Tree => self.tree_path(key)?,
+                LayerForm::Image => self.image(key)?,
+            };
             if !lower.contains(&path) {
                 lower.push(path);
             }

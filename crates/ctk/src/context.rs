@@ -8,6 +8,7 @@ use ctk_apply::{ApplyError, Options, Session};
 use ctk_client::Client;
 use ctk_oci::Descriptor;
 use ctk_plan::{Address, Cancel, Kind, Sink};
+use ctk_snapshot::LayerForm;
 use ctk_store::Store;
 
 use crate::commands::project::ProjectArgs;
@@ -94,6 +95,15 @@ impl Context {
     /// Waits until everything that happened is told.
     pub fn end_story(&self) {
         self.sink.borrow_mut().take();
+    }
+
+    /// In what form containers mount the layers of their images: `CTK_LAYERS`.
+    pub fn layers(&self) -> Result<LayerForm, Failure> {
+        match self.environment.get("CTK_LAYERS").as_deref() {
+            None | Some("tree") => Ok(LayerForm::Tree),
+            Some("erofs") => Ok(LayerForm::Image),
+            Some(other) => Err(Failure::sentence(format!("CTK_LAYERS is `{other}`"), Some("it is `tree` or `erofs`"))),
+        }
     }
 
     /// Whether errors may be coloured. Nothing relies on it.

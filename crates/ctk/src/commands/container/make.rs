@@ -59,7 +59,7 @@ pub fn make(
     asked: serde_json::Value,
 ) -> Result<Made, Failure> {
     let store = context.store()?;
-    let snapshots = Snapshots::open(&store);
+    let snapshots = Snapshots::open_as(&store, context.layers()?);
     let cancel = Cancel::new();
     let base = base(context, &store, &snapshots, options, image, named, &cancel)?;
     if options.life.replace
