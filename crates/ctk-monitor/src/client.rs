@@ -61,7 +61,13 @@ pub fn start(container: &Container, program: &Path, attach: Option<Streams>) -> 
     let child = spawn(container, program, Stdio::from(OwnedFd::from(theirs)))?;
     let name = container.id().chars().take(12).collect();
     let mut client = Client { name, stream: ours, child: Some(child) };
-    let answer = client.request(&Request::Start { attach })?;
+    let answer = client.request(&Request::Start { attach }).map_err(|error| match error {
+        Error::Conversation { name, .. } => {
+            let what = "went away before the container was started (are `ctk` and `ctk-runtime` of one version?)";
+            Error::Conversation { name, what }
+        }
+        other => other,
+    })?;
     Ok((client, answer))
 }
 
