@@ -164,7 +164,7 @@ fn a_result_that_is_gone_is_made_again() {
     let Some(world) = world() else { return };
     world.ctk(&["apply"]).ok();
     let before = world.ctk(&["images", "--quiet", "case/app"]).ok();
-    world.ctk(&["rm", "localhost/case/app:latest"]).ok();
+    world.ctk(&["rmi", "localhost/case/app:latest"]).ok();
     world.ctk(&["gc", "--all"]).ok();
     let plan = world.ctk(&["plan"]).ok();
     contains(&plan, &["image:app", "no longer in the store"]);
@@ -178,7 +178,7 @@ fn a_result_that_is_gone_is_made_again() {
     assert_eq!(world.ctk(&["run", "image:app", "/bin/busybox", "cat", "/word"]).ok(), "one\n");
     nothing_to_do(world.ctk(&["apply"]));
     // Only the name is gone.
-    world.ctk(&["rm", "localhost/case/app:latest"]).ok();
+    world.ctk(&["rmi", "localhost/case/app:latest"]).ok();
     world.ctk(&["apply"]).ok();
     assert_eq!(world.ctk(&["images", "--quiet", "case/app"]).ok(), before, "the name did not come back");
 }
