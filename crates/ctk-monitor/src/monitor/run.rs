@@ -129,35 +129,8 @@ impl Run {
                 return Err(error);
             }
         };
-        let [input, out, err] = match (terminal, ours.take()) {
-            (Some(terminal), _) => {
-                unblock(&terminal)?;
-                let copy = terminal.try_clone().map_err(Error::file("copy", "the terminal"))?;
-                [Some(copy), Some(terminal), None]
-            }
-            (None, Some(ours)) => ours,
-            (None, None) => [None, None, None],
-        };
-        let timeout = (config.timeout_millis > 0).then(|| Duration::from_millis(config.timeout_millis));
-        Ok(Run {
-            pid,
-            pidfd,
-            started: Instant::now(),
-            deadline: timeout.map(|timeout| Instant::now() + timeout),
-            terminal: config.terminal,
-            foreground,
-            input_once: false,
-            input,
-            unread: VecDeque::new(),
-            input_ended: false,
-            out,
-            err,
-            ended: None,
-            last_read: Instant::now(),
-            out_of_time: false,
-            spec,
-            warnings,
-        })
+        let streams = our_ends(terminal, ours.take())?;
+        Ok(Run { warnings, ..Run::started(pid, pidfd, spec, streams, config, foreground) })
     }
 
     /// The same by another runtime.
@@ -186,21 +159,25 @@ impl Run {
             foreign::run(command, runtime, container).map(|_| created)
         });
         let created = up.inspect_err(|_| foreign::delete(runtime, container))?;
-        let [input, out, err] = match (created.terminal, ours) {
-            (Some(terminal), _) => {
-                unblock(&terminal)?;
-                let copy = terminal.try_clone().map_err(Error::file("copy", "the terminal"))?;
-                [Some(copy), Some(terminal), None]
-            }
-            (None, Some(ours)) => ours,
-            (None, None) => [None, None, None],
-        };
-        let timeout = (config.timeout_millis > 0).then(|| Duration::from_millis(config.timeout_millis));
-        Ok(Run {
-            pid: created.pid,
-            pidfd: created.pidfd,
-            started: Instant::now(),
-            deadline: timeout.map(|timeout| Instant::now() + timeout),
+        let streams = our_ends(created.terminal, ours)?;
+        Ok(Run::started(created.pid, created.pidfd, spec, streams, config, foreground))
+    }
+
+    /// One that has just been started, with our ends of its streams.
+    fn started(
+        pid: i32,
+        pidfd: OwnedFd,
+        spec: Spec,
+        [input, out, err]: [Option<OwnedFd>; 3],
+        config: &Config,
+        foreground: bool,
+    ) -> Run {
+        let now = Instant::now();
+        Run {
+            pid,
+            pidfd,
+            started: now,
+            deadline: (config.timeout_millis > 0).then(|| now + Duration::from_millis(config.timeout_millis)),
             terminal: config.terminal,
             foreground,
             input_once: false,
@@ -210,11 +187,11 @@ impl Run {
             out,
             err,
             ended: None,
-            last_read: Instant::now(),
+            last_read: now,
             out_of_time: false,
             spec,
             warnings: Vec::new(),
-        })
+        }
     }
 
     /// Takes over a container whose monitor was killed: it runs, and its streams are found again.
@@ -424,6 +401,18 @@ fn fresh_overlays(container: &Container) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Our ends of a container's streams: both directions of its terminal, or its pipes.
+fn our_ends(terminal: Option<OwnedFd>, pipes: Option<[Option<OwnedFd>; 3]>) -> Result<[Option<OwnedFd>; 3], Error> {
+    match terminal {
+        Some(terminal) => {
+            unblock(&terminal)?;
+            let copy = terminal.try_clone().map_err(Error::file("copy", "the terminal"))?;
+            Ok([Some(copy), Some(terminal), None])
+        }
+        None => Ok(pipes.unwrap_or_default()),
+    }
 }
 
 fn pipes(config: &Config, foreground: bool, spec: &Spec) -> Result<Pipes, Error> {
