@@ -40,6 +40,7 @@ const RINGS: &[(&str, Ring)] = &[
     ("ctk-erofs", Ring::Logic),
     ("ctk-plan", Ring::Logic),
     ("ctk-sys", Ring::System),
+    ("ctk-netlink", Ring::System),
     ("ctk-http", Ring::System),
     ("ctk-store", Ring::System),
     ("ctk-snapshot", Ring::System),

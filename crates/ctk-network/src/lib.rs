@@ -22,7 +22,6 @@ pub mod limits;
 mod member;
 mod names;
 mod namespace;
-mod netlink;
 mod networks;
 mod nft;
 mod options;
