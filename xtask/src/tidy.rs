@@ -60,6 +60,7 @@ const RINGS: &[(&str, Ring)] = &[
     ("ctk-registry", Ring::Stage),
     ("ctk-apply", Ring::Apply),
     ("ctk", Ring::Top),
+    ("ctk-runtime-static", Ring::Top),
     ("xtask", Ring::Top),
     // The binary is its subject, not its dependency; the benches take their peers from it.
     ("ctk-e2e", Ring::Apply),
