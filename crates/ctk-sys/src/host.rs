@@ -146,6 +146,30 @@ pub fn signal_process(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
     result.map(drop).map_err(|e| Errno::from_raw_os_error(e.into_raw()))
 }
 
+/// `struct pidfd_info` of `linux/pidfd.h`, as its first version was.
+#[repr(C)]
+#[derive(Default)]
+struct ProcessInfo {
+    mask: u64,
+    cgroup: u64,
+    ids: [u32; 11],
+    exit_code: i32,
+}
+
+/// `PIDFD_INFO_EXIT` (linux 6.15).
+const INFO_EXIT: u64 = 1 << 3;
+/// `PIDFD_GET_INFO`: `_IOWR(0xff, 11, struct pidfd_info)`.
+const GET_INFO: u64 = 3 << 30 | (size_of::<ProcessInfo>() as u64) << 16 | 0xff << 8 | 11;
+
+/// How a process ended that is not our child, as wait(2) would have told its parent: once the parent has collected it, and
+/// by a pidfd that was open before that. None where the kernel does not tell (before linux 6.15), or not yet.
+pub fn exit_status_of_other(pidfd: BorrowedFd<'_>) -> Option<i32> {
+    let mut info = ProcessInfo { mask: INFO_EXIT, ..ProcessInfo::default() };
+    // SAFETY: the kernel reads and writes the information, which is of the size that the request says.
+    let result = unsafe { syscall!(Sysno::ioctl, pidfd.as_raw_fd(), GET_INFO, &raw mut info) };
+    (result.is_ok() && info.mask & INFO_EXIT != 0).then_some(info.exit_code)
+}
+
 /// Becomes the program of an open file, with these arguments and this environment, both ended by [`Pointer::END`].
 /// Comes back only with an error.
 pub fn execute_file(file: BorrowedFd<'_>, arguments: &[Pointer<'_>], environment: &[Pointer<'_>]) -> Errno {

@@ -3,7 +3,6 @@
 
 pub mod arguments;
 mod checkpoint;
-mod init;
 pub mod joining;
 mod log;
 mod monitor;
@@ -42,7 +41,6 @@ pub fn main(words: Vec<OsString>) -> ExitCode {
     // Not for people: no options, and no time to read any.
     match words.first().and_then(|word| word.to_str()) {
         Some("monitor") => return monitor::main(words.get(1)),
-        Some("init") => return init::main(words.get(1..).unwrap_or_default()),
         _ => {}
     }
     let words = words.into_iter().map(|word| word.to_string_lossy().into_owned());
