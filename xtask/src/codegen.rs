@@ -14,7 +14,7 @@ use crate::tidy::{sources, walk};
 use crate::{ci, describe};
 
 /// Commands of examples that need neither privileges nor a network, so that their output can be made anew anywhere.
-const REPEATABLE: &[&str] = &["check", "plan", "graph", "fmt"];
+const REPEATABLE: &[&str] = &["check", "plan", "graph", "fmt", "pipeline"];
 
 /// Pages whose `kdl` blocks together are one project without mistakes.
 const PROJECTS: &[&str] = &["README.md", "docs/reference/project-file.md", "docs/guide.md"];

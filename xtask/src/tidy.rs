@@ -56,6 +56,7 @@ const RINGS: &[(&str, Ring)] = &[
     ("ctk-check", Ring::Stage),
     ("ctk-push", Ring::Stage),
     ("ctk-service", Ring::Stage),
+    ("ctk-pipeline", Ring::Stage),
     ("ctk-registry", Ring::Stage),
     ("ctk-apply", Ring::Apply),
     ("ctk", Ring::Top),

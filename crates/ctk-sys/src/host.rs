@@ -119,6 +119,25 @@ pub fn close_files_from(first: u32) -> Result<(), Errno> {
     result.map(drop).map_err(|e| Errno::from_raw_os_error(e.into_raw()))
 }
 
+/// The file by whose number this process was executed (`execveat` with an empty path), if it is open still and its own
+/// program; from now on it is closed by `execve`. To be called once, and before anything is opened: nobody else owns the
+/// number then.
+pub fn take_executed_file() -> Option<OwnedFd> {
+    // The kernel's name for it.
+    let number = rustix::param::linux_execfn().to_bytes().strip_prefix(b"/dev/fd/")?;
+    let number = core::str::from_utf8(number).ok()?.parse::<i32>().ok().filter(|number| *number > 2)?;
+    // SAFETY: no more than looked at, and left alone unless it is what was said above.
+    let file = unsafe { BorrowedFd::borrow_raw(number) };
+    let (found, own) = (rustix::fs::fstat(file).ok()?, rustix::fs::stat(c"/proc/self/exe").ok()?);
+    if (found.st_dev, found.st_ino) != (own.st_dev, own.st_ino) {
+        return None;
+    }
+    // SAFETY: open, and inherited by this process for itself alone.
+    let file = unsafe { OwnedFd::from_raw_fd(number) };
+    rustix::io::fcntl_setfd(&file, rustix::io::FdFlags::CLOEXEC).ok()?;
+    Some(file)
+}
+
 /// Sends a signal to the process of a pidfd; any number that there is, also those of real-time signals, which have no
 /// names. 0 only asks whether it may be sent.
 pub fn signal_process(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {

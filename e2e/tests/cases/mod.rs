@@ -21,6 +21,7 @@ mod lints;
 mod network;
 mod networks;
 mod packages;
+mod pipeline;
 mod plan;
 mod platforms;
 mod project_caches;

@@ -16,6 +16,7 @@ mod load;
 mod login;
 mod logout;
 mod network;
+mod pipeline;
 mod plan;
 pub mod project;
 mod pull;
@@ -113,6 +114,8 @@ commands! {
     Test(test::Test);
     /// Push an image from the store, or push resources of the project
     Push(push::Push);
+    /// Pipelines: Cloud Build files as they are
+    Pipeline(pipeline::Pipeline);
     /// Run a command in a new container
     Run(Box<container::run::Run>);
     /// Make a container without starting it

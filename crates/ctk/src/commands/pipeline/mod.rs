@@ -1,0 +1,234 @@
+//! `ctk pipeline`: Cloud Build files as they are.
+
+mod graph;
+mod lint;
+mod plan;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use ctk_pipeline::cloudbuild::GIVEN_BUILT_IN;
+use ctk_pipeline::{Inputs, Plan};
+use ctk_syntax::{Diagnostics, Sources};
+
+use crate::commands::output;
+use crate::context::Context;
+use crate::failure::Failure;
+
+/// Pipelines: Cloud Build files as they are
+#[derive(Args)]
+pub struct Pipeline {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Say what each step of a file becomes
+    Plan(plan::Plan),
+    /// Find every mistake of a file
+    Lint(lint::Lint),
+    /// Show which step waits for which
+    Graph(graph::Graph),
+}
+
+impl Pipeline {
+    pub fn run(self, context: &Context) -> Result<(), Failure> {
+        match self.command {
+            Command::Plan(command) => command.run(context),
+            Command::Lint(command) => command.run(context),
+            Command::Graph(command) => command.run(context),
+        }
+    }
+}
+
+/// A file, and what its substitutions are made of
+#[derive(Args)]
+struct FileArgs {
+    /// The file, YAML or JSON [default: cloudbuild.yaml, else cloudbuild.yml, else cloudbuild.json]
+    file: Option<PathBuf>,
+    /// Set substitutions: `_NAME=VALUE`, several with commas; also COMMIT_SHA, BRANCH_NAME and such
+    #[arg(long, value_name = "NAME=VALUE,…")]
+    substitutions: Vec<String>,
+    /// PROJECT_ID
+    #[arg(long, value_name = "ID")]
+    project: Option<String>,
+    /// LOCATION
+    #[arg(long, value_name = "REGION")]
+    region: Option<String>,
+    /// BUILD_ID [default: empty]
+    #[arg(long, value_name = "ID")]
+    build_id: Option<String>,
+    /// Read it as a trigger does: unmatched and unused substitutions are fine, `dynamicSubstitutions` is on
+    #[arg(long)]
+    trigger: bool,
+    /// The event of the trigger, JSON with `body` at its top
+    #[arg(long, value_name = "FILE", requires = "trigger")]
+    payload: Option<PathBuf>,
+}
+
+const FILES: [&str; 3] = ["cloudbuild.yaml", "cloudbuild.yml", "cloudbuild.json"];
+
+/// A file that was read.
+struct Looked {
+    sources: Sources,
+    /// How it is called.
+    name: String,
+    plan: Option<Plan>,
+    diagnostics: Diagnostics,
+}
+
+impl FileArgs {
+    fn path(&self) -> Result<PathBuf, Failure> {
+        if let Some(file) = &self.file {
+            return Ok(file.clone());
+        }
+        let found = FILES.iter().map(PathBuf::from).find(|path| path.is_file());
+        found.ok_or_else(|| {
+            let hint = "name the file: `ctk pipeline plan FILE`";
+            Failure::sentence(format!("there is no {} here", FILES.join(", no ")), Some(hint))
+        })
+    }
+
+    /// Reads the file; what is wrong with it is in the diagnostics.
+    fn look(&self) -> Result<Looked, Failure> {
+        let path = self.path()?;
+        let name = path.display().to_string();
+        let bytes = std::fs::read(&path).map_err(Failure::during(format!("cannot read {name}")))?;
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let inputs = self.inputs(folder)?;
+        let mut sources = Sources::new();
+        let id = sources.add_bytes(name.clone(), &bytes);
+        let (build, mut diagnostics) = ctk_pipeline::read(&sources, id, &inputs);
+        let plan = build.map(|build| {
+            let (plan, more) = ctk_pipeline::plan(&build);
+            diagnostics.extend(more);
+            plan
+        });
+        diagnostics.sort();
+        Ok(Looked { sources, name, plan, diagnostics })
+    }
+
+    fn inputs(&self, folder: &Path) -> Result<Inputs, Failure> {
+        let mut built_in = of_git(folder);
+        let options = [("PROJECT_ID", &self.project), ("LOCATION", &self.region), ("BUILD_ID", &self.build_id)];
+        built_in.extend(options.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.clone()?))));
+        let given = given(&self.substitutions).map_err(|text| {
+            let hint = format!("names begin with `_`, or are of {}", GIVEN_BUILT_IN.join(", "));
+            Failure::sentence(text, Some(&hint))
+        })?;
+        for (name, value) in given.iter().filter(|(name, _)| !name.starts_with('_')) {
+            built_in.insert(name.clone(), value.clone());
+        }
+        let payload = self.payload.as_deref().map(payload).transpose()?;
+        let given = given.into_iter().filter(|(name, _)| name.starts_with('_')).collect();
+        Ok(Inputs { given, built_in, trigger: self.trigger, payload })
+    }
+}
+
+fn payload(path: &Path) -> Result<serde_json::Value, Failure> {
+    let attempt = format!("cannot read {}", path.display());
+    let bytes = std::fs::read(path).map_err(Failure::during(attempt.clone()))?;
+    serde_json::from_slice(&bytes).map_err(Failure::during(attempt))
+}
+
+/// `A=b,C=d`: a comma before something that is no `NAME=` belongs to the value.
+fn given(lists: &[String]) -> Result<BTreeMap<String, String>, String> {
+    let is_name =
+        |name: &str| !name.is_empty() && name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_');
+    let mut found: BTreeMap<String, String> = BTreeMap::new();
+    for list in lists {
+        let mut last: Option<String> = None;
+        for part in list.split(',') {
+            match (part.split_once('='), &last) {
+                (Some((name, value)), _) if is_name(name) => {
+                    let own = name.starts_with('_') && name.len() > 1;
+                    if !own && !GIVEN_BUILT_IN.contains(&name) {
+                        return Err(format!("substitution `{name}` cannot be given"));
+                    }
+                    found.insert(name.to_owned(), value.to_owned());
+                    last = Some(name.to_owned());
+                }
+                (_, Some(name)) => {
+                    let value = found.get_mut(name).expect("it was put there");
+                    value.push(',');
+                    value.push_str(part);
+                }
+                _ => return Err(format!("`{part}` is no substitution; expected `_NAME=VALUE`")),
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// What git says about the work tree that `folder` is in; nothing where there is none.
+fn of_git(folder: &Path) -> BTreeMap<String, String> {
+    let ask = |arguments: &[&str]| {
+        let output = std::process::Command::new("git").current_dir(folder).args(arguments).output().ok()?;
+        let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        (output.status.success() && !text.is_empty()).then_some(text)
+    };
+    let mut found = BTreeMap::new();
+    let mut put = |name: &str, value: Option<String>| found.extend(value.map(|value| (name.to_owned(), value)));
+    let Some(commit) = ask(&["rev-parse", "--verify", "HEAD"]) else { return found };
+    let branch = ask(&["symbolic-ref", "--short", "--quiet", "HEAD"]);
+    let tag = ask(&["describe", "--tags", "--exact-match", "HEAD"]);
+    let remote = ask(&["remote", "get-url", "origin"]);
+    let full = remote.map(|url| {
+        let path = url.trim_end_matches('/').trim_end_matches(".git").replace(':', "/");
+        let parts: Vec<&str> = path.rsplit('/').take(2).collect();
+        parts.into_iter().rev().collect::<Vec<_>>().join("/")
+    });
+    put("SHORT_SHA", commit.get(..7).map(str::to_owned));
+    put("REVISION_ID", Some(commit.clone()));
+    put("COMMIT_SHA", Some(commit));
+    put("REF_NAME", branch.clone().or(tag.clone()));
+    put("BRANCH_NAME", branch);
+    put("TAG_NAME", tag);
+    put("REPO_NAME", full.as_ref().and_then(|full| full.rsplit('/').next()).map(str::to_owned));
+    put("REPO_FULL_NAME", full);
+    found
+}
+
+impl Looked {
+    /// Prints what `show` makes of the plan, then what is said about the file. A file with steps that cannot be
+    /// carried out has a plan, and fails.
+    fn show(self, context: &Context, show: impl FnOnce(&Plan) -> Result<String, Failure>) -> Result<(), Failure> {
+        let said = self.diagnostics.render(&self.sources, context.color());
+        if let Some(plan) = &self.plan {
+            output(&show(plan)?)?;
+        }
+        if self.diagnostics.has_errors() {
+            return Err(Failure::Explained(said));
+        }
+        eprint!("{said}");
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::given;
+
+    #[test]
+    fn substitutions_are_split_at_names() {
+        let check = |text: &str, expected: &[(&str, &str)]| {
+            let found = given(&[text.to_owned()]).unwrap();
+            let found: Vec<(&str, &str)> = found.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            assert_eq!(found, expected, "{text}");
+        };
+        check("_A=1", &[("_A", "1")]);
+        check("_A=1,_B=x=y", &[("_A", "1"), ("_B", "x=y")]);
+        check("_A=1,2,3,_B=", &[("_A", "1,2,3"), ("_B", "")]);
+        check("COMMIT_SHA=abc,_A=", &[("COMMIT_SHA", "abc"), ("_A", "")]);
+    }
+
+    #[test]
+    fn what_cannot_be_given_is_said() {
+        let wrong = |text: &str| given(&[text.to_owned()]).unwrap_err();
+        assert_eq!(wrong("PROJECT_ID=x"), "substitution `PROJECT_ID` cannot be given");
+        assert_eq!(wrong("FOO=x"), "substitution `FOO` cannot be given");
+        assert_eq!(wrong("a=b"), "`a=b` is no substitution; expected `_NAME=VALUE`");
+    }
+}
