@@ -106,6 +106,14 @@ impl Site {
         site
     }
 
+    /// The versions of the others' builders.
+    pub fn builders(&self) -> String {
+        let peers = self.peers.as_ref().expect("peers were asked for");
+        let version = |words: &[&str]| peers.inside(words[0], &words[1..]).ok();
+        let words: [&[&str]; 3] = [&["docker-buildx", "version"], &["dockerd", "--version"], &["buildah", "--version"]];
+        words.map(version).concat()
+    }
+
     /// Where the copy of a case is.
     fn copy(&self, case: &Case) -> PathBuf {
         self.work.join("cases").join(&case.name)

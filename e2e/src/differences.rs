@@ -152,6 +152,12 @@ impl Accepted {
         Accepted { rules: document.nodes().iter().map(rule).collect(), used: Mutex::default() }
     }
 
+    /// The rules for a case, as written.
+    pub fn of_case(&self, case: &str) -> String {
+        let fitting = self.rules.iter().filter(|rule| fits(&rule.case, case));
+        fitting.map(|rule| format!("{}\n", rule.line)).collect()
+    }
+
     /// Whether a rule accepts this.
     pub fn accepts(&self, case: &str, builder: &str, what: &str) -> bool {
         let fits = |rule: &Rule| fits(&rule.case, case) && (fits(&rule.builder, builder)) && fits(&rule.what, what);

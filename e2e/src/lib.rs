@@ -3,6 +3,7 @@
 //! A case makes a [`World`], writes or copies a project into it, runs `ctk` there and looks at what came out, best
 //! through somebody else's eyes ([`World::peer`]). Nothing leaves the machine except to its package mirrors.
 
+pub mod agreed;
 pub mod bases;
 pub mod bundle;
 pub mod corpus;

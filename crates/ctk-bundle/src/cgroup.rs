@@ -541,6 +541,23 @@ pub(crate) fn no_way_to(cgroup: &Path) -> String {
     )
 }
 
+/// Why a version 2 cgroup takes no processes (`cgroups(7)`, "no internal processes" and "threaded"), and what helps; as
+/// it follows the cgroup's name.
+pub(crate) fn takes_nobody(cgroup: &Path, errno: rustix::io::Errno) -> String {
+    let read = |file: &str| fs::read_to_string(cgroup.join(file)).unwrap_or_default().trim().to_owned();
+    match errno {
+        rustix::io::Errno::BUSY => format!(
+            "which gives controllers ({}) to cgroups below it and takes no processes itself: name one that is not there \
+             yet, or has none below",
+            read("cgroup.subtree_control")
+        ),
+        _ => format!(
+            "which takes no processes: it is `{}`, as everything is that is below a threaded cgroup: name one elsewhere",
+            read("cgroup.type")
+        ),
+    }
+}
+
 fn common(one: &Path, other: &Path) -> PathBuf {
     let parts = one.components().zip(other.components());
     parts.take_while(|(one, other)| one == other).map(|(part, _)| part).collect()

@@ -94,12 +94,6 @@ impl<'a> Launch<'a> {
         let result = self.with_steps(|steps, _| {
             let start = |cgroup| ctk_sys::start(&Start { namespaces: u64::from(namespaces), cgroup, steps });
             match start(self.membership.unified.as_ref().map(AsRawFd::as_raw_fd)) {
-                // A cgroup that takes no processes, or a kernel before 5.7.
-                Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::BUSY | rustix::io::Errno::TOOBIG)
-                    if self.membership.unified.is_some() =>
-                {
-                    start(None)
-                }
                 // A way on which there is somebody else's cgroup.
                 Err(rustix::io::Errno::ACCESS | rustix::io::Errno::PERM) if self.files.moved => {
                     self.outside.set(true);
@@ -118,6 +112,16 @@ impl<'a> Launch<'a> {
             Some(path) if errno == rustix::io::Errno::ACCESS => Error::Step {
                 step: format!("start a process in the cgroup `{}`{}", path.display(), crate::cgroup::no_way_to(path)),
                 field: String::new(),
+                source: errno.into(),
+            },
+            // Outside of it, a process would have none of the container's limits and rules of devices.
+            Some(path) if matches!(errno, rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::BUSY) => Error::Step {
+                step: format!(
+                    "start a process in the cgroup `{}`, {}",
+                    path.display(),
+                    crate::cgroup::takes_nobody(path, errno)
+                ),
+                field: "linux.cgroupsPath".into(),
                 source: errno.into(),
             },
             _ => Error::Clone(errno.into()),

@@ -450,8 +450,10 @@ fn roots(spec: &Spec, linux: &Linux, host: &Host, rootfs: &str, tasks: &mut Task
     let hooks_of = spec.hooks.as_ref().unwrap_or(&no_hooks);
     let net_devices = linux.net_devices.as_ref().is_some_and(|devices| !devices.is_empty());
     let waits = net_devices || linux.intel_rdt.is_some();
-    // Hooks of the process itself wait too: the runtime writes what they read when it knows the process.
-    let own = !hooks_of.create_container.is_empty() || !hooks_of.start_container.is_empty();
+    // Hooks of the process itself wait too, and so does what a seccomp listener is told: the runtime writes what they
+    // read when it knows the process.
+    let listener = linux.seccomp.as_ref().is_some_and(|seccomp| seccomp.listener_path.is_some());
+    let own = !hooks_of.create_container.is_empty() || !hooks_of.start_container.is_empty() || listener;
     if !hooks_of.prestart.is_empty() || !hooks_of.create_runtime.is_empty() || waits || own {
         tasks.add("hooks", Action::HostHooks);
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ctk_oci::Reference;
 use ctk_plan::Address;
-use ctk_project::{Project, Resource};
+use ctk_project::{HealthProbe, HealthWords, Project, Resource, service_words};
 use ctk_syntax::{Diagnostic, Diagnostics, Node, Reader, Spanned};
 
 use crate::assertions::{self, Assertion, TABLE};
@@ -87,20 +87,24 @@ pub struct Launch {
     pub user: Option<String>,
     /// Replaces the image's WORKDIR.
     pub workdir: Option<String>,
-    /// When it is ready; without, as soon as it runs.
-    pub ready: Option<Ready>,
+    /// When it is healthy, and may be spoken to; without, as soon as it runs.
+    pub health: Option<Health>,
 }
 
-/// When a container is ready.
+/// How a container's health is found out.
 #[derive(Clone, Debug)]
-pub struct Ready {
+pub struct Health {
     /// What has to succeed.
     pub(crate) probe: Probe,
     /// Until when.
     pub(crate) within: Duration,
+    /// Between two tries.
+    pub(crate) every: Duration,
+    /// For one of them.
+    pub(crate) timeout: Duration,
 }
 
-/// What tells that a container is ready.
+/// What tells that a container is healthy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Probe {
     /// A command inside it exits with 0.
@@ -250,45 +254,47 @@ fn service(
 
 /// The block of `start` and `service`; `host` is the container's own name.
 fn launch(reader: &mut Reader<'_, '_>, host: &str) -> Launch {
-    let env = words::env(reader);
-    let command = words::opt_child_list(reader, "command", "an argument");
-    let entrypoint = words::opt_child_list(reader, "entrypoint", "an argument");
-    let user = words::opt_child_text(reader, "user", "a user");
-    let workdir = words::opt_child_text(reader, "workdir", "a path");
-    let ready = reader.opt_child("ready").and_then(|node| {
-        let mut child = reader.child(node);
-        let ready = ready(&mut child, host);
-        child.finish();
-        ready
-    });
-    Launch { env, command, entrypoint, user, workdir, ready }
+    let words = service_words(reader);
+    let health = words.health.and_then(|words| health(words, reader, host));
+    let env = words.env.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
+    Launch {
+        env,
+        command: words.command,
+        entrypoint: words.entrypoint,
+        user: words.user,
+        workdir: words.workdir,
+        health,
+    }
 }
 
-/// `ready exec="pg_isready" within="30s"`, or `http=`, or `tcp=`.
-fn ready(reader: &mut Reader<'_, '_>, host: &str) -> Option<Ready> {
-    let within = words::opt_prop_within(reader).unwrap_or(limits::READY_WITHIN);
-    let exec = reader.opt_prop_str("exec").map(|text| Probe::Exec(command_line(&text)));
-    let http = reader.opt_prop_str("http").and_then(|text| {
-        // `:8080/healthz` and `/healthz` mean this container.
-        let whole = match text.value.as_bytes().first() {
-            Some(b':' | b'/') => format!("http://{host}{}", text.value),
-            _ => text.value.clone(),
-        };
-        match Url::parse(&whole) {
-            Ok(url) => Some(Probe::Http(url)),
-            Err(why) => {
-                reader.error(codes::BAD_VALUE, text.span, why, "expected e.g. `:8080/healthz`");
-                None
+/// `health exec="pg_isready" within="30s"`, or `http=`, or `tcp=`. A test waits until it is well, or its time is over: how
+/// many failures are too many, and what comes then, it does not ask.
+fn health(words: HealthWords, reader: &mut Reader<'_, '_>, host: &str) -> Option<Health> {
+    let mut time = |given: Option<Spanned<Duration>>, usual| {
+        given.and_then(|given| words::bounded(reader, given)).unwrap_or(usual)
+    };
+    let within = time(words.within, limits::HEALTHY_WITHIN);
+    let every = time(words.every, limits::RETRY_PAUSE);
+    let timeout = time(words.timeout, limits::HTTP_TIMEOUT);
+    let probe = match words.probe.value {
+        HealthProbe::Exec(text) => Probe::Exec(command_line(&text)),
+        HealthProbe::Tcp(port) => Probe::Tcp(port),
+        HealthProbe::Http(text) => {
+            // `:8080/healthz` and `/healthz` mean this container.
+            let whole = match text.as_bytes().first() {
+                Some(b':' | b'/') => format!("http://{host}{text}"),
+                _ => text,
+            };
+            match Url::parse(&whole) {
+                Ok(url) => Probe::Http(url),
+                Err(why) => {
+                    reader.error(codes::BAD_VALUE, words.probe.span, why, "expected e.g. `:8080/healthz`");
+                    return None;
+                }
             }
         }
-    });
-    let tcp = reader.opt_prop_int("tcp", 1..=65535).map(|port| Probe::Tcp(port.value as u16));
-    let given = ["exec", "http", "tcp"].iter().filter(|name| reader.node().prop(name).is_some()).count();
-    if given != 1 {
-        let message = if given == 0 { "`ready` asks nothing" } else { "`ready` asks more than one thing" };
-        reader.error(codes::NOTHING_ASKED, reader.span(), message, "expected one of `exec=`, `http=`, `tcp=`");
-    }
-    exec.or(http).or(tcp).map(|probe| Ready { probe, within })
+    };
+    Some(Health { probe, within, every, timeout })
 }
 
 /// A command line: its words, or a shell around it when it has more than words.
@@ -379,9 +385,9 @@ mod tests {
             r##"test "api" image="api" {
     service "db" image="postgres:17" {
         env POSTGRES_PASSWORD="x"
-        ready exec="pg_isready" within="30s"
+        health exec="pg_isready" every="50ms" timeout="2s" retries=3 within="30s"
     }
-    start { env DATABASE_URL="postgres://db/…"; ready http="/healthz" }
+    start { env DATABASE_URL="postgres://db/…"; health http="/healthz" }
     http "http://image:8080/healthz" status=200 body="ok" within="10s"
     command "version" "api" "--version" { exit 0; stdout matches=#"^api \d"# }
     file "/usr/bin/api" mode="0755" owner="0:0" type="file"
@@ -408,10 +414,11 @@ mod tests {
             ]
         );
         assert_eq!(decl.services[0].image.to_string(), "docker.io/library/postgres:17");
-        let ready = decl.services[0].launch.ready.as_ref().unwrap();
-        assert_eq!((&ready.probe, ready.within), (&Probe::Exec(vec!["pg_isready".into()]), Duration::from_secs(30)));
+        let health = decl.services[0].launch.health.as_ref().unwrap();
+        assert_eq!((&health.probe, health.within), (&Probe::Exec(vec!["pg_isready".into()]), Duration::from_secs(30)));
+        assert_eq!((health.every, health.timeout), (Duration::from_millis(50), Duration::from_secs(2)));
         let start = decl.start.as_ref().unwrap();
-        assert!(matches!(&start.ready.as_ref().unwrap().probe, Probe::Http(url) if url.host == "image"));
+        assert!(matches!(&start.health.as_ref().unwrap().probe, Probe::Http(url) if url.host == "image"));
         let inputs = decl.fingerprint_inputs();
         assert_eq!(inputs.references, ["docker.io/library/postgres:17"]);
         assert_eq!(inputs.images, [image_address("api")]);
@@ -422,7 +429,10 @@ mod tests {
     fn all_mistakes_are_told_at_once() {
         let told = decode_text(
             r##"test "api" imag="api" {
-    service "image" image="x:1" { redy tcp=1 }
+    service "image" image="x:1" { helth tcp=1 }
+    service "old" image="x:1" { ready tcp=1 }
+    service "two" image="x:1" { health tcp=1 exec="true" }
+    service "none" image="x:1" { health within="1s" }
     http "https://image/" status=99
     http "http://image:80/"
     http "http://bd/"
@@ -439,7 +449,10 @@ mod tests {
         for expected in [
             "`test` needs the property `image`",
             "no service can be called `image`",
-            "did you mean `ready`?",
+            "did you mean `health`?",
+            "`ready` is `health`, with the same properties",
+            "`health` asks more than one thing",
+            "`health` asks nothing",
             "scheme `https` is not supported",
             "must be from 100 to 599",
             "this test does not start it",

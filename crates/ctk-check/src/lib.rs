@@ -24,7 +24,7 @@ use std::time::Duration;
 
 pub use codes::CODES;
 pub use decl::{
-    AssertionDecl, FingerprintInputs, IMAGE_HOST, ImageName, Launch, Ready, Service, TestDecl, decode, decode_node,
+    AssertionDecl, FingerprintInputs, Health, IMAGE_HOST, ImageName, Launch, Service, TestDecl, decode, decode_node,
 };
 pub use error::CheckError;
 pub use junit::junit;

@@ -9,13 +9,13 @@ pub const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
 /// The longest `timeout` and `within` that a test may say.
 pub const TIMEOUT_MAX: Duration = Duration::from_secs(3600);
 
-/// A `ready` that says no `within` waits this long.
-pub const READY_WITHIN: Duration = Duration::from_secs(30);
+/// A `health` that says no `within` is waited for this long.
+pub const HEALTHY_WITHIN: Duration = Duration::from_secs(30);
 
-/// An `http` that says no `within` has this long for its one answer.
+/// An `http` that says no `within` has this long for its one answer, and a `health` without `timeout` for each.
 pub const HTTP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Between two tries of something that is not ready: short beside any start, long beside a connect.
+/// Between two tries of something that is not there yet, or not healthy, unless `every=` says another time: short beside any start, long beside a connect.
 pub const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// Between two looks at whether somebody said stop.

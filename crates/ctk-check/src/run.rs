@@ -183,7 +183,7 @@ struct Stage<'a> {
 }
 
 impl Stage<'_> {
-    /// Starts the services side by side, waits until all are ready, then starts the image.
+    /// Starts the services side by side, waits until all are healthy, then starts the image.
     fn start_all(&mut self, switch: &Switch, image: &Image, services: &[Image]) -> Result<(), CheckError> {
         let decl = self.request.decl;
         let mut times = Vec::new();
@@ -192,7 +192,7 @@ impl Stage<'_> {
         }
         for (service, (began, mismatch)) in decl.services.iter().zip(times) {
             let mismatch = match mismatch {
-                None => self.await_ready(switch, &service.name, &service.launch)?,
+                None => self.await_health(switch, &service.name, &service.launch)?,
                 failed => failed,
             };
             self.conclude(&service.name, mismatch, began.elapsed());
@@ -211,7 +211,7 @@ impl Stage<'_> {
         }
         let began = Instant::now();
         let mismatch = match self.launch(switch, IMAGE_HOST, image, launch)? {
-            None => self.await_ready(switch, IMAGE_HOST, launch)?,
+            None => self.await_health(switch, IMAGE_HOST, launch)?,
             failed => failed,
         };
         self.conclude(IMAGE_HOST, mismatch, began.elapsed());
@@ -273,29 +273,29 @@ impl Stage<'_> {
         }
     }
 
-    /// Waits until the container of that name is ready; a mismatch says why it is not.
-    fn await_ready(&self, switch: &Switch, name: &str, launch: &Launch) -> Result<Option<Mismatch>, CheckError> {
+    /// Waits until the container of that name is healthy; a mismatch says why it is not.
+    fn await_health(&self, switch: &Switch, name: &str, launch: &Launch) -> Result<Option<Mismatch>, CheckError> {
         let Some(running) = self.running.iter().find(|running| running.name == name) else { return Ok(None) };
-        let Some(ready) = &launch.ready else { return Ok(None) };
-        let deadline = Instant::now() + ready.within;
-        let expected = format!("ready within {}", crate::spell(ready.within));
+        let Some(health) = &launch.health else { return Ok(None) };
+        let deadline = Instant::now() + health.within;
+        let expected = format!("healthy within {}", crate::spell(health.within));
         loop {
             let left = deadline.saturating_duration_since(Instant::now()).max(limits::RETRY_PAUSE);
-            let why = match self.probe(switch, running, &ready.probe, left.min(limits::HTTP_TIMEOUT))? {
+            let why = match self.probe(switch, running, &health.probe, left.min(health.timeout))? {
                 None => return Ok(None),
                 Some(why) => why,
             };
             if let Some(status) = running.ended()? {
-                return Ok(Some(Mismatch::new("ready", expected, format!("the container ended: {status}"))));
+                return Ok(Some(Mismatch::new("health", expected, format!("the container ended: {status}"))));
             }
             if Instant::now() >= deadline {
-                return Ok(Some(Mismatch::new("ready", expected, why)));
+                return Ok(Some(Mismatch::new("health", expected, why)));
             }
-            pause(limits::RETRY_PAUSE, self.request.cancel)?;
+            pause(health.every.min(left), self.request.cancel)?;
         }
     }
 
-    /// Asks once; `Some` says why it is not ready.
+    /// Asks once; `Some` says why it is not healthy.
     fn probe(
         &self,
         switch: &Switch,

@@ -89,7 +89,8 @@ pub(crate) fn opt_prop_within(reader: &mut Reader<'_, '_>) -> Option<Duration> {
     bounded(reader, given)
 }
 
-fn bounded(reader: &mut Reader<'_, '_>, given: Spanned<Duration>) -> Option<Duration> {
+/// A duration, if it is one that a test may say.
+pub(crate) fn bounded(reader: &mut Reader<'_, '_>, given: Spanned<Duration>) -> Option<Duration> {
     if (Duration::from_millis(1)..=limits::TIMEOUT_MAX).contains(&given.value) {
         return Some(given.value);
     }

@@ -22,14 +22,14 @@ fn services_are_reached_by_name_once_they_are_ready() {
     let report = bench
         .run_with(
             r#"test "t" image="x" {
-    service "by-http" image="y" { ready http=":8080/" within="10s" }
+    service "by-http" image="y" { health http=":8080/" within="10s" }
     service "by-exec" image="y" {
         env A="b"
         command "-p" "9090" "-h" "/srv/www"
-        ready exec="wget -qO- http://127.0.0.1:9090/" within="10s"
+        health exec="wget -qO- http://127.0.0.1:9090/" within="10s"
     }
-    service "by-tcp" image="y" { ready tcp=8080 within="10s" }
-    start { ready http="http://by-exec:9090/" }
+    service "by-tcp" image="y" { health tcp=8080 within="10s" }
+    start { health http="http://by-exec:9090/" }
     http "http://image:8080/" body="from the image" within="10s"
     http "http://by-http:8080/" body="from the service"
     http "http://by-exec:9090/" body="from the service"
@@ -53,7 +53,7 @@ fn what_needs_a_service_that_does_not_come_up_is_skipped() {
     let image = bench.image(&[PAGE], web());
     let report = bench.run(
         r#"test "t" image="x" {
-    service "db" image="y" { entrypoint "sh" "-c" "echo waiting; sleep 60"; ready tcp=5432 within="400ms" }
+    service "db" image="y" { entrypoint "sh" "-c" "echo waiting; sleep 60"; health tcp=5432 within="400ms" }
     start
     http "http://image:8080/" within="10s"
     http "http://db:5432/"
@@ -63,7 +63,7 @@ fn what_needs_a_service_that_does_not_come_up_is_skipped() {
     );
     assert_eq!(report.counts(), (1, 1, 3), "{}", report.failures());
     let told = report.failures();
-    assert!(told.contains("service db: failed\n    ready, expected: ready within 400ms\n"), "{told}");
+    assert!(told.contains("service db: failed\n    health, expected: healthy within 400ms\n"), "{told}");
     assert!(told.contains("start: skipped, because service `db` is not up\n"), "{told}");
     assert!(told.contains("the last output of `db`:\n    waiting\n"), "{told}");
     assert!(matches!(report.assertions.last().unwrap().outcome, AssertionOutcome::Passed));
@@ -107,7 +107,7 @@ fn a_services_image_is_fetched() {
     let pinned = ServiceImage::Pinned(name.with_digest(service.digest.clone()));
     let image = bench.image(&[PAGE], web());
     let text = r#"test "t" image="x" {
-    service "web" image="y" { ready tcp=8080 }
+    service "web" image="y" { health tcp=8080 }
     http "http://web:8080/" body="from the service"
 }"#;
     let error = bench.run_fetching(text, &image, &pinned, &NoFetch).unwrap_err();

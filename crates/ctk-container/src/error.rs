@@ -30,6 +30,14 @@ pub enum Error {
         /// `; did you mean …?`, if something like it is there.
         near: String,
     },
+    /// A number that no user or group can have.
+    #[error("{name} is no number of a {what}: the largest is 4294967294")]
+    UserTooLarge {
+        /// `user` or `group`.
+        what: &'static str,
+        /// As it was given.
+        name: String,
+    },
     /// A capability has no such name.
     #[error("no capability `{name}`")]
     UnknownCapability {

@@ -78,7 +78,7 @@ pub struct Wanted {
     pub gid_mappings: Vec<(u32, u32, u32)>,
     /// Where its cgroups are.
     pub cgroups_path: String,
-    /// A static program of the host that is its first process, and starts what the image starts.
+    /// The file of the host that is its first process (a copy of `ctk_sys::INIT`), and starts what the image starts.
     pub init: Option<PathBuf>,
     /// For the runtime and its hooks.
     pub annotations: BTreeMap<String, String>,
@@ -160,7 +160,7 @@ pub fn specify(
     let mut args = command(image, wanted.entrypoint.as_deref(), wanted.args.as_deref())?;
     let shown = args.clone();
     if wanted.init.is_some() {
-        args.splice(0..0, [INIT, "init", "--"].map(String::from));
+        args.splice(0..0, [INIT.to_owned()]);
     }
     let cwd = workdir(wanted.workdir.as_deref().unwrap_or(&image.working_dir))?;
     let user = wanted.user.clone().unwrap_or_else(|| image.user.clone());
@@ -276,12 +276,16 @@ struct Standing {
     ordinary: bool,
     /// Nobody else is in it: there is no group of terminals.
     alone: bool,
+    /// The host's message queues are at `/dev/mqueue`.
+    queues: bool,
 }
 
 impl Standing {
     fn here() -> Standing {
         let ordinary = ctk_runtime::in_user_namespace();
-        Standing { ordinary, alone: ordinary && ctk_runtime::rootless::is_alone() }
+        // Not every host has its queues mounted.
+        let queues = std::path::Path::new("/dev/mqueue").is_dir();
+        Standing { ordinary, alone: ordinary && ctk_runtime::rootless::is_alone(), queues }
     }
 }
 
@@ -301,13 +305,17 @@ fn mounts(wanted: &Wanted, standing: Standing) -> Vec<Mount> {
         Mount::new("sysfs", "sysfs", "/sys", &["nosuid", "noexec", "nodev", system]),
         Mount::new("cgroup", "cgroup", "/sys/fs/cgroup", &["nosuid", "noexec", "nodev", "relatime", system]),
     ];
-    if let (Some(terminals), true) = (all.get_mut(2), standing.alone) {
+    let has_tty_group = |(inside, _, count): &(u32, u32, u32)| *inside <= 5 && 5 - inside < *count;
+    let unmapped = !wanted.gid_mappings.is_empty() && !wanted.gid_mappings.iter().any(has_tty_group);
+    if let (Some(terminals), true) = (all.get_mut(2), standing.alone || unmapped) {
         terminals.options.retain(|option| option != "gid=5");
     }
     match wanted.namespaces.ipc {
         Namespace::Host => {
             all.push(Mount::new("bind", "/dev/shm", "/dev/shm", &["rbind", "nosuid", "noexec", "nodev"]));
-            all.push(Mount::new("bind", "/dev/mqueue", "/dev/mqueue", &["rbind", "nosuid", "noexec", "nodev"]));
+            if standing.queues {
+                all.push(Mount::new("bind", "/dev/mqueue", "/dev/mqueue", &["rbind", "nosuid", "noexec", "nodev"]));
+            }
         }
         _ => {
             let options = ["nosuid", "noexec", "nodev", "mode=1777", &format!("size={shm}")];

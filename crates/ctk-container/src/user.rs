@@ -73,6 +73,9 @@ pub(crate) fn group(wanted: &str, group: &[u8]) -> Result<u32, Error> {
 }
 
 fn unknown(what: &'static str, name: &str, file: &'static str, text: &str) -> Error {
+    if name.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Error::UserTooLarge { what, name: name.into() };
+    }
     let names = text.lines().filter_map(|line| line.split(':').next()).filter(|known| !known.is_empty());
     let near = ctk_syntax::nearest(name, names).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
     Error::UnknownUser { what, name: name.into(), file, near }

@@ -1,7 +1,5 @@
 //! A request's path and query, read by a server. Repository names hold slashes, so the path is cut from its end.
 
-use std::collections::BTreeMap;
-
 use ctk_oci::{Digest, Reference};
 
 /// What a path under `/v2/` names.
@@ -153,9 +151,9 @@ fn parse_digest(text: &str) -> Result<Digest, RouteError> {
     text.parse().map_err(|_| RouteError::Digest(text.into()))
 }
 
-/// A request's query, the last of repeated names.
+/// A request's query. Names may repeat.
 #[derive(Clone, Debug, Default)]
-pub struct Query(BTreeMap<String, String>);
+pub struct Query(Vec<(String, String)>);
 
 impl Query {
     /// Reads what stands after `?`.
@@ -163,9 +161,14 @@ impl Query {
         Query(url::form_urlencoded::parse(text.as_bytes()).into_owned().collect())
     }
 
-    /// The value of `name`.
+    /// The last value of `name`.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
+        self.0.iter().rev().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Every value of `name`, in order.
+    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter(move |(found, _)| found == name).map(|(_, value)| value.as_str())
     }
 }
 
@@ -220,5 +223,8 @@ mod tests {
         assert_eq!(query.get("digest"), Some("sha256:ab"));
         assert_eq!(query.get("mount"), Some(""));
         assert_eq!(query.get("none"), None);
+        let query = Query::parse("tag=b&x=1&tag=a");
+        assert_eq!(query.all("tag").collect::<Vec<_>>(), ["b", "a"]);
+        assert_eq!(query.get("tag"), Some("a"));
     }
 }

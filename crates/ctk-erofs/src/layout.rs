@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::Time;
 use crate::limits::{BLOCKS_MAX, GAPS_MAX, WINDOW_BYTES};
-use crate::tree::{Kind, NodeId, Time, Tree};
+use crate::tree::{Kind, NodeId, Tree};
 use crate::xattrs::Shared;
 use crate::{BLOCK_BYTES, ErofsError, directory};
 

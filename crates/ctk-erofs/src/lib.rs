@@ -31,8 +31,9 @@ mod tree;
 mod write;
 mod xattrs;
 
+pub use ctk_layer::Time;
 pub use error::ErofsError;
-pub use tree::{Attributes, Kind, NodeId, Time, Tree};
+pub use tree::{Attributes, Kind, NodeId, Tree};
 pub use write::Written;
 
 /// Bytes of a block: what every kernel that mounts files takes.

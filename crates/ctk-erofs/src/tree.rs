@@ -2,18 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use ctk_layer::Time;
+
 use crate::ErofsError;
 use crate::limits::{DEVICE_MAX, NAME_MAX_BYTES, NODES_MAX, TARGET_MAX_BYTES};
 use crate::xattrs;
-
-/// Seconds and nanoseconds since 1970.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Time {
-    /// Whole seconds; negative before 1970.
-    pub seconds: i64,
-    /// Below 1,000,000,000.
-    pub nanos: u32,
-}
 
 /// What all kinds of nodes have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 
 use ctk_oci::media_type::LayerCompression;
 use ctk_oci::{Algorithm, Descriptor, DiffId, Digest, Digester};
+use ctk_plan::Cancel;
 
 use crate::limits::{GZIP_MEMBER_BYTES, ZSTD_FRAME_BYTES};
 use crate::parallel::{Blocks, Codec};
@@ -130,6 +131,14 @@ impl<W: Write> LayerWriter<W> {
             Compression::Zstd { level } => blocks(Codec::Zstd(level.clamp(1, 19)), ZSTD_FRAME_BYTES)?,
         };
         Ok(LayerWriter { out, diff: Algorithm::Sha256.digester(), taken: 0, compression, state })
+    }
+
+    /// Once `cancel` says so, writing is an error within 100 ms, however long a block takes to compress.
+    pub fn cancelled_by(mut self, cancel: &Cancel) -> LayerWriter<W> {
+        if let State::Blocks { blocks, .. } = &mut self.state {
+            blocks.cancel = cancel.clone();
+        }
+        self
     }
 
     /// Writes what is left and gives the stream back with what was found.

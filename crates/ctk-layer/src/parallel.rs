@@ -3,9 +3,15 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
+use std::time::Duration;
+
+use ctk_plan::Cancel;
+
+/// How often who waits for a block looks whether somebody said stop.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// How one block is compressed.
 #[derive(Clone, Copy, Debug)]
@@ -23,15 +29,26 @@ struct Job {
 
 pub struct Blocks {
     jobs: Option<Sender<Job>>,
-    workers: Vec<JoinHandle<()>>,
+    workers: usize,
     inline: Option<Worker>,
     waiting: VecDeque<Receiver<io::Result<Vec<u8>>>>,
+    /// Nobody takes the blocks any more.
+    over: Arc<AtomicBool>,
+    /// Who may say stop.
+    pub cancel: Cancel,
 }
 
 impl Blocks {
     /// With one worker or none, blocks are compressed by the caller's thread.
     pub fn new(codec: Codec, workers: usize) -> io::Result<Blocks> {
-        let mut blocks = Blocks { jobs: None, workers: vec![], inline: None, waiting: VecDeque::new() };
+        let mut blocks = Blocks {
+            jobs: None,
+            workers,
+            inline: None,
+            waiting: VecDeque::new(),
+            over: Arc::default(),
+            cancel: Cancel::new(),
+        };
         if workers <= 1 {
             blocks.inline = Some(Worker::new(codec)?);
             return Ok(blocks);
@@ -40,23 +57,27 @@ impl Blocks {
         let queue = Arc::new(Mutex::new(queue));
         blocks.jobs = Some(jobs);
         for _ in 0..workers {
-            let (queue, mut worker) = (queue.clone(), Worker::new(codec)?);
-            blocks.workers.push(std::thread::Builder::new().name("compress".into()).spawn(move || {
+            let (queue, over, mut worker) = (queue.clone(), blocks.over.clone(), Worker::new(codec)?);
+            std::thread::Builder::new().name("compress".into()).spawn(move || {
                 loop {
                     let job = match queue.lock() {
                         Ok(queue) => queue.recv(),
                         Err(_) => return,
                     };
                     let Ok(job) = job else { return };
+                    if over.load(Ordering::Relaxed) {
+                        return;
+                    }
                     // The other end is gone when the stream was given up.
                     let _ = job.reply.send(worker.run(&job.block));
                 }
-            })?);
+            })?;
         }
         Ok(blocks)
     }
 
-    /// Takes the next block; `give` gets compressed ones as they become ready, in order.
+    /// Takes the next block; `give` gets compressed ones as they become ready, in order. Once somebody said stop, that is
+    /// an error within [`LOOK`].
     pub fn push(
         &mut self,
         block: Vec<u8>,
@@ -70,23 +91,32 @@ impl Blocks {
         let (reply, result) = sync_channel(1);
         jobs.send(Job { block, reply }).map_err(|_| gone())?;
         self.waiting.push_back(result);
-        let keep = if last { 0 } else { 2 * self.workers.len() };
+        let keep = if last { 0 } else { 2 * self.workers };
         while self.waiting.len() > keep {
             let oldest = self.waiting.pop_front().expect("longer than keep");
-            give(&oldest.recv().map_err(|_| gone())??)?;
+            give(&self.wait(&oldest)?)?;
         }
         Ok(())
     }
+
+    fn wait(&self, block: &Receiver<io::Result<Vec<u8>>>) -> io::Result<Vec<u8>> {
+        loop {
+            match block.recv_timeout(LOOK) {
+                Ok(compressed) => return compressed,
+                Err(RecvTimeoutError::Disconnected) => return Err(gone()),
+                Err(RecvTimeoutError::Timeout) if self.cancel.is_cancelled() => {
+                    return Err(io::Error::other("cancelled"));
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+    }
 }
 
+/// Workers end by themselves. Nobody waits for them: at a high level a block takes seconds, which would be for nothing.
 impl Drop for Blocks {
     fn drop(&mut self) {
-        self.jobs = None;
-        self.waiting.clear();
-        for worker in self.workers.drain(..) {
-            // A panic of a worker was already reported as a missing reply.
-            let _ = worker.join();
-        }
+        self.over.store(true, Ordering::Relaxed);
     }
 }
 

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use ctk_layer::{
     Compression, Encoding, Entry, EntryKind, LayerError, LayerWriter, TarReader, TarWriter, Time, decode, decode_ahead,
 };
 use ctk_oci::Digest;
+use ctk_plan::Cancel;
 
 fn entries() -> Vec<(Entry, Vec<u8>)> {
     let plain = |path: &[u8], kind, mode| Entry::new(path, kind, mode);
@@ -288,6 +290,27 @@ fn libraries(most: usize) -> Vec<u8> {
         }
     }
     found
+}
+
+/// At a level that takes a second for a block, nobody waits for the blocks that are under way.
+#[test]
+fn a_writer_that_is_cancelled_stops_at_once() {
+    let cancel = Cancel::new();
+    let mut writer = LayerWriter::new(Vec::new(), Compression::Zstd { level: 19 }, 2).unwrap().cancelled_by(&cancel);
+    let mut state = 1u64;
+    let mut next = || {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 60) as u8
+    };
+    let block: Vec<u8> = (0..2 << 20).map(|_| next()).collect();
+    for _ in 0..3 {
+        writer.write_all(&block).unwrap();
+    }
+    cancel.cancel();
+    let at = Instant::now();
+    let error = writer.finish().map(|_| ()).unwrap_err();
+    assert_eq!(error.to_string(), "cancelled");
+    assert!(at.elapsed() < Duration::from_millis(700), "{:?}", at.elapsed());
 }
 
 #[test]

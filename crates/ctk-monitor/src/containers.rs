@@ -9,6 +9,7 @@
 //!                 layer/     its own layer, and what overlay needs
 //!                 overlays/  the same for mounts that are overlays
 //!                 secrets/   its secrets
+//!                 init       the first program, if one was asked for with --init
 //!                 etc/       hosts, hostname, resolv.conf
 //!                 runtime/   what the runtime writes down
 //!                 log, log.1, …

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::client;
-use crate::containers::{Container, Containers};
+use crate::containers::{Container, Containers, Locked};
 use crate::state::{State, Status};
 use crate::{Error, time};
 
@@ -25,8 +25,14 @@ pub fn look(container: &Container) -> Result<State, Error> {
 }
 
 /// What a container does, after that was put in order: one that lives without a monitor gets a new one (`program`), one
-/// that is said to run and does not has ended. Looking at a container whose monitor lives changes nothing.
-pub fn settle(containers: &Containers, container: &Container, program: &Path) -> Result<State, Error> {
+/// that is said to run and does not has ended, and `leave` is called for what its monitor would have freed. Looking at a
+/// container whose monitor lives changes nothing.
+pub fn settle(
+    containers: &Containers,
+    container: &Container,
+    program: &Path,
+    leave: impl FnOnce(&Locked),
+) -> Result<State, Error> {
     let state = container.state()?;
     if !state.status.is_alive() || container.is_locked() {
         return Ok(state);
@@ -47,6 +53,8 @@ pub fn settle(containers: &Containers, container: &Container, program: &Path) ->
         }
         return container.state();
     }
+    // With the lock, and before the directory may go: nobody finds it after that.
+    leave(&locked);
     let _ = ctk_bundle::container::delete(&container.runtime_root(), container.id(), true);
     let config = container.config()?;
     if config.remove {

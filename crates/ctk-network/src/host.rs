@@ -45,7 +45,12 @@ pub(crate) fn filter() -> Result<Nft, Error> {
 }
 
 fn missing() -> Error {
-    Error::Unsupported { what: "a bridge network".into(), needs: "needs a kernel with nf_tables".into() }
+    Error::Unsupported {
+        what: "a bridge network".into(),
+        needs: "needs a kernel with nf_tables (CONFIG_NF_TABLES, modules nf_tables and nft_nat); without it there are \
+                --network none, host and container:NAME"
+            .into(),
+    }
 }
 
 /// Whether who asks may make bridges here: root may, and root of a user namespace in a network namespace of its own.

@@ -19,6 +19,7 @@ mod error;
 mod files;
 mod host;
 pub mod limits;
+mod loopback;
 mod member;
 mod names;
 mod namespace;

@@ -59,3 +59,22 @@ pub const DNS_TTL_SECONDS: u32 = 5;
 
 /// How long pasta or slirp4netns may take to be ready.
 pub const HELPER_START: Duration = Duration::from_secs(10);
+
+/// How long one of them may take to be gone after it was killed: so long its ports are taken.
+pub const HELPER_END: Duration = Duration::from_secs(5);
+
+/// Connections of one container that are copied from `::1`, each a thread; more are closed at once.
+pub const LOOPBACK_CONNECTIONS: usize = 256;
+
+/// Clients over UDP of one container that are copied from `::1`; of more, the one that was silent longest is forgotten.
+pub const LOOPBACK_FLOWS: usize = 256;
+
+/// How long a client over UDP at `::1` may be silent before it is forgotten: as the kernel's own, of one that was
+/// answered (`nf_conntrack_udp_timeout_stream`).
+pub const LOOPBACK_FLOW_IDLE: Duration = Duration::from_secs(120);
+
+/// How long a container may take to accept a connection from `::1`.
+pub const LOOPBACK_CONNECT: Duration = Duration::from_secs(10);
+
+/// Bytes that wait in one direction of a connection from `::1`, and of one datagram: no datagram is larger.
+pub const LOOPBACK_BYTES: usize = 64 * 1024;

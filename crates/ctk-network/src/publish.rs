@@ -94,13 +94,14 @@ fn take(pairs: &[(IpAddr, IpAddr)], port: u16, protocol: Protocol) -> Result<(u1
     let (mut taken, mut sockets) = (port, Vec::new());
     for (address, _) in pairs {
         match reserve(*address, taken, protocol) {
-            Ok(Some((socket, bound))) => {
+            Ok((socket, bound)) => {
                 taken = bound;
                 sockets.push(socket);
             }
-            // A kernel that cannot speak it cannot have given the port to anybody.
-            Ok(None) if taken == 0 => taken = 49152 + (crate::networks::random()? % 16384) as u16,
-            Ok(None) => {}
+            Err(Errno::PROTONOSUPPORT | Errno::SOCKTNOSUPPORT) if protocol == Protocol::Sctp => {
+                let needs = "needs a kernel that speaks it, for the container, too (module `sctp`, CONFIG_IP_SCTP)";
+                return Err(Error::Unsupported { what: "a published port of SCTP".into(), needs: needs.into() });
+            }
             Err(Errno::ADDRINUSE) => return Err(Error::PortUsed { address: *address, port: taken, protocol }),
             Err(error) => {
                 return Err(Error::TakePort { address: *address, port: taken, protocol, source: error.into() });
@@ -113,22 +114,19 @@ fn take(pairs: &[(IpAddr, IpAddr)], port: u16, protocol: Protocol) -> Result<(u1
 /// Takes the ports of a container that runs again. One that somebody else took meanwhile leads to the container all the
 /// same.
 pub(crate) fn hold(ports: &[PublishedPort]) -> Vec<OwnedFd> {
-    let one = |port: &PublishedPort| reserve(port.host_ip, port.host_port, port.protocol).ok().flatten();
+    let one = |port: &PublishedPort| reserve(port.host_ip, port.host_port, port.protocol).ok();
     ports.iter().filter_map(one).map(|(socket, _)| socket).collect()
 }
 
-/// Binds a socket that never listens: what nothing leads to a container is refused, not left waiting.
-fn reserve(address: IpAddr, port: u16, protocol: Protocol) -> Result<Option<(OwnedFd, u16)>, Errno> {
+/// Binds a socket that does not listen: what nothing leads to a container is refused, not left waiting.
+fn reserve(address: IpAddr, port: u16, protocol: Protocol) -> Result<(OwnedFd, u16), Errno> {
     let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
     let (kind, number) = match protocol {
         Protocol::Tcp => (SocketType::STREAM, ipproto::TCP),
         Protocol::Udp => (SocketType::DGRAM, ipproto::UDP),
         Protocol::Sctp => (SocketType::STREAM, ipproto::SCTP),
     };
-    let socket = match socket_with(family, kind, SocketFlags::CLOEXEC, Some(number)) {
-        Err(Errno::PROTONOSUPPORT | Errno::SOCKTNOSUPPORT) if protocol == Protocol::Sctp => return Ok(None),
-        other => other?,
-    };
+    let socket = socket_with(family, kind, SocketFlags::CLOEXEC, Some(number))?;
     if address.is_ipv6() {
         sockopt::set_ipv6_v6only(&socket, true)?;
     }
@@ -143,7 +141,7 @@ fn reserve(address: IpAddr, port: u16, protocol: Protocol) -> Result<Option<(Own
     }
     let bound = rustix::net::getsockname(&socket)?;
     let bound = SocketAddr::try_from(bound).map_err(|_| Errno::INVAL)?;
-    Ok(Some((socket, bound.port())))
+    Ok((socket, bound.port()))
 }
 
 /// The kernel's word for a port that another container of the host publishes.

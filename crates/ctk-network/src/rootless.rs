@@ -13,15 +13,18 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::Access;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde_json::json;
 
-use crate::limits::{HELPER_START, STATE_FILE_BYTES};
+use crate::limits::{HELPER_END, HELPER_START, STATE_FILE_BYTES};
 use crate::publish::publish;
 use crate::resolv::{self, ResolvConf};
 use crate::{DnsOptions, Endpoint, Error, Port, Protocol, PublishedPort, files};
 
+/// How the names of the programs begin: pasta is `pasta.avx2` on some machines.
+const PROGRAMS: [&str; 2] = ["pasta", "slirp4netns"];
 const TUN: &str = "/dev/net/tun";
 /// Where pasta answers for the host's name servers, whatever their addresses are there.
 const PASTA_NAMES: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
@@ -77,14 +80,17 @@ impl Held {
     pub(crate) fn find(folder: &Path) -> Result<Held, Error> {
         let bytes = files::read(&folder.join(NUMBER), 64)?.unwrap_or_default();
         let pid = String::from_utf8_lossy(&bytes).trim().parse().ok().and_then(Pid::from_raw);
-        Ok(Held { folder: folder.into(), process: pid.and_then(|pid| own_process(pid, folder)) })
+        let process = pid.and_then(|pid| own_process(pid, folder)).or_else(|| search(folder));
+        Ok(Held { folder: folder.into(), process })
     }
 
-    /// Ends it, and removes its files.
+    /// Ends it, and removes its files. Its ports are free then.
     pub(crate) fn end(self) -> Result<(), Error> {
         if let Some(process) = &self.process {
             // Already gone is as good.
             let _ = pidfd_send_signal(process, Signal::KILL);
+            let limit = Timespec { tv_sec: HELPER_END.as_secs() as i64, tv_nsec: 0 };
+            let _ = poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&limit));
         }
         [CONTROL, LOG, NUMBER].into_iter().try_for_each(|name| files::remove(&self.folder.join(name)).map(drop))
     }
@@ -155,7 +161,18 @@ fn own_process(pid: Pid, folder: &Path) -> Option<OwnedFd> {
     let arguments = fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).ok()?;
     let folder = folder.to_str()?.as_bytes();
     let mut words = arguments.split(|byte| *byte == 0);
-    words.any(|word| word.windows(folder.len()).any(|part| part == folder)).then_some(process)
+    let program = words.next().and_then(|word| word.rsplit(|byte| *byte == b'/').next()).unwrap_or_default();
+    // The monitor names the folder, too.
+    let is_relay = PROGRAMS.iter().any(|name| program.starts_with(name.as_bytes()));
+    let is_own = is_relay && words.any(|word| word.windows(folder.len()).any(|part| part == folder));
+    is_own.then_some(process)
+}
+
+/// The same without its number, which is written when the program is up: its monitor may have been killed before that.
+fn search(folder: &Path) -> Option<OwnedFd> {
+    let entries = fs::read_dir("/proc").ok()?.flatten();
+    let mut numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok().and_then(Pid::from_raw));
+    numbers.find_map(|pid| own_process(pid, folder))
 }
 
 fn log(options: &RelayOptions<'_>) -> Result<(PathBuf, Stdio), Error> {

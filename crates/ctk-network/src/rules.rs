@@ -61,7 +61,8 @@ pub(crate) fn base(batch: &mut Batch, userdata: &[u8]) {
     batch.rule(TABLE, "prerouting", &to_loopback(Rule::default()).leave());
     batch.rule(TABLE, "prerouting", &Rule::default().for_this_host().jump("publish"));
     batch.chain(TABLE, "output", Some(&Hook { kind: "nat", number: 3, priority: -100 }));
-    // There is no `route_localnet` for IPv6: refused at once, and not lost, sends a client of `localhost` to 127.0.0.1.
+    // There is no `route_localnet` for IPv6: `loopback.rs` copies; where nobody does, a client of `localhost` is refused at
+    // once and goes on to 127.0.0.1.
     let to_itself = of_family(Rule::default(), NFPROTO_IPV6).payload(1, 24, 16, REGISTER);
     batch.rule(TABLE, "output", &to_itself.compare(REGISTER, true, &Ipv6Addr::LOCALHOST.octets()).leave());
     batch.rule(TABLE, "output", &Rule::default().for_this_host().jump("publish"));

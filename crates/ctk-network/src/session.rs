@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 
 use serde::{Deserialize, Serialize};
 
+use crate::loopback::Loopback;
 use crate::rootless::Held;
 use crate::{
     DEFAULT_NETWORK, DnsOptions, Endpoint, Error, Interface, Join, NameServer, Networks, Port, PublishedPort, Relay,
@@ -71,6 +72,7 @@ pub struct Session {
     /// Held: the ports are ours as long as these are open.
     reserved: Vec<OwnedFd>,
     answering: Option<Answering>,
+    loopback: Option<Loopback>,
 }
 
 /// A name server at work. Dropping it stops it.
@@ -91,6 +93,7 @@ impl Session {
             namespace: place.networks.map(|_| namespace(place.pid)).transpose()?,
             reserved: Vec::new(),
             answering: None,
+            loopback: None,
         };
         let Some(networks) = place.networks else {
             let (joined, held) = relay(request, place)?;
@@ -100,7 +103,8 @@ impl Session {
         let Request { endpoint, joins, ports, dns } = request;
         let got = networks.attach(endpoint, session.bridges()?.1, joins, ports, dns)?;
         session.reserved = got.reserved;
-        if let Err(error) = session.answer() {
+        let copying = Loopback::start(&session.reserved, &got.ports).map(|copying| session.loopback = copying);
+        if let Err(error) = copying.and_then(|()| session.answer()) {
             let _ = networks.detach(&endpoint.id);
             return Err(error);
         }
@@ -111,15 +115,18 @@ impl Session {
 
     /// Goes on for a container that runs, after its monitor was killed: names are answered again.
     pub fn resume(request: &Request, place: &Place<'_>) -> Result<Session, Error> {
-        let ports = place.networks.map(|networks| networks.ports(&request.endpoint.id)).transpose()?;
+        let ports =
+            place.networks.map(|networks| networks.ports(&request.endpoint.id)).transpose()?.unwrap_or_default();
         let mut session = Session {
             request: request.clone(),
             networks: place.networks.cloned(),
             relay: if place.networks.is_none() { Some(Held::find(place.folder)?) } else { None },
             namespace: place.networks.map(|_| namespace(place.pid)).transpose()?,
-            reserved: publish::hold(&ports.unwrap_or_default()),
+            reserved: publish::hold(&ports),
             answering: None,
+            loopback: None,
         };
+        session.loopback = Loopback::start(&session.reserved, &ports)?;
         session.answer()?;
         Ok(session)
     }
@@ -144,11 +151,18 @@ impl Session {
     /// started again under the same id meanwhile is not touched.
     pub fn end(mut self) -> Result<(), Error> {
         drop(self.answering.take());
+        drop(self.loopback.take());
         if let Some(relay) = self.relay.take() {
             return relay.end();
         }
         let (networks, namespace) = self.bridges()?;
         networks.detach_namespace(&self.request.endpoint.id, namespace)
+    }
+
+    /// Whether a relay carries the packets. Its end goes by the container's folder: nobody may start the container again
+    /// before that.
+    pub fn is_relayed(&self) -> bool {
+        self.relay.is_some()
     }
 
     /// Where the container is now.

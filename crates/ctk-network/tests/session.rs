@@ -112,3 +112,55 @@ fn ordinary_users_have_the_default_network_only() {
     let refused = Session::start(&one.request, &one.place(&lab, None)).unwrap_err().to_string();
     assert!(refused.contains("needs pasta"), "{refused}");
 }
+
+#[test]
+fn the_hosts_own_ipv6_loopback_leads_to_published_ports() {
+    let Some(lab) = lab() else { return };
+    let before = lab.state();
+    lab.network("six", |options| options.subnets = vec!["fd00:5::/64".parse().unwrap()]);
+    let one = container(&lab, "one", &["six"], &["9000:7000", "9000:7000/udp", "[::1]:9001:7000"]);
+    let (session, joined) = one.start(&lab);
+    let localhost = ip_of("::1");
+    within(&one.space, || serve(7000));
+    let host = joined.interfaces[0].gateways[0].to_string();
+    let answers = |port| (ask_tcp(localhost, port), ask_udp(localhost, port));
+    assert_eq!(answers(9000), (host.clone(), host.clone()));
+    assert_eq!(answers(9000), (host.clone(), host.clone()));
+    assert_eq!(ask_tcp(localhost, 9001), host);
+    drop(session.end());
+    assert_eq!(ask_tcp(localhost, 9000), "ConnectionRefused");
+    let two = container(&lab, "two", &["six"], &["9002:7002"]);
+    let (session, _) = two.start(&lab);
+    // Nobody listens there yet.
+    assert!(ask_tcp(localhost, 9002).is_empty() || ask_tcp(localhost, 9002) == "ConnectionReset");
+    within(&two.space, || {
+        let listener = std::net::TcpListener::bind("[::]:7002").unwrap();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut copy = stream.try_clone().unwrap();
+            std::io::copy(&mut stream, &mut copy).unwrap();
+        });
+    });
+    // Much both ways at once: whoever reads late gets everything.
+    let mut stream = std::net::TcpStream::connect((localhost, 9002)).unwrap();
+    let mut writer = stream.try_clone().unwrap();
+    let sent: Vec<u8> = (0..8_000_000_u32).map(|n| (n % 251) as u8).collect();
+    let copy = sent.clone();
+    let writing = std::thread::spawn(move || {
+        std::io::Write::write_all(&mut writer, &copy).unwrap();
+        writer.shutdown(std::net::Shutdown::Write).unwrap();
+    });
+    std::thread::sleep(Duration::from_millis(300));
+    let mut received = Vec::new();
+    std::io::Read::read_to_end(&mut stream, &mut received).unwrap();
+    writing.join().unwrap();
+    assert!(received == sent, "{} bytes", received.len());
+    // A killed monitor's successor copies again.
+    drop(session);
+    assert_eq!(ask_tcp(localhost, 9002), "ConnectionRefused");
+    let session = Session::resume(&two.request, &two.place(&lab, Some(&lab.networks))).unwrap();
+    assert_ne!(ask_tcp(localhost, 9002), "ConnectionRefused");
+    session.end().unwrap();
+    lab.networks.remove("six").unwrap();
+    lab.state().is_again(&before);
+}

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::Digest as _;
+use sha2::digest::common::hazmat::{SerializableState, SerializedState};
 
 /// The hash functions that the specification registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -16,6 +17,9 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
+    /// Each of them.
+    pub const ALL: [Algorithm; 2] = [Algorithm::Sha256, Algorithm::Sha512];
+
     /// `sha256` or `sha512`.
     pub fn name(self) -> &'static str {
         match self {
@@ -156,7 +160,7 @@ pub fn chain_ids(diff_ids: &[DiffId]) -> Vec<Digest> {
     chain
 }
 
-/// A running hash: feed bytes, then take the digest.
+/// A running hash: feed bytes, then take the digest. It can be saved half-way and gone on with in another process.
 #[derive(Clone)]
 pub struct Digester(Hash);
 
@@ -173,6 +177,38 @@ impl Digester {
             Hash::Sha256(hash) => hash.update(bytes),
             Hash::Sha512(hash) => hash.update(bytes),
         }
+    }
+
+    /// The hash function.
+    pub fn algorithm(&self) -> Algorithm {
+        match &self.0 {
+            Hash::Sha256(_) => Algorithm::Sha256,
+            Hash::Sha512(_) => Algorithm::Sha512,
+        }
+    }
+
+    /// The state, at most 256 bytes, for [`Digester::restore`] with the same algorithm. It says something about the
+    /// bytes fed: keep it where they are kept.
+    pub fn save(&self) -> Vec<u8> {
+        match &self.0 {
+            Hash::Sha256(hash) => hash.serialize().to_vec(),
+            Hash::Sha512(hash) => hash.serialize().to_vec(),
+        }
+    }
+
+    /// What [`Digester::save`] gave, running on. `None` when the bytes are no such state.
+    pub fn restore(algorithm: Algorithm, state: &[u8]) -> Option<Digester> {
+        let hash = match algorithm {
+            Algorithm::Sha256 => {
+                let state = SerializedState::<sha2::Sha256>::try_from(state).ok()?;
+                Hash::Sha256(sha2::Sha256::deserialize(&state).ok()?)
+            }
+            Algorithm::Sha512 => {
+                let state = SerializedState::<sha2::Sha512>::try_from(state).ok()?;
+                Hash::Sha512(sha2::Sha512::deserialize(&state).ok()?)
+            }
+        };
+        Some(Digester(hash))
     }
 
     /// The digest of everything fed.
@@ -219,6 +255,23 @@ mod tests {
         assert!(matches!(refused("md5:00"), DigestError::UnknownAlgorithm(_)));
         assert!(matches!(refused(&EMPTY.to_uppercase().replace("SHA", "sha")), DigestError::BadHex(..)));
         assert!(matches!(refused(&EMPTY[..70]), DigestError::BadHex(..)));
+    }
+
+    #[test]
+    fn a_saved_hash_goes_on() {
+        let text: Vec<u8> = (0..100_000u32).map(|n| n as u8).collect();
+        for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+            for cut in [0, 1, 63, 64, 127, 128, 5000] {
+                let mut whole = algorithm.digester();
+                whole.update(&text);
+                let mut first = algorithm.digester();
+                first.update(&text[..cut]);
+                let mut second = Digester::restore(algorithm, &first.save()).unwrap();
+                second.update(&text[cut..]);
+                assert_eq!(second.finish(), whole.finish());
+            }
+            assert!(Digester::restore(algorithm, b"short").is_none());
+        }
     }
 
     #[test]

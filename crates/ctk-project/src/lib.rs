@@ -20,6 +20,7 @@ mod lock;
 mod model;
 mod scope;
 mod select;
+mod service;
 mod stages;
 mod starter;
 
@@ -32,5 +33,6 @@ pub use load::parse;
 pub use lock::{Change, Lock, LockError, LockKey};
 pub use model::{From, Image, Project, Resource};
 pub use select::SelectError;
+pub use service::{HealthProbe, HealthWords, ServiceWords, service_words};
 pub use stages::{IMAGE_SETTINGS, StageKind, StageRef, stages};
 pub use starter::{Facts, starter};

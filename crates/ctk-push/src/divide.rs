@@ -116,7 +116,7 @@ fn write(
     for number in 0..split.pieces() {
         let ingest = ground.store.ingest(None)?;
         let writer = LayerWriter::new(ingest, compression, workers()).map_err(|e| failed(LayerError::Write(e)))?;
-        let writer = split.write(number, &mut tar, writer).map_err(failed)?;
+        let writer = split.write(number, &mut tar, writer.cancelled_by(ground.cancel)).map_err(failed)?;
         let (ingest, summary) = writer.finish().map_err(|e| failed(LayerError::Write(e)))?;
         ingest.commit()?;
         pieces.push((summary.descriptor(), summary.diff_id));

@@ -229,10 +229,13 @@ fn recompress(
     if let Some(known) = packed(store, layer, packing)? {
         return Ok(known);
     }
-    let failed = |source| StoreError::Input { what: format!("layer {}", layer.digest), source };
+    let failed = |source| match cancel.is_cancelled() {
+        true => StoreError::Cancelled,
+        false => StoreError::Input { what: format!("layer {}", layer.digest), source },
+    };
     let (_, mut tar) = decode(store.open_blob(layer)?).map_err(failed)?;
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut writer = LayerWriter::new(store.ingest(None)?, compression, workers).map_err(failed)?;
+    let mut writer = LayerWriter::new(store.ingest(None)?, compression, workers).map_err(failed)?.cancelled_by(cancel);
     let mut buffer = vec![0u8; 256 << 10];
     loop {
         if cancel.is_cancelled() {

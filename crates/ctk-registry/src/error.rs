@@ -29,6 +29,66 @@ pub enum RegistryError {
         #[source]
         cause: io::Error,
     },
+    /// The metadata cannot be read or written.
+    #[error("cannot {action} the registry's metadata")]
+    Metadata {
+        /// What was tried.
+        action: &'static str,
+        /// The database's word.
+        #[source]
+        cause: Box<rusqlite::Error>,
+    },
+    /// The metadata was written by a later version.
+    #[error("`{}` is of version {found}, this program knows {known}; use the program that wrote it", path.display())]
+    MetadataVersion {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: i64,
+        /// Ours.
+        known: i64,
+    },
+    /// Something in the metadata that nobody writes.
+    #[error("the registry's metadata holds `{text}` where {what} should be; restore it from a copy")]
+    MetadataDamaged {
+        /// What was expected.
+        what: &'static str,
+        /// What is there.
+        text: String,
+    },
+    /// The thread that writes is gone.
+    #[error("the registry's metadata is closed")]
+    MetadataStopped,
+    /// A directory of the layout before this one.
+    #[error("`{}` holds a registry of an earlier layout; serve another folder and push to it again", root.display())]
+    EarlierLayout {
+        /// The directory.
+        root: PathBuf,
+    },
+    /// A rule of the repository says no.
+    #[error("{reason}")]
+    Refused {
+        /// Which, in words.
+        reason: String,
+    },
+    /// A repository would hold too much.
+    #[error("`{repository}` may hold {limit} bytes and would hold {needed}")]
+    Quota {
+        /// The repository.
+        repository: String,
+        /// What it may hold, in bytes.
+        limit: u64,
+        /// What it would.
+        needed: u64,
+    },
+    /// The certificate or its key cannot be used.
+    #[error("cannot use the certificate file `{}`: {reason}", path.display())]
+    Tls {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The htpasswd file cannot be read, or holds something other than bcrypt hashes.
     #[error("cannot use the password file `{}`: {reason}", path.display())]
     Passwords {
@@ -92,6 +152,10 @@ pub enum RegistryError {
 }
 
 impl RegistryError {
+    pub(crate) fn metadata(action: &'static str) -> impl FnOnce(rusqlite::Error) -> RegistryError {
+        move |cause| RegistryError::Metadata { action, cause: Box::new(cause) }
+    }
+
     pub(crate) fn storage(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> RegistryError {
         let path = path.into();
         move |cause| RegistryError::Storage { action, path, cause }

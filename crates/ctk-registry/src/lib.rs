@@ -1,24 +1,34 @@
-//! The artifact registry: an OCI distribution 1.1 server inside the process, over a directory.
+//! The artifact registry: an OCI distribution server inside the process, over a directory.
 //!
-//! [`serve`] answers `docker`, `podman`, `skopeo` and `ctk` over HTTP; [`Storage`] is the directory behind it, for
-//! those in the same process who need no HTTP. Several processes may serve and use one directory at once.
+//! [`serve`] answers `docker`, `podman`, `skopeo` and `ctk` over HTTP; [`Storage`] is what it serves, for those in the
+//! same process who need no HTTP. Several processes may serve and use one directory at once.
 //!
 //! ```text
-//! server.rs    sockets, connections, shutdown
+//! server.rs    sockets, connections, shutdown; tls.rs certificates; audit.rs who changed what
 //! api/         a request → a route → an answer; one file a noun (blobs, uploads, manifests, lists)
-//! access.rs    who may
-//! storage/     the directory: blobs, manifests, tags, uploads; all blocking, all durable
+//! gate/        who asks, and what they may
+//! storage/     uploads, manifests, import, collection, check: metadata and blobs put together
+//! meta/        trait Meta: who holds what, which tag names what; embedded in a file
+//! blobs/       trait Blobs: places and bytes
 //! ```
 
-mod access;
 mod api;
+mod audit;
+pub mod blobs;
 mod error;
+mod gate;
+mod glob;
 mod limits;
+pub mod meta;
 mod server;
 mod storage;
+mod tls;
 
-pub use access::Access;
 pub use error::RegistryError;
+pub use gate::{Access, Action, Gate, Grant, Identity, Rights, Role, Who, add_password};
+pub use glob::{GLOB_LIMIT_BYTES, Glob, GlobError};
 pub use limits::*;
-pub use server::{ServeOptions, Server, serve};
-pub use storage::{Storage, Stored};
+pub use meta::{Name, Retention, Stored};
+pub use server::{InRepositories, ServeOptions, Server, serve};
+pub use storage::{Checked, Collected, Fault, Storage};
+pub use tls::TlsFiles;

@@ -13,23 +13,43 @@ pub const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 pub const UPLOAD_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Largest blob unless the options say otherwise, in bytes: beyond any layer, below any disk.
 pub const BLOB_LIMIT_BYTES: u64 = 256 * 1024 * 1024 * 1024;
-/// Upload sessions open at once in one storage directory, whoever opened them: each is a file on disk.
+/// Upload sessions open at once in one storage directory, whoever opened them: each is a file.
 pub const UPLOADS_LIMIT: usize = 4096;
 /// An upload that nobody touched for this long is removed.
 pub const UPLOAD_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
-/// Content that no repository holds is removed after this long. Uploads that finish meanwhile are not harmed: they
-/// hold their own link.
-pub const ORPHAN_LIFE: Duration = Duration::from_secs(60 * 60);
-/// How often stale uploads and orphans are looked for.
+/// A blob that no manifest of its repository names goes when nobody pushed, mounted or asked for it for this long:
+/// longer than any push lasts between its first blob and its manifest.
+pub const BLOB_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
+/// How often stale uploads and blobs are looked for, and retention is applied.
 pub const SWEEP_INTERVAL: Duration = Duration::from_secs(60 * 60);
+/// How often bytes that were thrown away are removed, and notes of pulls are written down.
+pub const TIDY_INTERVAL: Duration = Duration::from_secs(5);
+/// How often the files of certificates and users are looked at for changes: a few `stat`s.
+pub const FILES_INTERVAL: Duration = Duration::from_secs(1);
+/// Entries looked at in one step of a sweep: a step is one transaction, and other writers wait for it.
+pub const SWEEP_STEP_ENTRIES: usize = 500;
+/// Notes of pulls kept between two writings: more are dropped, a policy by pull time then sees an earlier pull.
+pub const SEEN_LIMIT: usize = 100_000;
+/// A process waits this long for another one that writes to the same metadata; each write lasts milliseconds.
+pub const METADATA_BUSY_TIMEOUT: Duration = Duration::from_secs(20);
+/// Connections kept for readers of the metadata: as many as can read at once with a few processors.
+pub const METADATA_READERS_LIMIT: usize = 16;
+/// Writes committed together at most, so that the first of them does not wait for all the others.
+pub const GATHERED_WRITES_LIMIT: usize = 256;
+/// Blobs and members that one manifest names at most: 4 MiB hold some 30 000 descriptors, real images have 127 layers.
+pub const NAMED_LIMIT: usize = 20_000;
+/// Tags given with one manifest (`?tag=`): the specification's draft asks for 10 at least; more hear 414.
+pub const TAGS_LIMIT: usize = 64;
+/// Repositories looked at for one that lets a blob be mounted that was named without a source.
+pub const HOLDERS_LIMIT: usize = 64;
 /// Bytes read from a blob at a time, and gathered of an upload before they are written: large enough that handing
 /// them to another thread costs nothing, small enough for hundreds of transfers in memory.
 pub const PIECE_BYTES: usize = 512 * 1024;
 /// Passwords verified at once: bcrypt is slow on purpose and would take all processors.
 pub const PASSWORD_CHECKS_LIMIT: usize = 2;
+/// bcrypt's cost of passwords that we hash: some 50 ms of one processor.
+pub const PASSWORD_COST: u32 = 10;
 /// Verified credentials remembered, so that bcrypt runs once a client and not once a request.
 pub const PASSWORD_CACHE_LIMIT: usize = 1024;
-/// Directories deep that a catalogue looks: names have at most 255 bytes, so at most 128 parts.
-pub const NAME_DEPTH_LIMIT: usize = 128;
 /// Deepest nesting of indexes that an import follows; real ones have one or two levels.
 pub const NESTING_LIMIT: usize = 8;

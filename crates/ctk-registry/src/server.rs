@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use axum::body::Body;
@@ -16,10 +17,15 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
-use crate::access::Guard;
 use crate::api::App;
-use crate::{Access, BLOB_LIMIT_BYTES, CONNECTIONS_LIMIT, HEAD_TIMEOUT, ORPHAN_LIFE, RegistryError, SWEEP_INTERVAL};
-use crate::{Storage, UPLOAD_LIFE};
+use crate::audit::Audit;
+use crate::gate::Door;
+use crate::tls::Tls;
+use crate::{
+    Access, BLOB_LIFE, BLOB_LIMIT_BYTES, CONNECTIONS_LIMIT, FILES_INTERVAL, Gate, Glob, HEAD_TIMEOUT, RegistryError,
+    Retention,
+};
+use crate::{Rights, SWEEP_INTERVAL, Storage, TIDY_INTERVAL, TlsFiles, UPLOAD_LIFE, Who};
 
 /// How to serve.
 #[derive(Clone, Debug)]
@@ -28,14 +34,30 @@ pub struct ServeOptions {
     pub listen: SocketAddr,
     /// The storage directory, made if it does not exist.
     pub storage: PathBuf,
-    /// Who may.
+    /// How users prove who they are.
     pub access: Access,
+    /// Certificate and key; `None` for plain HTTP. Read again when the files change.
+    pub tls: Option<TlsFiles>,
+    /// A file for a line about each request that changes something or is refused.
+    pub audit: Option<PathBuf>,
+    /// What they may; `None` for everything to everybody, or to every user where there are users.
+    pub rights: Option<Rights>,
+    /// Whether an index may name manifests that are not here (a sparse index).
+    pub sparse: bool,
+    /// Tags that cannot be moved or removed once they are there.
+    pub immutable: Vec<InRepositories<Glob>>,
+    /// Most bytes of blobs and manifests in a repository. Of several that fit the first counts.
+    pub quotas: Vec<InRepositories<u64>>,
+    /// What is kept. Of several that fit the first counts.
+    pub retention: Vec<InRepositories<Retention>>,
     /// Whether manifests, tags and blobs may be deleted; else such requests hear UNSUPPORTED.
     pub delete: bool,
     /// Largest blob, in bytes.
     pub blob_limit_bytes: u64,
     /// An upload untouched for this long is removed.
     pub upload_life: Duration,
+    /// A blob that no manifest of its repository names goes after this long.
+    pub blob_life: Duration,
 }
 
 impl ServeOptions {
@@ -45,10 +67,46 @@ impl ServeOptions {
             listen,
             storage: storage.into(),
             access: Access::Open,
+            tls: None,
+            audit: None,
+            rights: None,
+            sparse: true,
+            immutable: Vec::new(),
+            quotas: Vec::new(),
+            retention: Vec::new(),
             delete: true,
             blob_limit_bytes: BLOB_LIMIT_BYTES,
             upload_life: UPLOAD_LIFE,
+            blob_life: BLOB_LIFE,
         }
+    }
+}
+
+/// Something that holds in the repositories that fit a pattern.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InRepositories<T> {
+    /// Which repositories.
+    pub repositories: Glob,
+    /// What holds there.
+    pub value: T,
+}
+
+fn first_of<'a, T>(rules: &'a [InRepositories<T>], repository: &str) -> Option<&'a T> {
+    rules.iter().find(|rule| rule.repositories.matches(repository)).map(|rule| &rule.value)
+}
+
+impl ServeOptions {
+    pub(crate) fn immutable_for(&self, repository: &str) -> Vec<Glob> {
+        let fits = self.immutable.iter().filter(|rule| rule.repositories.matches(repository));
+        fits.map(|rule| rule.value.clone()).collect()
+    }
+
+    pub(crate) fn quota_for(&self, repository: &str) -> Option<u64> {
+        first_of(&self.quotas, repository).copied()
+    }
+
+    pub(crate) fn retention_for(&self, repository: &str) -> Option<Retention> {
+        first_of(&self.retention, repository).cloned()
     }
 }
 
@@ -57,6 +115,7 @@ impl ServeOptions {
 pub struct Server {
     address: SocketAddr,
     storage: Storage,
+    app: Arc<App>,
     stop: watch::Sender<bool>,
     accept: Option<JoinHandle<()>>,
 }
@@ -64,7 +123,9 @@ pub struct Server {
 /// Starts to serve; when it returns, connections are accepted. Runs on [`ctk_http::runtime`].
 pub fn serve(options: ServeOptions) -> Result<Server, RegistryError> {
     let storage = Storage::open(&options.storage)?;
-    let guard = Guard::load(&options.access)?;
+    let door = Door::load(&options.access)?;
+    let everybody = if door.has_users() { Who::Users } else { Who::Anyone };
+    let gate: Arc<dyn Gate> = Arc::new(options.rights.clone().unwrap_or_else(|| Rights::all_to(everybody)));
     let failed = |cause| RegistryError::Listen { address: options.listen, cause };
     let listener = std::net::TcpListener::bind(options.listen).map_err(failed)?;
     listener.set_nonblocking(true).map_err(failed)?;
@@ -73,10 +134,15 @@ pub fn serve(options: ServeOptions) -> Result<Server, RegistryError> {
     let _context = runtime.enter();
     let listener = TcpListener::from_std(listener).map_err(failed)?;
     let (stop, stopped) = watch::channel(false);
-    runtime.spawn(sweep(storage.clone(), options.upload_life, stopped.clone()));
-    let app = Arc::new(App { storage: storage.clone(), guard, options });
-    let accept = Some(runtime.spawn(accept(listener, app, stopped)));
-    Ok(Server { address, storage, stop, accept })
+    let tls = options.tls.as_ref().map(Tls::load).transpose()?.map(Arc::new);
+    let audit = options.audit.as_deref().map(Audit::open).transpose()?;
+    let draining = AtomicBool::new(false);
+    let app = Arc::new(App { storage: storage.clone(), door, gate, audit, draining, options });
+    runtime.spawn(sweep(app.clone(), stopped.clone()));
+    runtime.spawn(tidy(storage.clone(), stopped.clone()));
+    runtime.spawn(watch_files(app.clone(), tls.clone(), stopped.clone()));
+    let accept = Some(runtime.spawn(accept(listener, app.clone(), tls, stopped)));
+    Ok(Server { address, storage, app, stop, accept })
 }
 
 impl Server {
@@ -95,9 +161,15 @@ impl Server {
         &self.storage
     }
 
+    /// Tells those who ask for its readiness that it will stop; everything else goes on.
+    pub fn drain(&self) {
+        self.app.draining.store(true, Ordering::Relaxed);
+    }
+
     /// Stops: no new connections, requests under way get `grace` to end, then they are cut. What was cut can be
     /// resumed from its upload session. Call from outside the runtime.
     pub fn shutdown(mut self, grace: Duration) {
+        self.drain();
         let _ = self.stop.send(true);
         let Some(mut accept) = self.accept.take() else { return };
         ctk_http::runtime().block_on(async {
@@ -114,7 +186,7 @@ impl Drop for Server {
     }
 }
 
-async fn accept(listener: TcpListener, app: Arc<App>, mut stopped: watch::Receiver<bool>) {
+async fn accept(listener: TcpListener, app: Arc<App>, tls: Option<Arc<Tls>>, mut stopped: watch::Receiver<bool>) {
     let graceful = GracefulShutdown::new();
     let slots = Arc::new(Semaphore::new(CONNECTIONS_LIMIT));
     let mut builder = auto::Builder::new(TokioExecutor::new());
@@ -129,8 +201,8 @@ async fn accept(listener: TcpListener, app: Arc<App>, mut stopped: watch::Receiv
             _ = stopped.wait_for(|stop| *stop) => break,
         };
         while connections.try_join_next().is_some() {}
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
             // Out of descriptors, or the client left already: neither is a reason to stop serving.
             Err(_) => {
                 tokio::time::sleep(Duration::from_millis(50)).await;
@@ -141,13 +213,26 @@ async fn accept(listener: TcpListener, app: Arc<App>, mut stopped: watch::Receiv
         let app = app.clone();
         let service = hyper::service::service_fn(move |request: Request<Incoming>| {
             let app = app.clone();
-            async move { Ok::<Response<Body>, Infallible>(app.answer(request.map(Body::new)).await) }
+            async move { Ok::<Response<Body>, Infallible>(app.answer(request.map(Body::new), Some(peer.ip())).await) }
         });
-        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-        let connection = graceful.watch(connection);
+        let Some(tls) = &tls else {
+            let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+            let connection = graceful.watch(connection);
+            connections.spawn(async move {
+                let _slot = slot;
+                let _ = connection.await;
+            });
+            continue;
+        };
+        let (acceptor, builder) = (tokio_rustls::TlsAcceptor::from(tls.config()), builder.clone());
+        let watcher = graceful.watcher();
         connections.spawn(async move {
             let _slot = slot;
-            let _ = connection.await;
+            // Who does not finish the handshake in time is cut like who does not send a head.
+            if let Ok(Ok(stream)) = tokio::time::timeout(HEAD_TIMEOUT, acceptor.accept(stream)).await {
+                let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+                let _ = watcher.watch(connection).await;
+            }
         });
     }
     drop(listener);
@@ -155,15 +240,68 @@ async fn accept(listener: TcpListener, app: Arc<App>, mut stopped: watch::Receiv
     while connections.join_next().await.is_some() {}
 }
 
-async fn sweep(storage: Storage, upload_life: Duration, mut stopped: watch::Receiver<bool>) {
+/// Applies the retention and collects, every now and then.
+async fn sweep(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
     loop {
-        let storage = storage.clone();
-        let work = move || storage.sweep(SystemTime::now(), upload_life, ORPHAN_LIFE);
+        let shared = app.clone();
+        let work = move || {
+            let options = &shared.options;
+            shared.storage.retain(SystemTime::now(), &|name| options.retention_for(name), false)?;
+            shared.storage.sweep(SystemTime::now(), options.upload_life, options.blob_life)
+        };
         // A sweep that fails (a full or broken disk) is tried again; requests tell their clients about the disk.
         let _ = tokio::task::spawn_blocking(work).await;
+        let life = app.options.upload_life.min(app.options.blob_life);
         tokio::select! {
-            _ = tokio::time::sleep(SWEEP_INTERVAL.min(upload_life)) => {}
+            _ = tokio::time::sleep(SWEEP_INTERVAL.min(life)) => {}
             _ = stopped.wait_for(|stop| *stop) => return,
         }
+    }
+}
+
+/// Reads certificates and users again when their files change.
+async fn watch_files(app: Arc<App>, tls: Option<Arc<Tls>>, mut stopped: watch::Receiver<bool>) {
+    let options = &app.options;
+    let certificates: Vec<PathBuf> =
+        options.tls.iter().flat_map(|files| [files.certificate.clone(), files.key.clone()]).collect();
+    let users: Vec<PathBuf> = app.door.file().map(Into::into).into_iter().collect();
+    let (mut seen_certificates, mut seen_users) = (stamps(&certificates), stamps(&users));
+    loop {
+        tokio::select! {
+            _ = tokio::time::sleep(FILES_INTERVAL) => {}
+            _ = stopped.wait_for(|stop| *stop) => return,
+        }
+        // What cannot be used now is tried again: the file may be half written.
+        let found = stamps(&certificates);
+        if found != seen_certificates && tls.as_ref().is_some_and(|tls| tls.reload().is_ok()) {
+            seen_certificates = found;
+        }
+        let found = stamps(&users);
+        if found != seen_users && app.door.reload().is_ok() {
+            seen_users = found;
+        }
+    }
+}
+
+/// What changes when a file is written or replaced.
+fn stamps(paths: &[PathBuf]) -> Vec<Option<(u64, u64, SystemTime)>> {
+    use std::os::unix::fs::MetadataExt;
+    let stamp = |path: &PathBuf| {
+        let metadata = std::fs::metadata(path).ok()?;
+        Some((metadata.ino(), metadata.len(), metadata.modified().ok()?))
+    };
+    paths.iter().map(stamp).collect()
+}
+
+/// Removes the bytes of what was deleted, and writes notes of pulls down, soon.
+async fn tidy(storage: Storage, mut stopped: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            _ = tokio::time::sleep(TIDY_INTERVAL) => {}
+            _ = stopped.wait_for(|stop| *stop) => return,
+        }
+        let storage = storage.clone();
+        let work = move || storage.write_seen().and_then(|()| storage.empty_trash());
+        let _ = tokio::task::spawn_blocking(work).await;
     }
 }

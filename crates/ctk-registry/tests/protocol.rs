@@ -16,6 +16,12 @@ fn start(directory: &tempfile::TempDir) -> Server {
     serve(ServeOptions::new("127.0.0.1:0".parse().unwrap(), directory.path())).unwrap()
 }
 
+/// Files that hold bytes, of uploads and blobs.
+fn files(directory: &tempfile::TempDir) -> usize {
+    let fans = std::fs::read_dir(directory.path().join("blobs")).unwrap();
+    fans.map(|fan| std::fs::read_dir(fan.unwrap().path()).unwrap().count()).sum()
+}
+
 fn code(body: &[u8]) -> String {
     ErrorBody::parse(body).errors.first().map(|e| e.code.clone()).unwrap_or_default()
 }
@@ -140,7 +146,7 @@ fn chunks_and_their_order() {
     let (_, head, _) = ask(&host, "POST", "/v2/a/blobs/uploads/", "", b"");
     let location = header(&head, "location").unwrap();
     assert_eq!(ask(&host, "DELETE", &location, "", b"").0, 204);
-    assert_eq!(std::fs::read_dir(directory.path().join("uploads")).unwrap().count(), 0);
+    assert_eq!(files(&directory), 1);
 
     // sha512 is hashed from the file.
     let mut digester = ctk_oci::Algorithm::Sha512.digester();
@@ -334,10 +340,58 @@ fn sweeping_takes_only_what_is_stale() {
     assert_eq!(ask(&host, "DELETE", &format!("/v2/a/blobs/{gone}"), "", b"").0, 202);
     let (_, head, _) = ask(&host, "POST", "/v2/a/blobs/uploads/", "", b"");
     let location = header(&head, "location").unwrap();
-    assert_eq!(storage.sweep(SystemTime::now(), life, life).unwrap(), 0);
-    assert_eq!(storage.sweep(SystemTime::now() + 2 * life, life, life).unwrap(), 2);
-    assert_eq!(ask(&host, "GET", &location, "", b"").0, 404);
+    let named = put(&host, "a", b"{}");
+    assert_eq!(ask(&host, "PUT", "/v2/a/manifests/v1", KIND, &manifest(&named, 2)).0, 201);
+    let found = storage.sweep(SystemTime::now(), life, life).unwrap();
+    assert_eq!((found.uploads, found.blobs), (0, 0));
     assert_eq!(ask(&host, "GET", &format!("/v2/a/blobs/{kept}"), "", b"").2, b"kept");
+    let found = storage.sweep(SystemTime::now() + 2 * life, life, life).unwrap();
+    assert_eq!((found.uploads, found.blobs), (1, 1));
+    assert_eq!(ask(&host, "GET", &location, "", b"").0, 404);
+    assert_eq!(ask(&host, "GET", &format!("/v2/a/blobs/{kept}"), "", b"").0, 404);
+    assert_eq!(ask(&host, "GET", &format!("/v2/a/blobs/{named}"), "", b"").2, b"{}");
+    storage.empty_trash().unwrap();
+    let checked = storage.check(true).unwrap();
+    assert_eq!((checked.blobs, checked.faults), (1, Vec::new()));
+    assert_eq!(files(&directory), 1);
+}
+
+#[test]
+fn lost_and_damaged_content_is_told_and_mended_by_pushing_it_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = start(&directory);
+    let host = server.host();
+    let (lost, cut, spoiled) = (put(&host, "a", b"lost"), put(&host, "a", b"cut off"), put(&host, "a", b"spoiled"));
+    put(&host, "b", b"lost");
+    for fan in std::fs::read_dir(directory.path().join("blobs")).unwrap() {
+        for file in std::fs::read_dir(fan.unwrap().path()).unwrap() {
+            let path = file.unwrap().path();
+            match std::fs::read(&path).unwrap().as_slice() {
+                b"lost" => std::fs::remove_file(&path).unwrap(),
+                b"cut off" => std::fs::write(&path, "cut").unwrap(),
+                b"spoiled" => std::fs::write(&path, "SPOILED").unwrap(),
+                _ => continue,
+            }
+        }
+    }
+    std::fs::write(directory.path().join("blobs/stray"), "no place, no folder").unwrap();
+    let faults = server.storage().check(true).unwrap().faults;
+    let told: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    for (digest, word) in [(&lost, "no bytes"), (&cut, "3 bytes"), (&spoiled, "delete it")] {
+        let digest = digest.to_string();
+        assert!(told.iter().any(|line| line.contains(&digest) && line.contains(word)), "{told:#?}");
+    }
+    for digest in [&lost, &cut] {
+        assert_eq!(ask(&host, "HEAD", &format!("/v2/a/blobs/{digest}"), "", b"").0, 404);
+    }
+    assert_eq!(ask(&host, "GET", &format!("/v2/a/blobs/{lost}"), "", b"").0, 404);
+    put(&host, "b", b"lost");
+    put(&host, "a", b"cut off");
+    assert_eq!(ask(&host, "GET", &format!("/v2/a/blobs/{lost}"), "", b"").2, b"lost");
+    assert_eq!(ask(&host, "GET", &format!("/v2/a/blobs/{cut}"), "", b"").2, b"cut off");
+    assert_eq!(ask(&host, "DELETE", &format!("/v2/a/blobs/{spoiled}"), "", b"").0, 202);
+    put(&host, "a", b"spoiled");
+    assert_eq!(server.storage().check(true).unwrap().faults, []);
 }
 
 #[test]

@@ -116,6 +116,8 @@ pub(crate) struct Cgroups {
     unified: Option<PathBuf>,
     /// v1 directories.
     legacy: Vec<PathBuf>,
+    /// Whether the v2 directory has limits that were asked for.
+    limits_by_unified: bool,
     /// The file that counts kills for want of memory.
     oom: Option<PathBuf>,
 }
@@ -127,6 +129,8 @@ pub(crate) struct Membership {
     /// `tasks` of v1 directories, for the child to write `0` to: a thread that moves itself holds up nobody, while a
     /// process in `cgroup.procs` waits until each processor has passed a quiescent state, some 15 ms.
     pub(crate) legacy: Vec<OwnedFd>,
+    /// Whether a process outside of the v2 directory would be without limits that were asked for.
+    pub(crate) limits_by_unified: bool,
 }
 
 impl Cgroups {
@@ -193,6 +197,7 @@ impl Cgroups {
             (Some(hierarchy), Some(_)) => {
                 let directory = enable(&base(hierarchy, parent), &hierarchy.mount, &wanted_of_v2)?.join(&name);
                 make(&directory)?;
+                self.limits_by_unified = true;
                 self.unified = Some(directory.clone());
                 for controller in wanted_of_v2 {
                     limit_v2(&directory, controller, limits)?;
@@ -210,7 +215,7 @@ impl Cgroups {
         let (unified, legacy): (Vec<_>, Vec<_>) = paths.into_iter().partition(|p| p.join("cgroup.kill").exists());
         let mut unified = unified.into_iter();
         let first = unified.next();
-        Cgroups { unified: first, legacy: unified.chain(legacy).collect(), oom: None }
+        Cgroups { unified: first, legacy: unified.chain(legacy).collect(), ..Cgroups::default() }
     }
 
     /// All directories, for writing down.
@@ -232,7 +237,7 @@ impl Cgroups {
             let file = rustix::fs::open(&tasks, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
             legacy.push(file.map_err(|e| failed(&tasks, e))?);
         }
-        Ok(Membership { unified, legacy })
+        Ok(Membership { unified, legacy, limits_by_unified: self.limits_by_unified })
     }
 
     /// How many processes the kernel killed here for want of memory.

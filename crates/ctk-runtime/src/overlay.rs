@@ -32,7 +32,11 @@ pub(crate) fn overlay(lowers: &[String], rest: &[(&str, &str)], attributes: u64)
     let mut images = Vec::new();
     let mut directories = Vec::with_capacity(lowers.len());
     for lower in lowers {
-        directories.push(match image(lower).map_err(|e| (format!("lowerdir={lower}"), e))? {
+        let failed = |e: Errno| match e {
+            Errno::NOTBLK | Errno::NODEV => (format!("the EROFS image {lower}: linux mounts such files since 6.12"), e),
+            _ => (format!("lowerdir={lower}"), e),
+        };
+        directories.push(match image(lower).map_err(failed)? {
             Some(mount) => {
                 let shown = format!("/proc/self/fd/{}", mount.as_raw_fd());
                 images.push(mount);

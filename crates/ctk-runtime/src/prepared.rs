@@ -60,6 +60,8 @@ pub(crate) struct Plan {
     pub(crate) place: Place,
     pub(crate) process: PreparedProcess,
     pub(crate) unified: Option<OwnedFd>,
+    /// Whether it has limits that were asked for; else it is a convenience.
+    pub(crate) limits_by_unified: bool,
     pub(crate) procs: Vec<OwnedFd>,
     pub(crate) die_with_parent: bool,
 }
@@ -133,16 +135,26 @@ impl Plan {
         let result = self.with_steps(|steps| {
             let start = |cgroup| ctk_sys::start(&Start { namespaces: u64::from(namespaces), cgroup, steps });
             match start(self.unified.as_ref().map(AsRawFd::as_raw_fd)) {
-                // A cgroup that takes no processes, or a kernel before 5.7: the v2 cgroup is a convenience.
-                Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::BUSY | rustix::io::Errno::TOOBIG)
-                    if self.unified.is_some() =>
+                // A cgroup that takes no processes.
+                Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::BUSY)
+                    if self.unified.is_some() && !self.limits_by_unified =>
                 {
                     start(None)
                 }
                 other => other,
             }
         });
-        result.map_err(|e| Error::Clone(e.into()))
+        result.map_err(|errno| match errno {
+            rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::BUSY if self.limits_by_unified => Error::Limit {
+                what: "the container",
+                reason: format!(
+                    "its cgroup takes no processes ({}): it is below a threaded one, or gives controllers to others below \
+                     it; start it from another cgroup",
+                    std::io::Error::from(errno)
+                ),
+            },
+            _ => Error::Clone(errno.into()),
+        })
     }
 
     /// The error of a step.

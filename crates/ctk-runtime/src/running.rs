@@ -135,6 +135,7 @@ pub fn start(launch: Launch<'_>, reservation: Reservation) -> Result<Running, Er
         place: Place::New(Box::new(place)),
         process: PreparedProcess::new(&launch.process, files, terminal.is_some())?,
         unified: joined.unified,
+        limits_by_unified: joined.limits_by_unified,
         procs: joined.legacy,
         die_with_parent: true,
     });
@@ -262,6 +263,7 @@ impl Running {
             place: Place::Existing(pidfd),
             process: PreparedProcess::new(process, [input, output, error], false)?,
             unified: cgroups.unified,
+            limits_by_unified: cgroups.limits_by_unified,
             procs: cgroups.legacy,
             die_with_parent: false,
         };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ctk_oci::Reference;
 use ctk_plan::{Address, Kind};
-use ctk_project::{Image, Project, Resource};
+use ctk_project::{HealthProbe, HealthWords, Image, Project, Resource, service_words};
 use ctk_syntax::{Diagnostics, Reader, Spanned};
 
 use crate::codes;
@@ -54,9 +54,7 @@ pub enum When {
 const WITHIN: Duration = Duration::from_secs(120);
 
 /// Options whose values stand in a node of their own: the node's name, and the option.
-const WORDS: [(&str, &str); 9] = [
-    ("user", "--user"),
-    ("workdir", "--workdir"),
+const WORDS: [(&str, &str); 7] = [
     ("hostname", "--hostname"),
     ("memory", "--memory"),
     ("cpus", "--cpus"),
@@ -128,8 +126,17 @@ fn read(project: &Project, resource: &Resource, diagnostics: &mut Diagnostics) -
             give(option, &value.value);
         }
     }
-    for (name, value) in pairs(&mut reader, "env") {
+    let words = service_words(&mut reader);
+    for (name, value) in &words.env {
         give("--env", &format!("{name}={value}"));
+    }
+    for (option, value) in [("--user", &words.user), ("--workdir", &words.workdir)] {
+        if let Some(value) = value {
+            give(option, value);
+        }
+    }
+    if let Some(entrypoint) = &words.entrypoint {
+        give("--entrypoint", &json_list(entrypoint));
     }
     for (name, value) in pairs(&mut reader, "label") {
         give("--label", &format!("{name}={value}"));
@@ -137,12 +144,6 @@ fn read(project: &Project, resource: &Resource, diagnostics: &mut Diagnostics) -
     let restart = text(&mut reader, "restart");
     let ends = restart.as_ref().is_some_and(|policy| policy.value == "no" || policy.value.starts_with("on-failure"));
     give("--restart", restart.as_ref().map_or("unless-stopped", |policy| &policy.value));
-    if let Some(node) = reader.opt_child("entrypoint") {
-        let mut child = reader.child(node);
-        let words: Vec<String> = child.args_text("an argument").into_iter().map(|word| word.value).collect();
-        child.finish();
-        give("--entrypoint", &json_list(&words));
-    }
     if let Some(node) = reader.opt_child("read-only") {
         let mut child = reader.child(node);
         if child.arg_flag("whether it is") {
@@ -151,7 +152,9 @@ fn read(project: &Project, resource: &Resource, diagnostics: &mut Diagnostics) -
         child.finish();
     }
     let mut within = WITHIN;
-    health(&mut reader, &mut options, &mut within);
+    if let Some(words) = words.health {
+        health(words, &mut reader, &mut options, &mut within);
+    }
     for node in reader.every("option") {
         let mut child = reader.child(node);
         for word in child.args_text_some("an option of `ctk run`") {
@@ -165,15 +168,6 @@ fn read(project: &Project, resource: &Resource, diagnostics: &mut Diagnostics) -
         }
         child.finish();
     }
-    let command = match reader.opt_child("command") {
-        Some(node) => {
-            let mut child = reader.child(node);
-            let words = child.args_text_some("an argument").into_iter().map(|word| word.value).collect();
-            child.finish();
-            words
-        }
-        None => Vec::new(),
-    };
     let after = after(resource, when.as_ref(), &mut reader);
     reader.finish();
     let container = format!("{}-{name}", plain(&project.name));
@@ -182,7 +176,7 @@ fn read(project: &Project, resource: &Resource, diagnostics: &mut Diagnostics) -
         container,
         image: image?,
         options,
-        command,
+        command: words.command.unwrap_or_default(),
         after,
         ends,
         within,
@@ -205,36 +199,38 @@ fn after(
     after
 }
 
-/// `health exec="pg_isready" every="5s" timeout="3s" retries=3 start="10s" within="60s" on-failure="restart"`.
-fn health(reader: &mut Reader<'_, '_>, options: &mut Vec<String>, within: &mut Duration) {
-    let Some(node) = reader.opt_child("health") else { return };
-    let mut child = reader.child(node);
+/// `health exec="pg_isready" every="5s" timeout="3s" retries=3 start="10s" within="60s" on-failure="restart"`: asked by
+/// the container's monitor, inside the container.
+fn health(health: HealthWords, reader: &mut Reader<'_, '_>, options: &mut Vec<String>, within: &mut Duration) {
     let mut give = |option: &str, value: String| options.extend([option.to_owned(), value]);
-    if let Some(exec) = child.prop_str("exec") {
-        give("--health-cmd", exec.value);
+    match health.probe.value {
+        HealthProbe::Exec(command) => give("--health-cmd", command),
+        HealthProbe::Http(_) | HealthProbe::Tcp(_) => {
+            let message = "a service of the project tells its health by a command inside it";
+            let label = "expected `exec=`; services of tests are also asked by `http=` and `tcp=`";
+            reader.error(codes::BAD_VALUE, health.probe.span, message, label);
+        }
     }
     let times = [
-        ("every", "--health-interval"),
-        ("timeout", "--health-timeout"),
-        ("start", "--health-start-period"),
-        ("start-every", "--health-start-interval"),
+        (health.every, "--health-interval"),
+        (health.timeout, "--health-timeout"),
+        (health.start, "--health-start-period"),
+        (health.start_every, "--health-start-interval"),
     ];
-    for (name, option) in times {
-        if let Some(time) = child.opt_prop_duration(name) {
+    for (time, option) in times {
+        if let Some(time) = time {
             give(option, format!("{}ms", time.value.as_millis()));
         }
     }
-    if let Some(retries) = child.opt_prop_int("retries", 1..=1000) {
-        give("--health-retries", retries.value.to_string());
+    if let Some(retries) = health.retries {
+        give("--health-retries", retries.to_string());
     }
-    let actions = [("none", "none"), ("kill", "kill"), ("restart", "restart"), ("stop", "stop")];
-    if let Some(action) = child.opt_prop_one_of("on-failure", &actions) {
-        give("--health-on-failure", action.value.to_owned());
+    if let Some(action) = health.on_failure {
+        give("--health-on-failure", action.to_owned());
     }
-    if let Some(given) = child.opt_prop_duration("within") {
+    if let Some(given) = health.within {
         *within = given.value;
     }
-    child.finish();
 }
 
 fn text(reader: &mut Reader<'_, '_>, name: &str) -> Option<Spanned<String>> {

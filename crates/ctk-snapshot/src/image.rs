@@ -6,7 +6,7 @@ use std::io::{self, BufWriter};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
-use ctk_erofs::{Attributes, Kind, NodeId, Tree};
+use ctk_erofs::{Attributes, Kind, NodeId, Time, Tree};
 use ctk_oci::Algorithm;
 use ctk_plan::Cancel;
 use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, major, minor, openat, readlinkat};
@@ -57,7 +57,7 @@ impl Snapshots {
         // The directory's own time, and perhaps more, is no part of the layer.
         let top = self.info(key)?.root.clone().unwrap_or_default();
         let (mode, uid, gid) = (top.mode, top.uid, top.gid);
-        let mtime = ctk_erofs::Time { seconds: top.mtime.0, nanos: top.mtime.1 };
+        let mtime = Time { seconds: top.mtime.0, nanos: top.mtime.1 };
         let top = Attributes { mode, uid, gid, mtime, xattrs: top.xattrs.into_iter().collect() };
         let mut walk = Walk { tree: Tree::new(top).map_err(failed)?, paths: vec![vec![]], links: HashMap::new() };
         walk.below(root.as_fd(), Tree::ROOT, 0, &failed)?;
@@ -154,7 +154,6 @@ fn attributes(directory: &OwnedFd) -> Result<Attributes, SnapshotError> {
 }
 
 fn plain(stat: &Stat) -> Attributes {
-    let time = mtime_of(stat);
-    let mtime = ctk_erofs::Time { seconds: time.seconds, nanos: time.nanos };
+    let mtime = mtime_of(stat);
     Attributes { mode: stat.st_mode & 0o7777, uid: stat.st_uid, gid: stat.st_gid, mtime, ..Attributes::default() }
 }

@@ -135,10 +135,16 @@ impl Snapshots {
         skip: Option<Skip<'_>>,
         cancel: &Cancel,
     ) -> Result<Packed, SnapshotError> {
-        let failed = |error: io::Error| SnapshotError::Pack { key: name.into(), source: LayerError::Write(error) };
+        let failed = |source: LayerError| match cancel.is_cancelled() {
+            true => SnapshotError::Cancelled,
+            false => SnapshotError::Pack { key: name.into(), source },
+        };
+        let failed_to_write = |error: io::Error| failed(LayerError::Write(error));
         let workers = std::thread::available_parallelism().map_or(1, |n| n.get());
         let ingest = self.store().ingest(None)?;
-        let mut tar = TarWriter::new(LayerWriter::new(ingest, compression, workers).map_err(failed)?);
+        let mut tar = TarWriter::new(
+            LayerWriter::new(ingest, compression, workers).map_err(failed_to_write)?.cancelled_by(cancel),
+        );
         let links = HashMap::new();
         let mut packer = Packer {
             name,
@@ -157,8 +163,8 @@ impl Snapshots {
         }
         packer.walk(tree.as_fd(), b"", 0)?;
         let cut = packer.cut;
-        let writer = tar.finish().map_err(|source| SnapshotError::Pack { key: name.into(), source })?;
-        let (ingest, summary) = writer.finish().map_err(failed)?;
+        let writer = tar.finish().map_err(failed)?;
+        let (ingest, summary) = writer.finish().map_err(failed_to_write)?;
         let (digest, _) = ingest.commit()?;
         debug_assert_eq!(digest, summary.digest);
         Ok(Packed {
@@ -390,6 +396,7 @@ impl<W: Write> Packer<'_, W> {
         }
         let appended = self.tar.append(entry, data);
         appended.map_err(|source| match source {
+            _ if self.cancel.is_cancelled() => SnapshotError::Cancelled,
             LayerError::Write(error) if error.kind() == io::ErrorKind::StorageFull => {
                 SnapshotError::Full { action: "pack", path: self.name.to_owned(), source: error }
             }

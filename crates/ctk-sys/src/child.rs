@@ -379,8 +379,10 @@ fn make(path: &CStr, kind: MountKind, mode: u32) -> Done {
         return Err(Errno::ENAMETOOLONG);
     }
     // Each ancestor in turn: resolve what exists inside the root, make what does not in the directory held open.
-    let mut parent = open(c"/", libc::O_PATH | libc::O_DIRECTORY, false)?;
-    let mut start = 0;
+    let (mut parent, mut start) = match nearest(bytes, &mut buffer) {
+        Some(found) => found,
+        None => (open(c"/", libc::O_PATH | libc::O_DIRECTORY, false)?, 0),
+    };
     while start < bytes.len() {
         let end = bytes.iter().skip(start).position(|b| *b == b'/').map_or(bytes.len(), |found| start + found);
         let last = bytes.iter().skip(end).all(|b| *b == b'/');
@@ -421,6 +423,17 @@ fn make(path: &CStr, kind: MountKind, mode: u32) -> Done {
     }
     close(parent);
     Ok(())
+}
+
+/// The directory of a path's last name and where that begins, if nothing but the last is missing, as it is most often.
+fn nearest(path: &[u8], buffer: &mut [u8]) -> Option<(RawFd, usize)> {
+    if path.split(|byte| *byte == b'/').any(|name| name == b"." || name == b"..") {
+        return None;
+    }
+    let end = path.iter().rposition(|byte| *byte == b'/').filter(|end| *end > 0)?;
+    fill(buffer, path.get(..end)?);
+    let parent = open_at(buffer.as_ptr().cast(), libc::O_PATH | libc::O_DIRECTORY, false).ok()?;
+    Some((parent, end + 1))
 }
 
 /// Writes `text` and a NUL; `text` is shorter than the buffer.

@@ -82,9 +82,12 @@ unsafe extern "C" fn early(stack: *const usize) {
     if known.is_err() || status[STATFS_FLAGS] & READ_ONLY != 0 {
         return;
     }
-    let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC as usize;
+    // Not closed by what comes: that would wait until every processor has seen that the mount is gone, while nothing else
+    // goes on. See `take_executed_file`.
     // SAFETY: the path ends with a null.
-    let Ok(view) = (unsafe { syscall!(Sysno::open_tree, libc::AT_FDCWD, OWN.as_ptr(), flags) }) else { return };
+    let Ok(view) = (unsafe { syscall!(Sysno::open_tree, libc::AT_FDCWD, OWN.as_ptr(), OPEN_TREE_CLONE) }) else {
+        return;
+    };
     let attributes =
         MountAttributes { set: MOUNT_ATTR_RDONLY, clear: 0, propagation: libc::MS_PRIVATE, user_namespace: 0 };
     let (size, empty) = (size_of::<MountAttributes>(), c"".as_ptr());

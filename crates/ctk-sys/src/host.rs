@@ -119,12 +119,55 @@ pub fn close_files_from(first: u32) -> Result<(), Errno> {
     result.map(drop).map_err(|e| Errno::from_raw_os_error(e.into_raw()))
 }
 
+/// The file by whose number this process was executed (`execveat` with an empty path), if it is open still and its own
+/// program; from now on it is closed by `execve`. To be called once, and before anything is opened: nobody else owns the
+/// number then.
+pub fn take_executed_file() -> Option<OwnedFd> {
+    // The kernel's name for it.
+    let number = rustix::param::linux_execfn().to_bytes().strip_prefix(b"/dev/fd/")?;
+    let number = core::str::from_utf8(number).ok()?.parse::<i32>().ok().filter(|number| *number > 2)?;
+    // SAFETY: no more than looked at, and left alone unless it is what was said above.
+    let file = unsafe { BorrowedFd::borrow_raw(number) };
+    let (found, own) = (rustix::fs::fstat(file).ok()?, rustix::fs::stat(c"/proc/self/exe").ok()?);
+    if (found.st_dev, found.st_ino) != (own.st_dev, own.st_ino) {
+        return None;
+    }
+    // SAFETY: open, and inherited by this process for itself alone.
+    let file = unsafe { OwnedFd::from_raw_fd(number) };
+    rustix::io::fcntl_setfd(&file, rustix::io::FdFlags::CLOEXEC).ok()?;
+    Some(file)
+}
+
 /// Sends a signal to the process of a pidfd; any number that there is, also those of real-time signals, which have no
 /// names. 0 only asks whether it may be sent.
 pub fn signal_process(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
     // SAFETY: takes no pointer but a null one.
     let result = unsafe { syscall!(Sysno::pidfd_send_signal, pidfd.as_raw_fd(), signal, 0_usize, 0_usize) };
     result.map(drop).map_err(|e| Errno::from_raw_os_error(e.into_raw()))
+}
+
+/// `struct pidfd_info` of `linux/pidfd.h`, as its first version was.
+#[repr(C)]
+#[derive(Default)]
+struct ProcessInfo {
+    mask: u64,
+    cgroup: u64,
+    ids: [u32; 11],
+    exit_code: i32,
+}
+
+/// `PIDFD_INFO_EXIT` (linux 6.15).
+const INFO_EXIT: u64 = 1 << 3;
+/// `PIDFD_GET_INFO`: `_IOWR(0xff, 11, struct pidfd_info)`.
+const GET_INFO: u64 = 3 << 30 | (size_of::<ProcessInfo>() as u64) << 16 | 0xff << 8 | 11;
+
+/// How a process ended that is not our child, as wait(2) would have told its parent: once the parent has collected it, and
+/// by a pidfd that was open before that. None where the kernel does not tell (before linux 6.15), or not yet.
+pub fn exit_status_of_other(pidfd: BorrowedFd<'_>) -> Option<i32> {
+    let mut info = ProcessInfo { mask: INFO_EXIT, ..ProcessInfo::default() };
+    // SAFETY: the kernel reads and writes the information, which is of the size that the request says.
+    let result = unsafe { syscall!(Sysno::ioctl, pidfd.as_raw_fd(), GET_INFO, &raw mut info) };
+    (result.is_ok() && info.mask & INFO_EXIT != 0).then_some(info.exit_code)
 }
 
 /// Becomes the program of an open file, with these arguments and this environment, both ended by [`Pointer::END`].

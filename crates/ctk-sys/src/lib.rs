@@ -22,12 +22,16 @@ pub use devices::attach_device_program;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub use early::ctk_start;
 pub use host::{
-    close_files_from, execute_file, mount_change, mount_map_ids, mount_set_attributes, set_controlling_namespace,
-    signal_file, signal_process, unshare,
+    close_files_from, execute_file, exit_status_of_other, mount_change, mount_map_ids, mount_set_attributes,
+    set_controlling_namespace, signal_file, signal_process, take_executed_file, unshare,
 };
 pub use landlock::{Restriction, landlock_restrict, landlock_version};
 pub use quota::limit_directory;
 pub use step::{CopyLimits, Filter, MountKind, Pointer, RawFd, Step};
+
+/// The program that is first in containers with `--init`, for any image: a static ELF file of a few kilobytes that starts
+/// its arguments, passes signals on, and collects orphans. Empty on processors that nobody wrote it for.
+pub static INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/ctk-init"));
 
 /// The kernel's word as callers know it.
 fn errno(error: syscalls::Errno) -> rustix::io::Errno {

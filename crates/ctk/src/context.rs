@@ -101,7 +101,16 @@ impl Context {
     pub fn layers(&self) -> Result<LayerForm, Failure> {
         match self.environment.get("CTK_LAYERS").as_deref() {
             None | Some("tree") => Ok(LayerForm::Tree),
-            Some("erofs") => Ok(LayerForm::Image),
+            Some("erofs") => {
+                let kernel = rustix::system::uname();
+                let release = kernel.release().to_string_lossy();
+                if !mounts_files(&release) {
+                    let what = format!("CTK_LAYERS is `erofs`, and linux {release} mounts no images from files");
+                    let hint = "linux 6.12 does, and later ones; without CTK_LAYERS layers are mounted as trees";
+                    return Err(Failure::sentence(what, Some(hint)));
+                }
+                Ok(LayerForm::Image)
+            }
             Some(other) => Err(Failure::sentence(format!("CTK_LAYERS is `{other}`"), Some("it is `tree` or `erofs`"))),
         }
     }
@@ -173,4 +182,29 @@ fn candidates(name: String) -> Vec<String> {
     let local = store_name(&name).map(|reference| reference.to_string()).ok();
     let public = name.parse::<ctk_oci::Reference>().map(|reference| reference.or_latest().to_string()).ok();
     [Some(name), local, public].into_iter().flatten().collect()
+}
+
+/// Whether a kernel of this release mounts EROFS images from files (linux 6.12).
+fn mounts_files(release: &str) -> bool {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse::<u32>().unwrap_or(0));
+    (numbers.next(), numbers.next()) >= (Some(6), Some(12))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels_are_told_apart() {
+        for (release, expected) in [
+            ("6.12.0", true),
+            ("6.11.9-generic", false),
+            ("5.15.0", false),
+            ("7.0-rc1", true),
+            ("6.18.44+deb", true),
+            ("", false),
+        ] {
+            assert_eq!(mounts_files(release), expected, "{release}");
+        }
+    }
 }

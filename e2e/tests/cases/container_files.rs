@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
+use ctk_e2e::engine::{Engine, Kind};
 use ctk_e2e::{Output, World, binary, contains, run};
 
 /// A world with the image `box`: busybox under all its names, and what `lines` of a Dockerfile add.
@@ -667,4 +668,32 @@ fn time_zones() {
     assert_eq!(sh(&world, &[], "date -d @0 +%H").ok(), "00\n");
     contains(&sh(&world, &["--tz", "Asia/Tokio"], "true").fails(125), &["did you mean `Asia/Tokyo`?"]);
     contains(&sh(&world, &["--tz", "../../etc/passwd"], "true").fails(125), &["is no name of a time zone"]);
+}
+
+#[test]
+fn layers_as_images_are_the_same_files() {
+    let Some(engine) = Engine::new(Kind::Ctk) else { return };
+    let world = &engine.world;
+    world.write("b/Dockerfile", "FROM localhost/busybox:1\nRUN mkdir /d && echo one > /d/f && chmod 4711 /d/f && ln -s f /d/l\nRUN rm /d/l && echo two > /d/g\n");
+    engine.ask(&["build", "--quiet", "-t", "localhost/images:1", "b"]).ok();
+    let script = "stat -c '%a %n' /d/*; cat /d/f /d/g; echo new > /d/f; ls /d; grep -c lowerdir /proc/self/mounts";
+    let ask = |form: &str, options: &[&str]| {
+        let mut command = engine.command(&[&["run"], options, &["localhost/images:1", "sh", "-c", script]].concat());
+        command.env("CTK_LAYERS", form);
+        ctk_e2e::run(command)
+    };
+    let as_trees = ask("tree", &["--rm"]).ok();
+    assert_eq!(ask("erofs", &["--rm"]).ok(), as_trees);
+    assert_eq!(ask("erofs", &["--rm", "--userns", "auto"]).ok(), as_trees);
+    assert_eq!(ask("erofs", &["--name", "kept"]).ok(), as_trees);
+    // Its root is images: what it wrote, and the rest, is seen by all who look at it, and after its next start.
+    let config = world.store().join("containers").join(engine.field("kept", "{{.Id}}")).join("container.json");
+    contains(&fs::read_to_string(config).unwrap(), &["image.erofs"]);
+    assert_eq!(engine.ask(&["diff", "kept"]).ok(), "C /d\nC /d/f\n");
+    engine.ask(&["cp", "kept:/d/f", "out"]).ok();
+    assert_eq!(std::fs::read_to_string(world.project().join("out")).unwrap(), "new\n");
+    engine.ask(&["commit", "kept", "localhost/images:2"]).ok();
+    assert_eq!(engine.ask(&["run", "--rm", "localhost/images:2", "cat", "/d/f", "/d/g"]).ok(), "new\ntwo\n");
+    contains(&engine.ask(&["start", "--attach", "kept"]).ok(), &["new\ntwo\n"]);
+    contains(&ask("squashfs", &["--rm"]).fails(125), &["CTK_LAYERS is `squashfs`"]);
 }

@@ -224,7 +224,7 @@ fn whoever_is_killed_is_found_out() {
         assert!(std::process::Command::new("kill").args(["-9", pid]).status().unwrap().success());
     };
     // The monitor: somebody else takes over, and no line is lost.
-    let script = "i=0; while [ $i -lt 60 ]; do echo $i; i=$((i+1)); sleep 0.05; done; sleep 1";
+    let script = "i=0; while [ $i -lt 60 ]; do echo $i; i=$((i+1)); sleep 0.05; done; sleep 1; exit 9";
     engine.ask(&["run", "--detach", "--name", "m", IMAGE, "sh", "-c", script]).ok();
     eventually(SECONDS, "some lines", || engine.ask(&["logs", "m"]).out.lines().count() > 5);
     let monitor = engine.field("m", "{{.State.MonitorPid}}");
@@ -232,10 +232,10 @@ fn whoever_is_killed_is_found_out() {
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!(engine.status("m"), "running");
     assert_ne!(engine.field("m", "{{.State.MonitorPid}}"), monitor);
-    engine.ask(&["wait", "m"]).ok();
+    assert_eq!(engine.ask(&["wait", "m"]).ok(), "9\n");
     let all: String = (0..60).map(|n| format!("{n}\n")).collect();
     assert_eq!(engine.ask(&["logs", "m"]).ok(), all);
-    contains(&engine.field("m", "{{.State.Error}}"), &["its monitor was killed"]);
+    assert_eq!(engine.field("m", "{{.State.ExitCode}} {{.State.Error}}"), "9");
     engine.ask(&["start", "m"]).ok();
     assert_eq!(engine.status("m"), "running");
 
@@ -468,15 +468,31 @@ fn a_terminal_is_typed_at_left_and_taken_again() {
 #[test]
 fn a_first_process_that_collects_others() {
     let Some(engine) = Engine::new(Kind::Ctk) else { return };
-    let script = "echo $$; (sleep 0.1 &); exit 5";
+    let script = "echo $$; tr '\\0' '\\n' < /proc/1/cmdline | head -n 1; (sleep 0.1 &); exit 5";
     let output = engine.ask(&["run", "--rm", "--init", IMAGE, "sh", "-c", script]);
-    let file = engine.world.peer("file", &["-bL", ctk_e2e::binary().with_file_name("ctk-runtime").to_str().unwrap()]);
-    if file.out.contains("statically linked") {
-        assert_ne!(output.out, "1\n");
-        output.fails(5);
-    } else {
-        contains(&output.fails(125), &["runs in any image"]);
-    }
+    assert_eq!(output.out, "2\n/run/ctk-init\n", "{}", output.err);
+    output.fails(5);
+    engine.ask(&["run", "--rm", "--init", IMAGE, "no-such-program"]).fails(127);
+    engine.ask(&["run", "--rm", "--init", IMAGE, "/etc"]).fails(126);
+    assert_eq!(engine.ask(&["run", "--rm", "--init", "--userns", "auto", IMAGE, "sh", "-c", "echo $$"]).ok(), "2\n");
+
+    // Signals reach the program, real-time ones, too; orphans become its children and are gone when they end.
+    let script = "trap 'echo heard' USR1; trap 'echo time' 36; trap 'echo bye; exit 3' TERM; \
+        sh -c 'sleep 0.2 & echo orphan $!'; echo up; while :; do sleep 0.05; done";
+    engine.ask(&["run", "-d", "--name", "init", "--init", IMAGE, "sh", "-c", script]).ok();
+    eventually(SECONDS, "what it says", || engine.ask(&["logs", "init"]).ok().contains("up\n"));
+    let logs = engine.ask(&["logs", "init"]).ok();
+    let orphan = logs.lines().find_map(|line| line.strip_prefix("orphan ")).unwrap().to_owned();
+    eventually(SECONDS, "what it says", || {
+        engine.ask(&["exec", "init", "test", "!", "-e", &format!("/proc/{orphan}")]).code() == 0
+    });
+    engine.ask(&["kill", "--signal", "USR1", "init"]).ok();
+    eventually(SECONDS, "what it says", || engine.ask(&["logs", "init"]).ok().contains("heard\n"));
+    engine.ask(&["kill", "--signal", "36", "init"]).ok();
+    eventually(SECONDS, "what it says", || engine.ask(&["logs", "init"]).ok().contains("time\n"));
+    engine.ask(&["stop", "init"]).ok();
+    assert_eq!(engine.field("init", "{{.State.ExitCode}}"), "3");
+    contains(&engine.ask(&["logs", "init"]).ok(), &["bye"]);
 }
 
 #[test]
@@ -489,6 +505,29 @@ fn users_of_its_own() {
         .ask(&["run", "--rm", "--uidmap", "0:700000:1000", "--user", "7", IMAGE, "sh", "-c", "id -u; touch /no"])
         .fails(1);
     assert_eq!(engine.ask(&["run", "--rm", "--isolation", "userns", IMAGE, "id", "-u"]).ok(), "0\n");
+}
+
+#[test]
+fn values_are_taken_as_others_take_them() {
+    both(|engine| {
+        let run = |options: &[&str], script: &str| {
+            engine.ask(&[&["run", "--rm"], options, &[IMAGE, "sh", "-c", script]].concat()).ok()
+        };
+        engine.world.write("variables", "# Names alone are the caller's.\nONE=1\n\nHOME\nNOT_THERE\nTWO=a b\n");
+        let file = engine.world.project().join("variables").display().to_string();
+        let found = run(&["--env-file", &file, "--env", "TWO=2"], "echo $ONE $HOME $TWO ${NOT_THERE-none}");
+        let home = engine.command(&["version"]).get_envs().find_map(|(name, value)| {
+            (name == "HOME").then(|| value.map_or(String::new(), |value| value.to_string_lossy().into_owned()))
+        });
+        let home = home.unwrap_or_else(|| std::env::var("HOME").unwrap_or_default());
+        assert_eq!(found, format!("1 {home} 2 none\n"));
+        assert_eq!(run(&["--shm-size", "1mb"], "df -k /dev/shm | grep -o ' 1024 ' | head -1"), " 1024 \n");
+        assert_eq!(run(&["--ipc", "host", "--pid", "host", "--uts", "host"], "echo up"), "up\n");
+    });
+    // A container of one id has no group of terminals.
+    let Some(engine) = Engine::new(Kind::Ctk) else { return };
+    let output = engine.ask(&["run", "--rm", "--uidmap", "0:700000:1", IMAGE, "sh", "-c", "id -u; ls /dev/pts"]);
+    assert_eq!(output.ok(), "0\nptmx\n");
 }
 
 #[test]
@@ -534,13 +573,25 @@ fn wrong_values_are_told_with_what_is_right() {
         (&["--workdir", "relative"], &["relative"]),
         (&["--oom-score-adj", "2000"], &["2000"]),
         (&["--rootfs"], &["cannot use"]),
+        (&["--sysctl", "bad"], &["expected NAME=VALUE"]),
+        (&["--hostname", "a b"], &["expected a host name"]),
+        (&["--dns", "x"], &["--dns `x` is no address"]),
+        (&["--ip", "10.88.0.9"], &["--ip is for bridge networks only"]),
+        (&["--network-alias", "x"], &["--network-alias is for bridge networks only"]),
+        (&["--pids-limit", "x"], &["expected a number"]),
+        (&["--stop-timeout", "x"], &["expected a number"]),
+        (&["--device-read-bps", "/dev/null:x"], &["`x` is not a rate"]),
+        (&["--blkio-weight-device", "/dev/null:5"], &["a weight from 10 to 1000"]),
+        (&["--user", "99999999999"], &["99999999999 is no number of a user"]),
+        (&["--userns", "what"], &["`auto`"]),
     ] {
         let output = engine.ask(&[&["run"], options, &[IMAGE, "true"]].concat());
         assert!([64, 125].contains(&output.code()), "{options:?}: {}", output.story());
         contains(&output.err, parts);
     }
     assert_eq!(engine.ask(&["ps", "--all", "--quiet"]).ok(), "", "nothing is left of those that could not be made");
-    contains(&engine.ask(&["ps", "--format", "{{.Nme}}"]).out, &[]);
+    contains(&engine.ask(&["ps", "--format", "{{.Nme"]).fails(1), &["`{{` without `}}`"]);
+    contains(&engine.ask(&["inspect", "nobody"]).fails(1), &["no container and no image `nobody`"]);
     contains(&engine.ask(&["ps", "--filter", "nme=x"]).fails(1), &["did you mean `name`"]);
     contains(&engine.ask(&["rm", IMAGE]).fails(1), &["ctk rmi"]);
     contains(&engine.ask(&["logs", "nobody"]).fails(1), &["no container `nobody`", "ctk ps --all"]);

@@ -201,19 +201,83 @@ fn thirty_come_and_go_at_once() {
     contains(&out, &["different addresses: 30\n", "nothing is left\n"]);
 }
 
-#[test]
-fn an_ordinary_user_has_a_network_through_pasta() {
+/// A world of an ordinary user's, and the words that make a command of the script his; the user is there as long as this.
+fn ordinary(name: &'static str, uid: u32, first_id: u32) -> Option<(World, Vec<String>, User)> {
     if !User::can_be() || !has_programs(&["pasta"]) {
-        return;
+        return None;
     }
-    let Some(world) = world() else { return };
-    let user = User::new("alice", 54_341, Some((1_400_000, 65_536)));
+    let world = world()?;
+    let user = User::new(name, uid, Some((first_id, 65_536)));
     fs::create_dir_all(world.store()).unwrap();
     for path in [world.store().to_path_buf(), world.path("home"), world.path("root"), world.project()] {
         user.give(&path);
     }
     let mut words = vec!["unshare".to_owned(), "--mount".into(), "--propagation".into(), "private".into(), "--".into()];
     words.extend(user.words());
+    Some((world, words, user))
+}
+
+#[test]
+fn no_relay_outlives_a_container_whoever_was_killed_when() {
+    let Some((world, words, _user)) = ordinary("carol", 54_343, 1_600_000) else { return };
+    if !has_programs(&["perl"]) {
+        return;
+    }
+    // The monitor, then the first process: before, while and after somebody new looks after the container.
+    let out = on_host_with(
+        &world,
+        r#"
+        ip link add up0 type veth peer name up1
+        ip addr add 192.0.2.1/24 dev up0
+        ip link set up0 up; ip link set up1 up
+        ip route add default via 192.0.2.7
+        number() { grep -o "\"$1\":[0-9]*" $CTK_ROOT/containers/$(cat id)/state.json | cut -d: -f2; }
+        relays() { grep -lz "^$CTK_ROOT/.*/relay.pid$" /proc/[0-9]*/cmdline 2> /dev/null | wc -l; }
+        for kind in --rm --label=stays=1; do
+            for moment in pause:0 pause:0.03 pause:0.06 pause:0.1 lock:1 lock:2 lock:1 lock:2; do
+                "$@" ctk run -d $kind --name gone --rootfs $ROOT sleep 1000 > id
+                [ $(relays) = 1 ] || echo "no relay"
+                monitor=$(number monitor); pid=$(number pid)
+                kill -9 $monitor
+                # In the very moment in which somebody takes the container's lock: who puts things in order, or the
+                # new monitor after him.
+                perl -e '
+                    my ($file, $pid, $times) = @ARGV;
+                    open(my $lock, "<", $file) or die $file;
+                    for (1 .. $times) {
+                        my $end = time + 5;
+                        until (!flock($lock, 1 | 4)) { flock($lock, 8); exit if time > $end }
+                        last if $_ == $times;
+                        until (flock($lock, 1 | 4)) { exit if time > $end }
+                        flock($lock, 8);
+                    }
+                    kill(9, $pid);
+                ' $CTK_ROOT/containers/$(cat id)/lock $pid ${moment#lock:} & waits=$!
+                case $moment in pause:*) kill -9 $waits;; *) sleep 0.1;; esac
+                "$@" ctk ps > /dev/null & looks=$!
+                case $moment in pause:*) sleep ${moment#pause:}; kill -9 $pid;; esac
+                wait $looks || echo "ps failed"
+                wait $waits || true
+                kill -9 $pid 2> /dev/null || true
+                for i in $(seq 100); do
+                    "$@" ctk ps --format '{{.Names}}' | grep -q gone || break
+                    sleep 0.05
+                done
+                "$@" ctk rm --force --time 0 gone > /dev/null
+                [ $(relays) = 0 ] || echo "left: $kind $moment"
+            done
+        done
+        echo "all gone: $(relays)"
+        "#,
+        &words,
+    )
+    .ok();
+    assert_eq!(out, "all gone: 0\n");
+}
+
+#[test]
+fn an_ordinary_user_has_a_network_through_pasta() {
+    let Some((world, words, _user)) = ordinary("alice", 54_341, 1_400_000) else { return };
     let out = on_host_with(
         &world,
         r#"
@@ -251,6 +315,84 @@ fn an_ordinary_user_has_a_network_through_pasta() {
             "a network of an ordinary user's container can only be the default one: bridges need root",
             "the host's tcp port 8080 on 0.0.0.0 is already in use",
             "relays: 0\n",
+        ],
+    );
+}
+
+#[test]
+fn services_of_a_project_have_a_network_of_their_own() {
+    let Some(world) = world() else { return };
+    fs::copy("/usr/bin/busybox", world.project().join("busybox")).unwrap();
+    world.write(
+        "containers.kdl",
+        r#"
+project "Shop"
+image "box" {
+    stage "final" from="scratch" {
+        copy "busybox" to="/bin/busybox" chmod="755"
+        run "/bin/busybox" "--install" "-s" "/bin"
+    }
+}
+service "db" image="box" {
+    command "sh" "-c" "mkdir /www; echo rows > /www/index.html; exec httpd -f -p 80 -h /www"
+    health exec="wget -qO- http://127.0.0.1/" every="100ms" within="20s"
+    stop-timeout 0
+}
+service "web" image="box" needs="service:db" when="healthy" {
+    command "sh" "-c" "wget -qO- http://db/; exec sleep 1000"
+    stop-timeout 0
+}
+service "alone" image="box" {
+    network "none"
+    command "sleep" "1000"
+    stop-timeout 0
+}
+"#,
+    );
+    let out = on_host(
+        &world,
+        r#"
+        state > before
+        ctk apply --target service:web 2> /dev/null
+        echo "running: $(ctk ps --format '{{.Names}}' | sort | tr '\n' ' ')"
+        until [ -n "$(ctk logs shop-web)" ]; do sleep 0.05; done
+        echo "asked: $(ctk logs shop-web)"
+        echo "by name: $(ctk exec shop-db wget -qO- http://shop-db/)"
+        echo "apart: $(ctk run --rm --rootfs $ROOT sh -c 'wget -T 1 -qO- http://db/ 2> /dev/null || echo none')"
+        ctk network inspect shop --format '{{range .Containers}}{{.Name}} {{end}}{{index .Labels "org.ctk.project"}}'
+        web=$(ctk inspect --format '{{.Id}}' shop-web)
+        sed -i 's/echo rows/echo more/' containers.kdl
+        ctk apply --target service:db 2> /dev/null
+        echo "changed: $(ctk exec shop-web wget -qO- http://db/)"
+        [ $web = $(ctk inspect --format '{{.Id}}' shop-web) ] && echo "web stayed"
+        ctk apply 2> /dev/null
+        echo "running: $(ctk ps --format '{{.Names}}' | sort | tr '\n' ' ')"
+        ctk apply --target service:nobody 2>&1 || true
+        ctk destroy service:web
+        ctk network ls --format '{{.Name}}'
+        ctk destroy > /dev/null
+        echo "networks: $(ctk network ls --format '{{.Name}}' | tr '\n' ' ')"
+        until_gone
+        state > after
+        diff before after && echo "nothing is left"
+        "#,
+    )
+    .ok();
+    contains(
+        &out,
+        &[
+            "running: shop-db shop-web \n",
+            "asked: rows\n",
+            "by name: rows\n",
+            "apart: none\n",
+            "Shop\n",
+            "changed: more\n",
+            "web stayed\n",
+            "running: shop-alone shop-db shop-web \n",
+            "service:nobody",
+            "shop-web\nctk\nshop\n",
+            "networks: ctk \n",
+            "nothing is left\n",
         ],
     );
 }

@@ -4,6 +4,7 @@
 use std::fmt::Write;
 use std::sync::Mutex;
 
+use ctk_e2e::agreed::Agreed;
 use ctk_e2e::corpus::{Case, Outcome, Site, cases, each};
 use ctk_e2e::differences::{Accepted, Difference, compare};
 use ctk_e2e::{has_programs, is_root};
@@ -16,9 +17,14 @@ fn dockerfiles_build_to_what_others_build_them_to() {
     let all = cases();
     let site = Site::new(&all, true);
     let accepted = Accepted::read();
+    let agreed = Agreed::of(&all, &accepted, &site.builders());
+    let whole = std::env::var_os("CTK_CASES").is_none();
+    // Chosen cases are asked about, and all of them when the record is to be written.
+    let is_asked_all = !whole || std::env::var("CTK_ASK").is_ok_and(|word| word == "all");
+    let asked = if is_asked_all { all } else { Agreed::read().open(&agreed, all) };
     let builders = std::env::var("CTK_BUILDERS").unwrap_or_else(|_| "buildkit buildah".into());
     let refused = Mutex::new(String::new());
-    let told = each(&all, 8, |case| {
+    let told = each(&asked, 8, |case| {
         let ours = site.ctk(case);
         let mut told = String::new();
         for builder in builders.split(' ') {
@@ -50,11 +56,14 @@ fn dockerfiles_build_to_what_others_build_them_to() {
         told
     });
     let mut told: String = told.concat();
-    if std::env::var_os("CTK_CASES").is_none() {
+    if whole && is_asked_all {
         accepted.stale().into_iter().for_each(|line| writeln!(told, "stale: {line}").unwrap());
     }
     if let Some(path) = std::env::var_os("CTK_REPORT") {
         std::fs::write(path, format!("{told}\nRefused by both:\n{}", refused.into_inner().unwrap())).unwrap();
     }
     assert!(told.is_empty(), "{told}");
+    if whole && is_asked_all && std::env::var_os("CTK_BLESS").is_some() {
+        agreed.write();
+    }
 }

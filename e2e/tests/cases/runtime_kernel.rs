@@ -76,8 +76,9 @@ impl Listener {
         let socket = bundle.path("socket");
         let begin = "import array, fcntl, json, os, socket, struct, sys\n\
                      server = socket.socket(socket.AF_UNIX)\n\
-                     server.bind(sys.argv[1])\n\
+                     server.bind(sys.argv[1] + '.new')\n\
                      server.listen()\n\
+                     os.rename(sys.argv[1] + '.new', sys.argv[1])\n\
                      peer, _ = server.accept()\n\
                      text, files, _, _ = socket.recv_fds(peer, 65536, 4)\n\
                      peer.settimeout(2)\n\
@@ -119,9 +120,15 @@ fn a_seccomp_listener_answers() {
                   fcntl.ioctl(files[0], 0xc0502100, note)\n\
                   number, pid = struct.unpack('QI', note[:12])\n\
                   fcntl.ioctl(files[0], 0xc0182101, array.array('B', struct.pack('QqiI', number, 0, 0, 0)))\n\
-                  state = json.loads(text)\n\
+                  while True:\n\
+                  \x20   try: state = json.loads(text); break\n\
+                  \x20   except ValueError: more = peer.recv(65536)\n\
+                  \x20   assert more, text\n\
+                  \x20   text += more\n\
                   state['files'], state['closed'] = len(files), closed()\n\
                   print(json.dumps(state))\n";
+    // More than comes in one piece.
+    let metadata = "some words, ".repeat(700);
     for runtime in Runtime::all() {
         let bundle = Bundle::new(runtime);
         let (listener, socket) = Listener::start(&bundle, answer);
@@ -131,7 +138,7 @@ fn a_seccomp_listener_answers() {
             "linux": { "seccomp": {
                 "defaultAction": "SCMP_ACT_ALLOW",
                 "listenerPath": socket,
-                "listenerMetadata": "some words",
+                "listenerMetadata": metadata,
                 "syscalls": [{ "names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_NOTIFY" }],
             } },
         }));
@@ -139,7 +146,7 @@ fn a_seccomp_listener_answers() {
         assert_eq!(output.ok(), "allowed\nabsent\n", "{}", runtime.name());
         let state: Value = serde_json::from_str(&listener.said()).expect("JSON");
         assert_eq!(state["fds"], json!(["seccompFd"]), "{}", runtime.name());
-        assert_eq!((&state["files"], &state["metadata"]), (&json!(1), &json!("some words")));
+        assert_eq!((&state["files"], &state["metadata"]), (&json!(1), &json!(metadata)));
         assert_eq!((&state["state"]["id"], &state["state"]["status"]), (&json!(bundle.id), &json!("creating")));
         assert!(state["pid"].as_i64().is_some_and(|pid| pid > 0));
         // One state for each connection; crun 1.8 keeps it open.

@@ -343,6 +343,38 @@ fn a_version_2_cgroup_is_given_to_the_containers_root() {
     assert!(output.out.starts_with("65534\n65534\n"), "{}", output.story());
 }
 
+/// A cgroup that takes no processes is an error: outside of it there would be no limits, and no rules of devices.
+#[test]
+fn a_cgroup_that_takes_no_processes_is_told() {
+    if !is_root() || !has_programs(&["unshare", "busybox"]) {
+        return;
+    }
+    let bundle = Bundle::new(Runtime::Ours);
+    let mount = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"].map(Path::new);
+    let mount = mount.into_iter().find(|mount| mount.join("cgroup.procs").exists() && !mount.join("tasks").exists());
+    if !has("cgroup version 2", mount.is_some()) {
+        return;
+    }
+    // Beside a threaded cgroup, nothing has a domain of its own.
+    let above = mount.expect("a mount").join(&bundle.id);
+    fs::create_dir_all(above.join("threads")).expect("a cgroup");
+    fs::write(above.join("threads/cgroup.type"), "threaded").expect("a threaded cgroup");
+    let configure = |path: &str| {
+        bundle.configure(&json!({ "process": { "args": ["true"] }, "linux": { "cgroupsPath": path } }));
+    };
+    configure("/@ID@/box");
+    let told = run_on_version_2(&bundle).fails(1);
+    contains(
+        &told,
+        &["failed to start a process in the cgroup", "`domain invalid`", "name one elsewhere", "linux.cgroupsPath"],
+    );
+    assert!(!above.join("box").exists(), "it is left");
+    configure("/@ID@-other");
+    run_on_version_2(&bundle).ok();
+    fs::remove_dir(above.join("threads")).expect("gone");
+    fs::remove_dir(&above).expect("gone");
+}
+
 /// What version 2 does not have is told, not passed over.
 #[test]
 fn limits_of_version_1_are_refused_on_version_2() {

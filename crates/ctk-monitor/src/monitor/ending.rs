@@ -97,10 +97,12 @@ impl Monitor<'_> {
             let _ = self.container.write_state(&self.state);
         }
         let _ = std::fs::remove_file(self.container.directory().join("control"));
+        if self.locked.is_some() && matches!(self.config.network, Network::Joined(_)) {
+            self.networking.finish(&self.container, &self.config);
+        }
         if self.config.remove
             && let Some(locked) = self.locked.take()
         {
-            self.networking.removed(&self.container, &self.config);
             let _ = self.containers.remove_with_volumes(locked, &self.config);
         }
         self.locked = None;

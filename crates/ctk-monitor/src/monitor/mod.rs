@@ -51,8 +51,9 @@ pub trait Networking {
         pid: i32,
         what: &serde_json::Value,
     ) -> Result<serde_json::Value, String>;
-    /// Frees what belongs to the container alone, when it is removed.
-    fn removed(&mut self, container: &Container, config: &Config);
+    /// Frees at the end what is found by the container's directory only, which may go after this. Nobody else starts the
+    /// container or removes it meanwhile.
+    fn finish(&mut self, container: &Container, config: &Config);
 }
 
 struct Monitor<'a> {

@@ -300,7 +300,11 @@ impl Run {
     /// Takes note of its end.
     pub(super) fn see_end(&mut self) {
         if self.ended.is_none() {
-            self.ended = Some((reap(&self.pidfd), Instant::now()));
+            let ended = match reap(&self.pidfd) {
+                Ended::Unseen => seen_of_other(self.pid, &self.pidfd),
+                seen => seen,
+            };
+            self.ended = Some((ended, Instant::now()));
             self.input = None;
         }
     }
@@ -320,6 +324,29 @@ pub(super) fn reap(pidfd: &OwnedFd) -> Ended {
             Err(_) => return Ended::Unseen,
         }
     }
+}
+
+/// How somebody else's child ended: the process table says it until its parent collects it, and from then on its pidfd
+/// (linux 6.15).
+fn seen_of_other(pid: i32, pidfd: &OwnedFd) -> Ended {
+    let of_zombie = fs::read_to_string(format!("/proc/{pid}/stat")).ok().and_then(|text| zombie_status(&text));
+    // Not collected after that, so the number was its own.
+    let of_zombie = of_zombie.filter(|_| ctk_sys::signal_process(pidfd.as_fd(), 0).is_ok());
+    match of_zombie.or_else(|| ctk_sys::exit_status_of_other(pidfd.as_fd())) {
+        Some(status) => Ended::Code(match status & 0x7f {
+            0 => status >> 8 & 0xff,
+            signal => 128 + signal,
+        }),
+        None => Ended::Unseen,
+    }
+}
+
+/// `exit_code` of `/proc/PID/stat` (proc(5), field 52) of a process that has ended.
+fn zombie_status(text: &str) -> Option<i32> {
+    // Behind the name, which may be anything, in parentheses.
+    let mut fields = text.get(text.rfind(')')? + 1..)?.split_whitespace();
+    (fields.next()? == "Z").then_some(())?;
+    fields.nth(52 - 4)?.parse().ok()
 }
 
 /// The root, mounted for this life.
@@ -479,4 +506,36 @@ pub(super) fn with_streams<T>(
     rustix::stdio::dup2_stdout(&null).map_err(failed)?;
     rustix::stdio::dup2_stderr(&null).map_err(failed)?;
     Ok(made?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_process_table_tells_how_a_process_ended() {
+        let stat = |state, code| format!("7 (a) b) {state} 1 2 {}{code}\n", "0 ".repeat(52 - 6));
+        let (fine, running) = (stat("Z", "2304"), stat("S", "0"));
+        assert_eq!((zombie_status(&fine), zombie_status(&running), zombie_status("")), (Some(2304), None, None));
+    }
+
+    #[test]
+    fn a_process_of_somebody_else_is_seen_to_end() {
+        // The shell's child, which it does not collect: `exec` makes it one that never waits.
+        let script = "sh -c 'sleep 0.2; exit 9' & echo $!; exec sleep 1";
+        let mut shell = std::process::Command::new("sh");
+        let mut shell = shell.args(["-c", script]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        let mut out = std::io::BufReader::new(shell.stdout.take().unwrap());
+        std::io::BufRead::read_line(&mut out, &mut line).unwrap();
+        let pid: i32 = line.trim().parse().unwrap();
+        let other = rustix::process::Pid::from_raw(pid).unwrap();
+        let pidfd = rustix::process::pidfd_open(other, rustix::process::PidfdFlags::empty()).unwrap();
+        let mut files = [rustix::event::PollFd::new(&pidfd, rustix::event::PollFlags::IN)];
+        rustix::event::poll(&mut files, None).unwrap();
+        assert_eq!((reap(&pidfd), seen_of_other(pid, &pidfd)), (Ended::Unseen, Ended::Code(9)));
+        shell.wait().unwrap();
+        // Collected by now, or soon: the kernel tells it still, if it can; nobody is told what is not so.
+        assert!(matches!(seen_of_other(pid, &pidfd), Ended::Code(9) | Ended::Unseen));
+    }
 }

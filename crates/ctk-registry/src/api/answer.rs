@@ -59,12 +59,19 @@ impl From<RegistryError> for Failure {
             RegistryError::UploadsLimit { .. } => {
                 Failure::of(Code::TooManyRequests).detail(text).with(header::RETRY_AFTER, "10")
             }
+            RegistryError::Refused { .. } => Failure::of(Code::Denied).detail(text),
+            RegistryError::Quota { .. } => Failure::of(Code::Denied).detail(text),
             RegistryError::UploadBusy => Failure::of(Code::TooManyRequests).detail(text).with(header::RETRY_AFTER, "1"),
             RegistryError::UploadUnknown => Failure::of(Code::BlobUploadUnknown),
             RegistryError::UploadOrder { .. } => Failure::of(Code::BlobUploadInvalid).status(416).detail(text),
             RegistryError::BlobLimit { .. } => Failure::of(Code::SizeInvalid).status(413).detail(text),
             // 507 is no reason to try again at once, as 500 would be.
             RegistryError::Storage { cause, .. } if cause.kind() == io::ErrorKind::StorageFull => {
+                Failure::of(Code::Unknown).status(507).detail("the registry's disk is full")
+            }
+            RegistryError::Metadata { cause, .. }
+                if cause.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) =>
+            {
                 Failure::of(Code::Unknown).status(507).detail("the registry's disk is full")
             }
             // Paths of the server are nobody else's business.
@@ -105,4 +112,5 @@ pub(crate) fn set(response: &mut Response<Body>, name: HeaderName, value: &str) 
 pub(crate) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 pub(crate) const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 pub(crate) const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
+pub(crate) const TAG: HeaderName = HeaderName::from_static("oci-tag");
 pub(crate) const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");

@@ -1,28 +1,29 @@
 //! Blobs: HEAD, GET with ranges, DELETE.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
-use std::sync::Arc;
-
 use axum::body::Body;
-use bytes::Bytes;
 use ctk_distribution::{ByteRange, Code, RangeRequest, parse_range};
 use ctk_oci::Digest;
-use futures_util::{StreamExt, stream};
 use http::{Method, Response, header};
 
 use super::answer::{CONTENT_DIGEST, Failure, empty, set};
 use super::{App, Asked};
-use crate::PIECE_BYTES;
-
-/// Pieces read ahead of the socket.
-const READ_AHEAD: usize = 2;
+use crate::meta::Seen;
 
 impl App {
     pub(super) async fn blob(&self, asked: &Asked, name: String, digest: Digest) -> Result<Response<Body>, Failure> {
-        let wanted = digest.clone();
-        let found = self.stored(move |storage| storage.blob(&name, &wanted)).await?;
-        let (file, size) = found.ok_or_else(|| Failure::of(Code::BlobUnknown).detail(digest.to_string()))?;
+        let unknown = || Failure::of(Code::BlobUnknown).detail(digest.to_string());
+        let (repository, wanted) = (name.clone(), digest.clone());
+        let held = self.stored(move |storage| storage.blob(&repository, &wanted)).await?.ok_or_else(unknown)?;
+        let size = held.size;
+        if asked.method == Method::HEAD {
+            let (looked, held) = (self.storage.clone(), held.clone());
+            // Who hears that it is not there pushes it again, and so mends what a disk lost.
+            if !self.stored(move |_| looked.is_there(&held)).await? {
+                return Err(unknown());
+            }
+            // Who asks will count on it: it stays for a while, also when nothing names it.
+            self.storage.note(Seen::Blob(name, digest.clone()));
+        }
         let etag = format!("\"{digest}\"");
         // Content never changes: a client that knows the digest's tag needs nothing.
         if asked.header(header::IF_NONE_MATCH).is_some_and(|tags| tags.contains(&etag)) {
@@ -55,7 +56,8 @@ impl App {
         set(&mut response, header::CACHE_CONTROL, "max-age=31536000, immutable");
         set(&mut response, CONTENT_DIGEST, &digest.to_string());
         if asked.method != Method::HEAD {
-            *response.body_mut() = stream_file(file, range);
+            let reading = self.stored(move |storage| storage.read(&held, range)).await?.ok_or_else(unknown)?;
+            *response.body_mut() = Body::from_stream(reading);
         }
         Ok(response)
     }
@@ -67,23 +69,4 @@ impl App {
             false => Err(Failure::of(Code::BlobUnknown).detail(digest.to_string())),
         }
     }
-}
-
-/// Reads by positioned reads on blocking threads, a thread only while a read lasts: slow clients hold memory for two
-/// pieces and no thread.
-fn stream_file(file: File, range: ByteRange) -> Body {
-    let file = Arc::new(file);
-    let starts = stream::iter((range.start..range.end).step_by(PIECE_BYTES));
-    let pieces = starts.map(move |start| {
-        let file = file.clone();
-        let length = (range.end - start).min(PIECE_BYTES as u64) as usize;
-        async move {
-            let read = move || {
-                let mut piece = vec![0; length];
-                file.read_exact_at(&mut piece, start).map(|()| Bytes::from(piece))
-            };
-            tokio::task::spawn_blocking(read).await.unwrap_or_else(|error| Err(std::io::Error::other(error)))
-        }
-    });
-    Body::from_stream(pieces.buffered(READ_AHEAD))
 }

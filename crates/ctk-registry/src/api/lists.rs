@@ -7,40 +7,42 @@ use http::{Response, header};
 
 use super::answer::{FILTERS_APPLIED, Failure, bytes, json, set};
 use super::{App, Asked};
+use crate::gate::Action;
 
 /// What a page asks for.
-struct Page<'a> {
+struct Page {
     n: usize,
-    last: Option<&'a str>,
+    last: String,
 }
 
-impl<'a> Page<'a> {
-    fn parse(asked: &'a Asked) -> Result<Page<'a>, Failure> {
+impl Page {
+    fn parse(asked: &Asked) -> Result<Page, Failure> {
         let n = match asked.query.get("n") {
             None => PAGE_LIMIT_ENTRIES,
-            Some(text) => text.parse::<usize>().map_err(|_| Failure::of(Code::PaginationNumberInvalid).detail(text))?,
+            Some(text) if text.bytes().all(|b| b.is_ascii_digit()) && !text.is_empty() => {
+                // A number too large to read is as good as the limit.
+                text.parse::<usize>().unwrap_or(PAGE_LIMIT_ENTRIES)
+            }
+            Some(text) => return Err(Failure::of(Code::PaginationNumberInvalid).detail(text)),
         };
-        Ok(Page { n: n.min(PAGE_LIMIT_ENTRIES), last: asked.query.get("last") })
+        let last = asked.query.get("last").unwrap_or_default().to_owned();
+        Ok(Page { n: n.min(PAGE_LIMIT_ENTRIES), last })
     }
 
-    /// The entries of this page, and the key that the next one starts after.
-    fn cut<T>(&self, entries: Vec<T>, key: impl Fn(&T) -> String) -> (Vec<T>, Option<String>) {
-        let mut rest: Vec<T> = match self.last {
-            None => entries,
-            Some(last) => entries.into_iter().filter(|entry| key(entry).as_str() > last).collect(),
-        };
-        let more = rest.len() > self.n;
-        rest.truncate(self.n);
-        let next = rest.last().filter(|_| more).map(key);
-        (rest, next)
+    /// The entries of this page out of one more, and the key that the next one starts after.
+    fn cut<T>(&self, mut entries: Vec<T>, key: impl Fn(&T) -> String) -> (Vec<T>, Option<String>) {
+        let more = entries.len() > self.n;
+        entries.truncate(self.n);
+        let next = entries.last().filter(|_| more).map(key);
+        (entries, next)
     }
 }
 
 impl App {
     pub(super) async fn tags(&self, asked: &Asked, name: String) -> Result<Response<Body>, Failure> {
         let page = Page::parse(asked)?;
-        let repository = name.clone();
-        let tags = self.stored(move |storage| storage.tags(&repository)).await?;
+        let (repository, last, limit) = (name.clone(), page.last.clone(), page.n + 1);
+        let tags = self.stored(move |storage| storage.meta().tags(&repository, &last, limit)).await?;
         let tags = tags.ok_or_else(|| Failure::of(Code::NameUnknown).detail(name.clone()))?;
         let (tags, next) = page.cut(tags, String::clone);
         let mut response = json(200, &serde_json::json!({ "name": name, "tags": tags }));
@@ -50,9 +52,22 @@ impl App {
         Ok(response)
     }
 
+    /// The repositories that the caller may read, and no others.
     pub(super) async fn catalog(&self, asked: &Asked) -> Result<Response<Body>, Failure> {
         let page = Page::parse(asked)?;
-        let names = self.stored(|storage| storage.repositories()).await?;
+        let mut names: Vec<String> = Vec::new();
+        let mut last = page.last.clone();
+        while names.len() <= page.n {
+            let after = last.clone();
+            let found = self.stored(move |storage| storage.meta().repositories(&after, PAGE_LIMIT_ENTRIES + 1)).await?;
+            let Some(end) = found.last() else { break };
+            last = end.clone();
+            let whole = found.len() > PAGE_LIMIT_ENTRIES;
+            names.extend(found.into_iter().filter(|name| self.may(&asked.who, Action::Pull, name)));
+            if !whole {
+                break;
+            }
+        }
         let (names, next) = page.cut(names, String::clone);
         let mut response = json(200, &serde_json::json!({ "repositories": names }));
         if let Some(next) = next {
@@ -68,11 +83,10 @@ impl App {
         digest: Digest,
     ) -> Result<Response<Body>, Failure> {
         let page = Page::parse(asked)?;
-        let mut found = self.stored(move |storage| storage.referrers(&name, &digest)).await?;
-        let wanted = asked.query.get("artifactType").filter(|t| !t.is_empty());
-        if let Some(wanted) = wanted {
-            found.retain(|descriptor| descriptor.artifact_type.as_deref() == Some(wanted));
-        }
+        let wanted = asked.query.get("artifactType").filter(|t| !t.is_empty()).map(str::to_owned);
+        let (kind, last, limit) = (wanted.clone(), page.last.clone(), page.n + 1);
+        let found =
+            self.stored(move |storage| storage.referrers(&name, &digest, kind.as_deref(), &last, limit)).await?;
         let (found, next) = page.cut(found, |d| d.digest.to_string());
         let body = serde_json::to_vec(&Index::new(found)).expect("plain data serialises");
         let mut response = bytes(200, media_type::INDEX, body);

@@ -6,11 +6,18 @@ mod lists;
 mod manifests;
 mod uploads;
 
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use axum::body::Body;
 use ctk_distribution::{Code, Query, Route, RouteError};
 use http::{HeaderMap, Method, Request, Response, header};
 
-use crate::access::Guard;
+use crate::audit::{Audit, Record};
+use crate::gate::{Action, Challenged, Door, Gate, Identity, Need, methods, need};
+use crate::meta::TagChange;
+use crate::storage::{PutRules, now};
 use crate::{RegistryError, ServeOptions, Storage};
 use answer::{Failure, empty};
 
@@ -18,16 +25,21 @@ use answer::{Failure, empty};
 #[derive(Debug)]
 pub(crate) struct App {
     pub storage: Storage,
-    pub guard: Guard,
+    pub door: Door,
+    pub gate: Arc<dyn Gate>,
+    pub audit: Option<Audit>,
+    /// Whether it is about to stop: then it is not ready for more.
+    pub draining: AtomicBool,
     pub options: ServeOptions,
 }
 
-/// A request's head.
+/// A request's head, and who sends it.
 pub(crate) struct Asked {
     pub method: Method,
     pub path: String,
     pub query: Query,
     pub headers: HeaderMap,
+    pub who: Identity,
 }
 
 impl Asked {
@@ -37,12 +49,24 @@ impl Asked {
 }
 
 impl App {
-    pub(crate) async fn answer(&self, request: Request<Body>) -> Response<Body> {
+    /// Answers a request that came from `address`.
+    pub(crate) async fn answer(&self, request: Request<Body>, address: Option<IpAddr>) -> Response<Body> {
+        match request.uri().path() {
+            "/livez" => return empty(200),
+            "/readyz" => return self.ready().await,
+            _ => {}
+        }
         let head = request.method() == Method::HEAD;
-        let mut response = match self.route(request).await {
+        let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
+        let mut record = Record { time: now(), address, method, path, ..Record::default() };
+        let mut response = match self.route(request, &mut record).await {
             Ok(response) => response,
             Err(failure) => failure.into_response(),
         };
+        if let Some(audit) = &self.audit {
+            record.status = response.status().as_u16();
+            audit.write(&record);
+        }
         let version = http::HeaderValue::from_static("registry/2.0");
         response.headers_mut().insert("docker-distribution-api-version", version);
         if head {
@@ -51,54 +75,109 @@ impl App {
         response
     }
 
-    async fn route(&self, request: Request<Body>) -> Result<Response<Body>, Failure> {
-        let (parts, body) = request.into_parts();
-        let authorization = parts.headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
-        if !self.guard.admits(authorization).await {
-            return Err(Failure::of(Code::Unauthorized).with(header::WWW_AUTHENTICATE, "Basic realm=\"ctk registry\""));
+    /// 200 while requests can be served: the metadata answers, and nobody asked the server to stop.
+    async fn ready(&self) -> Response<Body> {
+        let reads = self.stored(|storage| storage.meta().repositories("", 1)).await.is_ok();
+        empty(if reads && !self.draining.load(Ordering::Relaxed) { 200 } else { 503 })
+    }
+
+    /// Whether somebody may do something.
+    fn may(&self, who: &Identity, action: Action, repository: &str) -> bool {
+        self.gate.allows(who, action, repository)
+    }
+
+    fn refuse(&self, who: &Identity) -> Failure {
+        match self.door.refusal(who) {
+            Code::Unauthorized => Failure::of(Code::Unauthorized).with(header::WWW_AUTHENTICATE, self.door.challenge()),
+            code => Failure::of(code),
         }
+    }
+
+    async fn route(&self, request: Request<Body>, record: &mut Record) -> Result<Response<Body>, Failure> {
+        let (parts, body) = request.into_parts();
+        let authorization = parts.headers.get(header::AUTHORIZATION).map(|value| value.to_str().unwrap_or_default());
+        let challenged = || Failure::of(Code::Unauthorized).with(header::WWW_AUTHENTICATE, self.door.challenge());
+        let who = self.door.identify(authorization).await.map_err(|Challenged| challenged())?;
+        record.who = who.to_string();
         let route = Route::parse(parts.uri.path()).map_err(|error| match error {
             RouteError::NotFound => Failure::of(Code::Unsupported).status(404),
             RouteError::Name(name) => Failure::of(Code::NameInvalid).detail(name),
             RouteError::Digest(digest) => Failure::of(Code::DigestInvalid).detail(digest),
+            RouteError::Tag(tag) if parts.method == Method::PUT => Failure::of(Code::ManifestInvalid).detail(tag),
             RouteError::Tag(tag) => Failure::of(Code::ManifestUnknown).detail(tag),
-        })?;
+        });
+        let route = match route {
+            Ok(route) => route,
+            // Even what is malformed is answered to those only who may ask.
+            Err(_) if who.name.is_none() && self.door.has_users() => return Err(self.refuse(&who)),
+            Err(failure) => return Err(failure),
+        };
+        let method = parts.method;
+        match need(&route, &method) {
+            None => return Err(Failure::of(Code::Unsupported).with(header::ALLOW, methods(&route))),
+            // Clients ask here first, to learn how to say who they are.
+            Some(Need::Identity) if who.name.is_none() && self.door.has_users() => return Err(challenged()),
+            Some(Need::Identity) => {}
+            Some(Need::Action(action)) => {
+                record.action = action.word();
+                let allowed = route.name().is_some_and(|name| self.may(&who, action, name));
+                if !allowed {
+                    return Err(self.refuse(&who));
+                }
+                if action == Action::Delete && !self.options.delete {
+                    return Err(Failure::of(Code::Unsupported).with(header::ALLOW, "GET, HEAD, PUT"));
+                }
+            }
+        }
         let asked = Asked {
-            method: parts.method,
+            method: method.clone(),
             path: parts.uri.path().to_owned(),
             query: Query::parse(parts.uri.query().unwrap_or_default()),
             headers: parts.headers,
+            who,
         };
-        let (get, head, delete) = (Method::GET, Method::HEAD, Method::DELETE);
-        let method = asked.method.clone();
-        if method == delete && !self.options.delete && !matches!(route, Route::Upload { .. }) {
-            return Err(Failure::of(Code::Unsupported));
-        }
         match route {
-            Route::Version if method == get || method == head => Ok(empty(200)),
-            Route::Catalog if method == get => self.catalog(&asked).await,
-            Route::Tags { name } if method == get => self.tags(&asked, name).await,
-            Route::Referrers { name, digest } if method == get => self.referrers(&asked, name, digest).await,
-            Route::Blob { name, digest } if method == get || method == head => self.blob(&asked, name, digest).await,
-            Route::Blob { name, digest } if method == delete => self.delete_blob(name, digest).await,
-            Route::Uploads { name } if method == Method::POST => self.start_upload(&asked, body, name).await,
-            Route::Upload { name, session } if method == Method::PATCH => {
-                self.patch_upload(&asked, body, name, session).await
-            }
-            Route::Upload { name, session } if method == Method::PUT => {
-                self.put_upload(&asked, body, name, session).await
-            }
-            Route::Upload { name, session } if method == get => self.upload_status(name, session).await,
-            Route::Upload { name, session } if method == delete => self.cancel_upload(name, session).await,
-            Route::Manifest { name, target } if method == get || method == head => {
-                self.manifest(&asked, name, target).await
-            }
-            Route::Manifest { name, target } if method == Method::PUT => {
-                self.put_manifest(&asked, body, name, target).await
-            }
-            Route::Manifest { name, target } if method == delete => self.delete_manifest(name, target).await,
-            _ => Err(Failure::of(Code::Unsupported)),
+            Route::Version => Ok(empty(200)),
+            Route::Catalog => self.catalog(&asked).await,
+            Route::Tags { name } => self.tags(&asked, name).await,
+            Route::Referrers { name, digest } => self.referrers(&asked, name, digest).await,
+            Route::Blob { name, digest } if method == Method::DELETE => self.delete_blob(name, digest).await,
+            Route::Blob { name, digest } => self.blob(&asked, name, digest).await,
+            Route::Uploads { name } => self.start_upload(&asked, body, name).await,
+            Route::Upload { name, session } => match method {
+                Method::PATCH => self.patch_upload(&asked, body, name, session).await,
+                Method::PUT => self.put_upload(&asked, body, name, session).await,
+                Method::DELETE => self.cancel_upload(name, session).await,
+                _ => self.upload_status(name, session).await,
+            },
+            Route::Manifest { name, target } => match method {
+                Method::PUT => self.put_manifest(&asked, body, name, target).await,
+                Method::DELETE => self.delete_manifest(&asked, name, target).await,
+                _ => self.manifest(&asked, name, target).await,
+            },
         }
+    }
+
+    /// What the tags of a repository may become, for the transaction that writes them.
+    fn put_rules(&self, who: &Identity, repository: &str) -> PutRules {
+        let (gate, who) = (self.gate.clone(), who.clone());
+        let immutable: Vec<_> = self.options.immutable_for(repository);
+        let rule = move |change: &TagChange| {
+            let same = change.old == change.new;
+            if let Some(pattern) = immutable.iter().find(|pattern| pattern.matches(&change.tag))
+                && change.old.is_some()
+                && !same
+            {
+                return Err(format!("the tag `{}` cannot change: `{pattern}` is immutable", change.tag));
+            }
+            let overwrites = change.old.is_some() && change.new.is_some() && !same;
+            if overwrites && !gate.allows(&who, Action::Overwrite, &change.repository) {
+                return Err(format!("the tag `{}` exists, and you may only make new ones", change.tag));
+            }
+            Ok(())
+        };
+        let options = &self.options;
+        PutRules { rule: Arc::new(rule), sparse: options.sparse, quota_bytes: options.quota_for(repository) }
     }
 
     /// Runs `work` on the storage, on a thread that may block.

@@ -3,14 +3,15 @@
 use axum::body::Body;
 use bytes::Bytes;
 use ctk_distribution::{ByteRange, Code, blob_path, chunk_start, uploads_path};
-use ctk_oci::Digest;
+use ctk_oci::{Algorithm, Digest};
 use futures_util::StreamExt;
 use http::{Response, header};
 
 use super::answer::{CONTENT_DIGEST, Failure, UPLOAD_UUID, empty, set};
 use super::{App, Asked};
+use crate::gate::Action;
 use crate::storage::{Append, Session};
-use crate::{BODY_TIMEOUT, PIECE_BYTES, RegistryError, UPLOAD_BUSY_TIMEOUT};
+use crate::{BODY_TIMEOUT, HOLDERS_LIMIT, PIECE_BYTES, RegistryError, UPLOAD_BUSY_TIMEOUT};
 
 impl App {
     pub(super) async fn start_upload(
@@ -19,22 +20,26 @@ impl App {
         body: Body,
         name: String,
     ) -> Result<Response<Body>, Failure> {
+        let mut algorithm = match asked.query.get("digest-algorithm") {
+            None => Algorithm::Sha256,
+            Some(name) => {
+                let known = Algorithm::ALL.into_iter().find(|algorithm| algorithm.name() == name);
+                known.ok_or_else(|| Failure::of(Code::DigestInvalid).detail(format!("unknown algorithm `{name}`")))?
+            }
+        };
         if let Some(digest) = asked.query.get("mount").filter(|d| !d.is_empty()) {
             let digest = parse_digest(digest)?;
-            if let Some(from) = asked.query.get("from").filter(|f| !f.is_empty()) {
-                let (name, from, wanted) = (name.clone(), from.to_owned(), digest.clone());
-                let mounted = {
-                    let name = name.clone();
-                    self.stored(move |storage| storage.mount(&name, &from, &wanted)).await?
-                };
-                if mounted {
-                    return Ok(created(&name, &digest));
-                }
+            if self.mount(asked, &name, &digest).await? {
+                return Ok(created(&name, &digest));
             }
+            algorithm = digest.algorithm();
         }
         let whole = asked.query.get("digest").map(parse_digest).transpose()?;
+        if let Some(digest) = &whole {
+            algorithm = digest.algorithm();
+        }
         let repository = name.clone();
-        let session = self.stored(move |storage| storage.start_upload(&repository)).await?;
+        let session = self.stored(move |storage| storage.start_upload(&repository, algorithm)).await?;
         match whole {
             None => Ok(progress(202, &session, 0)),
             Some(digest) => match self.take(asked, body, &session).await {
@@ -48,6 +53,25 @@ impl App {
         }
     }
 
+    /// Takes a blob from a repository that the caller may read. Without `from`, from any such repository; who may read
+    /// none that holds it hears what they would hear if nobody held it.
+    async fn mount(&self, asked: &Asked, name: &str, digest: &Digest) -> Result<bool, Failure> {
+        let sources = match asked.query.get("from").filter(|f| !f.is_empty()) {
+            Some(from) => vec![from.to_owned()],
+            None => {
+                let digest = digest.clone();
+                self.stored(move |storage| storage.meta().holders(&digest, HOLDERS_LIMIT)).await?
+            }
+        };
+        for from in sources.into_iter().filter(|from| self.may(&asked.who, Action::Pull, from)) {
+            let (name, digest) = (name.to_owned(), digest.clone());
+            if self.stored(move |storage| storage.mount(&name, &from, &digest)).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     pub(super) async fn patch_upload(
         &self,
         asked: &Asked,
@@ -57,7 +81,9 @@ impl App {
     ) -> Result<Response<Body>, Failure> {
         let session = Session { id, repository: name };
         let append = self.take(asked, body, &session).await?;
-        Ok(progress(202, &session, append.size()))
+        let size = append.size();
+        self.save(append).await?;
+        Ok(progress(202, &session, size))
     }
 
     pub(super) async fn put_upload(
@@ -78,7 +104,9 @@ impl App {
         let session = Session { id, repository: name };
         // Only once no other request writes is the size one that the client can go on from.
         let append = self.open(&session).await?;
-        Ok(progress(204, &session, append.size()))
+        let size = append.size();
+        self.save(append).await?;
+        Ok(progress(204, &session, size))
     }
 
     pub(super) async fn cancel_upload(&self, name: String, id: String) -> Result<Response<Body>, Failure> {
@@ -91,6 +119,10 @@ impl App {
         let (name, wanted) = (session.repository.clone(), digest.clone());
         self.stored(move |storage| storage.finish_upload(&session, append, &wanted)).await?;
         Ok(created(&name, &digest))
+    }
+
+    async fn save(&self, mut append: Append) -> Result<(), Failure> {
+        self.stored(move |storage| storage.save(&mut append)).await
     }
 
     /// Opens the session, waiting a little for another request that is just ending.
@@ -163,11 +195,14 @@ impl App {
                 let (append, written) = task.await.map_err(|_| Failure::of(Code::Unknown))?;
                 written?;
                 if cut {
+                    // What arrived stays; whoever asks for the upload goes on from there.
+                    let _ = self.save(append).await;
                     return Err(Failure::of(Code::BlobUploadInvalid).detail("the body ended early"));
                 }
                 if let Some(range) = range
                     && append.size() - before != range.end - range.start
                 {
+                    let _ = self.save(append).await;
                     return Err(Failure::of(Code::SizeInvalid).detail("the body is not as long as its Content-Range"));
                 }
                 return Ok(append);

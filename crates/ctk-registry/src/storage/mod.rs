@@ -1,185 +1,158 @@
-//! The directory behind a registry.
+//! A registry without its protocol: metadata and blobs, put together.
 //!
 //! ```text
-//! blobs/<algorithm>/<aa>/<hex>                         content, once
-//! repositories/<name>/_blobs/<algorithm>/<hex>         a hard link to it: this repository holds it
-//! repositories/<name>/_manifests/<algorithm>/<hex>     a manifest's exact bytes
-//! repositories/<name>/_types/<algorithm>/<hex>         its media type as pushed
-//! repositories/<name>/_tags/<tag>                      a descriptor in JSON
-//! repositories/<name>/_referrers/<alg>/<hex>/<alg>-<hex>   a descriptor in JSON: the second refers to the first
-//! repositories/<name>/_lock                            held while manifests and tags change
-//! uploads/<session>/{repository,data}                  unfinished
-//! tmp/                                                 files not yet renamed
+//! <root>/registry.db        who holds what: see `meta`
+//! <root>/blobs/<aa>/<place> bytes
 //! ```
-//!
-//! A repository's link *is* its membership: content is never served through a repository that does not hold it, and
-//! no collection in another process can take it away. `blobs/` only finds content to link; when it forgets
-//! something, a copy is stored twice and nothing breaks. Parts of names never start with `_`, so the directories of
-//! a repository cannot clash with repositories below it.
 
-mod files;
+mod check;
+mod collect;
 mod import;
 mod manifests;
-mod sweep;
 mod uploads;
 
-use std::fs::{self, File};
-use std::io;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
 
+use ctk_distribution::ByteRange;
 use ctk_oci::{Descriptor, Digest, Reference};
 
-use crate::RegistryError;
-use files::{copy_verified, durable_dir, link_or_copy, random_name, sync_dir};
-pub(crate) use manifests::Deleted;
+use crate::blobs::{Blobs, Files, Reading};
+use crate::meta::{Held, Meta, Place, Seconds, Seen, Sqlite};
+use crate::{RegistryError, SEEN_LIMIT};
+pub use check::{Checked, Fault};
+pub use collect::Collected;
+pub(crate) use manifests::PutRules;
 pub(crate) use uploads::{Append, Session};
 
-/// A registry's directory. Cheap to clone; any number of processes may hold one.
+/// A registry's content. Cheap to clone; any number of processes may hold the same directory.
 #[derive(Clone, Debug)]
 pub struct Storage {
-    root: Arc<PathBuf>,
-}
-
-/// A manifest as it was pushed.
-#[derive(Clone, Debug)]
-pub struct Stored {
-    /// Media type, digest and size.
-    pub descriptor: Descriptor,
-    /// The exact bytes.
-    pub bytes: Vec<u8>,
+    meta: Arc<dyn Meta>,
+    blobs: Arc<dyn Blobs>,
+    seen: Arc<Mutex<std::collections::HashSet<Seen>>>,
 }
 
 impl Storage {
-    /// The storage at `root`, made if it does not exist.
+    /// The storage in the directory `root`, made if it does not exist. Nothing is scanned.
     pub fn open(root: impl Into<PathBuf>) -> Result<Storage, RegistryError> {
-        let storage = Storage { root: Arc::new(root.into()) };
-        for part in ["blobs", "repositories", "uploads", "tmp"] {
-            let path = storage.root.join(part);
-            durable_dir(&path)?;
+        let root = root.into();
+        let database = root.join("registry.db");
+        if !database.exists() && root.join("repositories").is_dir() {
+            return Err(RegistryError::EarlierLayout { root });
         }
-        Ok(storage)
+        let blobs = Files::open(root.join("blobs"))?;
+        Ok(Storage::new(Arc::new(Sqlite::open(database)?), Arc::new(blobs)))
     }
 
-    /// The directory.
-    pub fn root(&self) -> &Path {
-        &self.root
+    /// A storage of these parts.
+    pub fn new(meta: Arc<dyn Meta>, blobs: Arc<dyn Blobs>) -> Storage {
+        Storage { meta, blobs, seen: Arc::default() }
     }
 
-    /// Opens a blob of a repository. `None` when the repository does not hold it.
-    pub fn blob(&self, repository: &str, digest: &Digest) -> Result<Option<(File, u64)>, RegistryError> {
-        let path = self.membership(repository, digest)?;
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(RegistryError::storage("open", path)(error)),
-        };
-        let size = file.metadata().map_err(RegistryError::storage("stat", path))?.len();
-        Ok(Some((file, size)))
+    /// What it knows.
+    pub fn meta(&self) -> &dyn Meta {
+        &*self.meta
     }
 
-    /// The size of a blob, `None` when the repository does not hold it.
+    /// A blob of a repository. `None` when the repository does not hold it.
+    pub(crate) fn blob(&self, repository: &str, digest: &Digest) -> Result<Option<Held>, RegistryError> {
+        self.meta.blob(repository, digest)
+    }
+
+    /// Whether the bytes of a blob are where they should be: a disk may have lost them.
+    pub(crate) fn is_there(&self, held: &Held) -> Result<bool, RegistryError> {
+        Ok(self.blobs.size(&held.place)? == Some(held.size))
+    }
+
+    /// Bytes of a blob, `None` when it was removed since it was looked up.
+    pub(crate) fn read(&self, held: &Held, range: ByteRange) -> Result<Option<Reading>, RegistryError> {
+        self.blobs.read(&held.place, range)
+    }
+
+    /// The size of a blob in bytes, `None` when the repository does not hold it.
     pub fn blob_size(&self, repository: &str, digest: &Digest) -> Result<Option<u64>, RegistryError> {
-        let path = self.membership(repository, digest)?;
-        match fs::metadata(&path) {
-            Ok(metadata) => Ok(Some(metadata.len())),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(RegistryError::storage("stat", path)(error)),
-        }
+        Ok(self.meta.blob(repository, digest)?.map(|held| held.size))
     }
 
     /// Puts the file at `path` into a repository as the blob `descriptor`, by a hard link where the file system
     /// allows, else by a copy. A linked file must be one that nobody changes any more and whose digest was verified
     /// when it was written, like a content store's; only its size is compared. A copy is verified. Repeating is free.
     pub fn import_blob(&self, repository: &str, path: &Path, descriptor: &Descriptor) -> Result<(), RegistryError> {
-        if self.blob_size(repository, &descriptor.digest)? == Some(descriptor.size) {
+        Reference::new("localhost", repository, None, None)?;
+        let Descriptor { digest, size, .. } = descriptor;
+        if self.blob_size(repository, digest)? == Some(*size) {
             return Ok(());
         }
-        let size = fs::metadata(path).map_err(RegistryError::storage("stat", path))?.len();
-        if size != descriptor.size {
-            return Err(RegistryError::Mismatch {
-                expected: descriptor.digest.clone(),
-                expected_size: descriptor.size,
-                found: descriptor.digest.clone(),
-                found_size: size,
-            });
+        let found_size = std::fs::metadata(path).map_err(RegistryError::storage("stat", path))?.len();
+        if found_size != *size {
+            let (expected, found) = (digest.clone(), digest.clone());
+            return Err(RegistryError::Mismatch { expected, expected_size: *size, found, found_size });
         }
-        let content = self.content(&descriptor.digest);
-        if !content.exists() {
-            let parent = content.parent().expect("content has a parent");
-            durable_dir(parent)?;
-            match fs::hard_link(path, &content) {
-                Ok(()) => sync_dir(parent)?,
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(_) => {
-                    let temporary = self.temporary()?;
-                    copy_verified(path, &temporary, descriptor)?;
-                    fs::rename(&temporary, &content).map_err(RegistryError::storage("rename", &content))?;
-                    sync_dir(parent)?;
-                }
+        // What another repository holds needs no second place.
+        for holder in self.meta.holders(digest, 1)? {
+            if self.meta.mount(repository, &holder, digest, now())? {
+                return Ok(());
             }
         }
-        self.adopt(repository, &descriptor.digest, &content)
+        let session = self.start_upload(repository, digest.algorithm())?;
+        let place = session.place();
+        self.blobs.adopt(&place, path, descriptor)?;
+        self.meta.finish_upload(repository, &place, digest, *size, None, now())?;
+        Ok(())
     }
 
     /// Takes a blob of the repository `from` into `repository`; `false` when `from` does not hold it.
     pub fn mount(&self, repository: &str, from: &str, digest: &Digest) -> Result<bool, RegistryError> {
-        let source = self.membership(from, digest)?;
-        if !source.exists() {
-            return Ok(false);
-        }
-        self.adopt(repository, digest, &source)?;
-        Ok(true)
+        Reference::new("localhost", repository, None, None)?;
+        self.meta.mount(repository, from, digest, now())
     }
 
     /// Removes a blob from a repository; `false` when it was not there.
     pub fn delete_blob(&self, repository: &str, digest: &Digest) -> Result<bool, RegistryError> {
-        let path = self.membership(repository, digest)?;
-        let _lock = self.lock(repository)?;
-        match fs::remove_file(&path) {
-            Ok(()) => {
-                sync_dir(path.parent().expect("membership has a parent"))?;
-                Ok(true)
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(RegistryError::storage("remove", path)(error)),
+        self.meta.delete_blob(repository, digest, now())
+    }
+
+    /// Notes that somebody counts on something, for [`Storage::write_seen`].
+    pub(crate) fn note(&self, seen: Seen) {
+        let mut noted = self.seen.lock().expect("no holder panics");
+        if noted.len() < SEEN_LIMIT {
+            noted.insert(seen);
         }
     }
 
-    /// Links `source` into the repository.
-    fn adopt(&self, repository: &str, digest: &Digest, source: &Path) -> Result<(), RegistryError> {
-        let path = self.membership(repository, digest)?;
-        let parent = path.parent().expect("membership has a parent");
-        durable_dir(parent)?;
-        link_or_copy(source, &path, &self.temporary()?)?;
-        sync_dir(parent)
+    /// Writes down what was noted. A caller that is killed loses notes of pulls, nothing else.
+    pub(crate) fn write_seen(&self) -> Result<(), RegistryError> {
+        let noted = std::mem::take(&mut *self.seen.lock().expect("no holder panics"));
+        if noted.is_empty() {
+            return Ok(());
+        }
+        self.meta.seen(noted.into_iter().collect(), now())
     }
+}
 
-    fn repository(&self, name: &str) -> Result<PathBuf, RegistryError> {
-        Reference::new("localhost", name, None, None)?;
-        Ok(self.root.join("repositories").join(name))
-    }
+/// The clock of the metadata. Libraries take time as an argument; here it only orders what this machine does itself.
+pub(crate) fn now() -> Seconds {
+    seconds(SystemTime::now())
+}
 
-    fn membership(&self, repository: &str, digest: &Digest) -> Result<PathBuf, RegistryError> {
-        Ok(self.repository(repository)?.join("_blobs").join(digest.algorithm().name()).join(digest.hex()))
-    }
+pub(crate) fn seconds(time: SystemTime) -> Seconds {
+    time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |age| age.as_secs())
+}
 
-    fn content(&self, digest: &Digest) -> PathBuf {
-        self.root.join("blobs").join(digest.algorithm().name()).join(&digest.hex()[..2]).join(digest.hex())
-    }
+/// 32 random hex digits.
+pub(crate) fn random_name() -> Result<String, RegistryError> {
+    let path = Path::new("/dev/urandom");
+    let mut bytes = [0u8; 16];
+    File::open(path).and_then(|mut f| f.read_exact(&mut bytes)).map_err(RegistryError::storage("read", path))?;
+    Ok(bytes.iter().map(|b| format!("{b:02x}")).collect())
+}
 
-    fn temporary(&self) -> Result<PathBuf, RegistryError> {
-        Ok(self.root.join("tmp").join(random_name()?))
-    }
-
-    /// Held while the manifests and tags of a repository change; freed when dropped, also by a kill.
-    fn lock(&self, repository: &str) -> Result<File, RegistryError> {
-        let directory = self.repository(repository)?;
-        durable_dir(&directory)?;
-        let path = directory.join("_lock");
-        let file = File::options().create(true).truncate(false).write(true).open(&path);
-        let file = file.map_err(RegistryError::storage("open", &path))?;
-        file.lock().map_err(RegistryError::storage("lock", &path))?;
-        Ok(file)
+impl Session {
+    pub(crate) fn place(&self) -> Place {
+        Place(self.id.clone())
     }
 }

@@ -1,17 +1,13 @@
-//! Uploads: a file that grows, hashed as it grows, and becomes a blob by a link.
-
-use std::collections::HashMap;
-use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+//! Uploads: bytes hashed as they arrive, written where they stay. The hash is saved with its number of bytes, so
+//! that any process can go on; what was written after the last save is hashed again.
 
 use bytes::Bytes;
-use ctk_oci::{Algorithm, Digest, Digester};
+use ctk_oci::{Algorithm, Digest, Digester, Reference};
 
-use super::Storage;
-use super::files::{durable_dir, link_or_copy, random_name, sync_dir};
-use crate::{PIECE_BYTES, RegistryError, UPLOADS_LIMIT};
+use super::{Storage, now, random_name};
+use crate::blobs::Writing;
+use crate::meta::{Place, Upload};
+use crate::{RegistryError, UPLOADS_LIMIT};
 
 /// An upload's name and repository.
 #[derive(Clone, Debug)]
@@ -20,74 +16,96 @@ pub(crate) struct Session {
     pub repository: String,
 }
 
-/// Hashes of the uploads that this process wrote to, with the number of bytes hashed. What is not here (another
-/// process wrote, or this one restarted) is hashed again from the file at the end.
-static HASHES: Mutex<Option<HashMap<PathBuf, (Digester, u64)>>> = Mutex::new(None);
-
-fn remember(path: PathBuf, state: (Digester, u64)) {
-    HASHES.lock().expect("no holder panics").get_or_insert_with(HashMap::new).insert(path, state);
-}
-
-fn recall(path: &Path) -> Option<(Digester, u64)> {
-    HASHES.lock().expect("no holder panics").as_mut()?.remove(path)
-}
-
-/// Forgets the hash of an upload that is gone.
-pub(super) fn forget(path: &Path) {
-    recall(path);
-}
-
 /// An upload open for more bytes, locked against every other writer. Dropped, it keeps what it has.
 pub(crate) struct Append {
-    directory: PathBuf,
-    file: File,
-    size: u64,
-    hash: Option<(Digester, u64)>,
+    upload: Upload,
+    writing: Box<dyn Writing>,
+    digester: Digester,
 }
 
 impl Storage {
-    /// Opens a session of a repository.
-    pub(crate) fn start_upload(&self, repository: &str) -> Result<Session, RegistryError> {
-        self.repository(repository)?;
-        let uploads = self.root.join("uploads");
-        let open = fs::read_dir(&uploads).map_err(RegistryError::storage("list", &uploads))?.count();
-        if open >= UPLOADS_LIMIT {
-            return Err(RegistryError::UploadsLimit { limit: UPLOADS_LIMIT });
-        }
+    /// Opens a session of a repository, hashed by `algorithm`.
+    pub(crate) fn start_upload(&self, repository: &str, algorithm: Algorithm) -> Result<Session, RegistryError> {
+        Reference::new("localhost", repository, None, None)?;
         let id = random_name()?;
-        let directory = uploads.join(&id);
-        // Not durable: after a power cut the client starts over.
-        fs::create_dir(&directory).map_err(RegistryError::storage("create", &directory))?;
-        let name = directory.join("repository");
-        fs::write(&name, repository).map_err(RegistryError::storage("write", &name))?;
-        let data = directory.join("data");
-        File::create_new(&data).map_err(RegistryError::storage("create", &data))?;
-        remember(directory, (Algorithm::Sha256.digester(), 0));
+        let upload = Upload {
+            place: Place(id.clone()),
+            repository: repository.into(),
+            algorithm,
+            size: 0,
+            state: algorithm.digester().save(),
+            parts: String::new(),
+        };
+        self.meta.start_upload(upload, UPLOADS_LIMIT, now())?;
         Ok(Session { id, repository: repository.into() })
     }
 
     /// Opens a session for more bytes. `UploadBusy` while another request holds it.
     pub(crate) fn append(&self, session: &Session) -> Result<Append, RegistryError> {
-        let directory = self.upload_directory(session)?;
-        let data = directory.join("data");
-        let mut file = File::options().read(true).write(true).open(&data).map_err(|e| missing("open", &data, e))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => return Err(RegistryError::UploadBusy),
-            Err(fs::TryLockError::Error(error)) => return Err(RegistryError::storage("lock", data)(error)),
+        let place = session.place();
+        let found = || self.meta.upload(&session.repository, &place)?.ok_or(RegistryError::UploadUnknown);
+        let first = found()?;
+        let mut writing = self.blobs.append(&place, &first.parts)?;
+        // What the writer before us saved is only known now that it is gone; so is whether it finished.
+        let upload = match found() {
+            Ok(upload) => upload,
+            Err(error) => {
+                self.forget_stray(&place);
+                return Err(error);
+            }
+        };
+        if upload.parts != first.parts {
+            drop(writing);
+            writing = self.blobs.append(&place, &upload.parts)?;
         }
-        // Finished or cancelled between the open and the lock: the name is gone.
-        fs::metadata(&data).map_err(|error| missing("stat", &data, error))?;
-        let size = file.seek(SeekFrom::End(0)).map_err(RegistryError::storage("seek", &data))?;
-        let hash = recall(&directory).filter(|(_, hashed)| *hashed == size);
-        Ok(Append { directory, file, size, hash })
+        let saved = Digester::restore(upload.algorithm, &upload.state).filter(|_| upload.size <= writing.held());
+        let (mut digester, from) = match saved {
+            Some(digester) => (digester, upload.size),
+            None => (upload.algorithm.digester(), 0),
+        };
+        writing.read_from(from, &mut |piece| digester.update(piece))?;
+        Ok(Append { upload, writing, digester })
+    }
+
+    /// Opening a place makes it; one that was cancelled in between must not stay.
+    fn forget_stray(&self, place: &Place) {
+        if let Ok(false) = self.meta.knows(place) {
+            let _ = self.blobs.remove(place, "");
+        }
+    }
+
+    /// Saves how far a session is, so that any process can go on without reading its bytes again.
+    pub(crate) fn save(&self, append: &mut Append) -> Result<(), RegistryError> {
+        append.upload.parts = append.writing.save()?;
+        append.upload.size = append.writing.held();
+        append.upload.state = append.digester.save();
+        match self.meta.save_upload(append.upload.clone(), now())? {
+            true => Ok(()),
+            false => Err(RegistryError::UploadUnknown),
+        }
     }
 
     /// Removes a session.
     pub(crate) fn cancel_upload(&self, session: &Session) -> Result<(), RegistryError> {
-        let directory = self.upload_directory(session)?;
-        recall(&directory);
-        fs::remove_dir_all(&directory).map_err(|error| missing("remove", &directory, error))
+        let place = session.place();
+        let upload = self.meta.upload(&session.repository, &place)?.ok_or(RegistryError::UploadUnknown)?;
+        if !self.meta.cancel_upload(&session.repository, &place, now())? {
+            return Err(RegistryError::UploadUnknown);
+        }
+        self.blobs.remove(&place, &upload.parts)?;
+        self.meta.forget(vec![place])
+    }
+
+    /// The place of content that is known and not there: whoever pushes it again mends it.
+    fn lost(&self, digest: &Digest) -> Result<Option<Place>, RegistryError> {
+        for holder in self.meta.holders(digest, 1)? {
+            if let Some(held) = self.meta.blob(&holder, digest)?
+                && !self.is_there(&held)?
+            {
+                return Ok(Some(held.place));
+            }
+        }
+        Ok(None)
     }
 
     /// Makes the session a blob of its repository, if its bytes hash to `digest`; else removes it and says so.
@@ -97,106 +115,49 @@ impl Storage {
         mut append: Append,
         digest: &Digest,
     ) -> Result<u64, RegistryError> {
-        let data = append.directory.join("data");
+        let size = append.size();
         let found = append.digest(digest.algorithm())?;
         if found != *digest {
-            let size = append.size;
             drop(append);
             self.cancel_upload(session)?;
             let expected = digest.clone();
             return Err(RegistryError::Mismatch { expected, expected_size: size, found, found_size: size });
         }
-        let content = self.content(digest);
-        if !content.exists() {
-            append.file.sync_all().map_err(RegistryError::storage("sync", &data))?;
-            let parent = content.parent().expect("content has a parent");
-            durable_dir(parent)?;
-            link_or_copy(&data, &content, &self.temporary()?)?;
-            sync_dir(parent)?;
+        append.writing.finish()?;
+        let lost = self.lost(digest)?;
+        let place = session.place();
+        match self.meta.finish_upload(&session.repository, &place, digest, size, lost.as_ref(), now())? {
+            true => Ok(size),
+            false => Err(RegistryError::UploadUnknown),
         }
-        if let Err(error) = self.adopt(&session.repository, digest, &content) {
-            // A sweep of another process took `content` this instant: our own file is still there.
-            match error {
-                RegistryError::Storage { ref cause, .. } if cause.kind() == io::ErrorKind::NotFound => {
-                    append.file.sync_all().map_err(RegistryError::storage("sync", &data))?;
-                    self.adopt(&session.repository, digest, &data)?;
-                }
-                error => return Err(error),
-            }
-        }
-        fs::remove_dir_all(&append.directory).map_err(RegistryError::storage("remove", &append.directory))?;
-        append.hash = None;
-        Ok(append.size)
-    }
-
-    fn upload_directory(&self, session: &Session) -> Result<PathBuf, RegistryError> {
-        let directory = self.root.join("uploads").join(&session.id);
-        let name = directory.join("repository");
-        let repository = fs::read_to_string(&name).map_err(|error| missing("read", &name, error))?;
-        // A session is reached only through its own repository.
-        if repository != session.repository {
-            return Err(RegistryError::UploadUnknown);
-        }
-        Ok(directory)
     }
 }
 
 impl Append {
     /// Bytes held so far.
     pub(crate) fn size(&self) -> u64 {
-        self.size
+        self.writing.held()
     }
 
     /// Writes and hashes more bytes.
     pub(crate) fn write(&mut self, pieces: &[Bytes], limit: u64) -> Result<(), RegistryError> {
         for piece in pieces {
-            if self.size + piece.len() as u64 > limit {
+            if self.size() + piece.len() as u64 > limit {
                 return Err(RegistryError::BlobLimit { limit });
             }
-            if let Err(error) = self.file.write_all(piece) {
-                // Part of the piece may be there: the file is cut back to what was counted and hashed.
-                let _ = self.file.set_len(self.size);
-                let _ = self.file.seek(SeekFrom::Start(self.size));
-                return Err(RegistryError::storage("write", self.directory.join("data"))(error));
-            }
-            self.size += piece.len() as u64;
-            if let Some((digester, hashed)) = &mut self.hash {
-                digester.update(piece);
-                *hashed = self.size;
-            }
+            self.writing.write(std::slice::from_ref(piece))?;
+            self.digester.update(piece);
         }
         Ok(())
     }
 
+    /// Hashes again only when the upload was not opened for this algorithm.
     fn digest(&mut self, algorithm: Algorithm) -> Result<Digest, RegistryError> {
-        if let (Algorithm::Sha256, Some((digester, _))) = (algorithm, self.hash.take_if(|(_, n)| *n == self.size)) {
-            return Ok(digester.finish());
+        if algorithm == self.upload.algorithm {
+            return Ok(self.digester.clone().finish());
         }
-        let path = self.directory.join("data");
         let mut digester = algorithm.digester();
-        let mut piece = vec![0; PIECE_BYTES];
-        self.file.seek(SeekFrom::Start(0)).map_err(RegistryError::storage("seek", &path))?;
-        loop {
-            match self.file.read(&mut piece).map_err(RegistryError::storage("read", &path))? {
-                0 => break,
-                length => digester.update(&piece[..length]),
-            }
-        }
+        self.writing.read_from(0, &mut |piece| digester.update(piece))?;
         Ok(digester.finish())
-    }
-}
-
-impl Drop for Append {
-    fn drop(&mut self) {
-        if let Some(state) = self.hash.take() {
-            remember(std::mem::take(&mut self.directory), state);
-        }
-    }
-}
-
-fn missing(action: &'static str, path: &Path, error: io::Error) -> RegistryError {
-    match error.kind() {
-        io::ErrorKind::NotFound => RegistryError::UploadUnknown,
-        _ => RegistryError::storage(action, path)(error),
     }
 }

@@ -110,11 +110,8 @@ fn send_when_there(number: RawFd, socket: RawFd, state: RawFd) -> ! {
         // SAFETY: takes numbers.
         let there = unsafe { syscall!(Sysno::fcntl, number, libc::F_GETFD, 0) }.is_ok();
         if there {
-            let mut text = [0_u8; 4096];
-            // SAFETY: pointer and length of one buffer.
-            let length = unsafe { syscall!(Sysno::pread64, state, text.as_mut_ptr(), text.len(), 0) }.unwrap_or(0);
-            let _ = terminal::send(socket, number, text.get(..length).unwrap_or(b"{}"));
-            super::exit(0);
+            let done = send_with(number, socket, state);
+            super::exit(i32::from(done.is_err()));
         }
         let pause = libc::timespec { tv_sec: 0, tv_nsec: 100_000 };
         // SAFETY: a timespec that outlives the call.
@@ -125,4 +122,23 @@ fn send_when_there(number: RawFd, socket: RawFd, state: RawFd) -> ! {
         }
     }
     super::exit(1)
+}
+
+/// Sends a file with everything that another holds.
+fn send_with(number: RawFd, socket: RawFd, state: RawFd) -> Done {
+    let mut text = [0_u8; 4096];
+    let mut sent = 0;
+    loop {
+        // SAFETY: pointer and length of one buffer.
+        let length = unsafe { syscall!(Sysno::pread64, state, text.as_mut_ptr(), text.len(), sent) }?;
+        let part = text.get(..length).unwrap_or(&[]);
+        match sent {
+            // A file comes with some bytes or not at all.
+            0 if part.is_empty() => return Err(Errno::ENODATA),
+            0 => terminal::send(socket, number, part)?,
+            _ if part.is_empty() => return Ok(()),
+            _ => super::write(socket, part)?,
+        }
+        sent += length;
+    }
 }

@@ -25,6 +25,9 @@ impl Destroy {
             false => context.explain(session.select_kind(Kind::Service, &self.services))?,
         };
         let gone = context.explain(session.destroy(&only))?;
+        if only.is_empty() {
+            super::network::remove_of_project(context, &session.project().name)?;
+        }
         if gone.is_empty() {
             return output("nothing runs\n");
         }

@@ -56,6 +56,10 @@ impl Inspect {
                     let state = desk.settle(&container)?;
                     containers.push(container::inspect::inspect(&container, &container.config()?, &state));
                 }
+                None if self.r#type.is_none() && context.find(&context.store()?, name)?.is_none() => {
+                    let what = format!("there is no container and no image `{name}`");
+                    return Err(Failure::sentence(what, Some("`ctk ps --all` and `ctk images` list them")));
+                }
                 None => self.image(context, name)?,
             }
         }

@@ -3,19 +3,23 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand, ValueEnum};
 use ctk_monitor::Client;
 use ctk_monitor::protocol::Request;
 use ctk_network::{AddressRange, Join, MacAddress, Network as Definition, NetworkOptions, Networks};
+use ctk_service::PROJECT_LABEL;
 use serde_json::{Value, json};
 
-use super::container::Desk;
+use super::container::{self, Desk, Table};
 use super::output;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::runtime::joining::Change;
 
+/// How long monitors may take to leave a network, after their containers are gone.
+const LEAVING: Duration = Duration::from_secs(3);
 /// Options of `--opt` that mean the bridge's name.
 const BRIDGE_OPTIONS: [&str; 2] = ["com.docker.network.bridge.name", "bridge_name"];
 /// Options of `--opt` that mean the largest packet.
@@ -98,21 +102,18 @@ struct Ls {
     /// Only networks that all of these are true for: name=TEXT, id=TEXT, driver=NAME, label=NAME[=VALUE]
     #[arg(short, long, value_name = "NAME=VALUE")]
     filter: Vec<String>,
-    /// How to print them [default: a table]
-    #[arg(long, value_enum)]
-    format: Option<Format>,
+    /// `json`, or a template as `{{.Name}}` [default: a table]
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<String>,
+    /// No line with the names of columns
+    #[arg(short, long)]
+    noheading: bool,
     /// Print names only
     #[arg(short, long, conflicts_with = "format")]
     quiet: bool,
     /// Print ids in full
     #[arg(long)]
     no_trunc: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// A JSON array.
-    Json,
 }
 
 #[derive(Args)]
@@ -130,9 +131,9 @@ struct Inspect {
     /// The networks
     #[arg(required = true, value_name = "NETWORK")]
     networks: Vec<String>,
-    /// How to print them
-    #[arg(short, long, value_enum, default_value_t = Format::Json)]
-    format: Format,
+    /// A template as `{{.Name}}`, for each of them [default: a JSON array]
+    #[arg(short, long, value_name = "TEMPLATE")]
+    format: Option<String>,
 }
 
 #[derive(Args)]
@@ -196,11 +197,40 @@ pub fn failed(error: ctk_network::Error) -> Failure {
     Failure::Error { code: None, error: Box::new(error), hint }
 }
 
-/// Makes a network unless it is there.
-pub fn ensure(context: &Context, name: &str) -> Result<(), Failure> {
+/// Makes the network of a project's services unless it is there.
+pub fn ensure(context: &Context, name: &str, project: &str) -> Result<(), Failure> {
     let networks = Networks::open(&folder(context)).map_err(failed)?;
-    let options = NetworkOptions { name: name.into(), ignore_existing: true, ..NetworkOptions::default() };
+    let labels = [(PROJECT_LABEL.to_owned(), project.to_owned())].into();
+    let options = NetworkOptions { name: name.into(), labels, ignore_existing: true, ..NetworkOptions::default() };
     networks.create(&options).map(drop).map_err(failed)
+}
+
+/// Removes the network that was made for a project's services, unless somebody else is on it.
+pub fn remove_of_project(context: &Context, project: &str) -> Result<(), Failure> {
+    let folder = folder(context);
+    if !folder.exists() {
+        return Ok(());
+    }
+    let networks = Networks::open(&folder).map_err(failed)?;
+    for network in networks.list().map_err(failed)? {
+        if network.labels.get(PROJECT_LABEL).is_none_or(|of| of != project) {
+            continue;
+        }
+        // The monitors of the services that have just ended are still leaving it.
+        let deadline = Instant::now() + LEAVING;
+        loop {
+            match networks.remove(&network.name) {
+                Err(ctk_network::Error::NetworkInUse { .. }) if Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                Ok(()) | Err(ctk_network::Error::NetworkInUse { .. } | ctk_network::Error::UnknownNetwork { .. }) => {
+                    break;
+                }
+                Err(error) => return Err(failed(error)),
+            }
+        }
+    }
+    Ok(())
 }
 
 impl Network {
@@ -266,22 +296,24 @@ impl Ls {
             let keep = keeps(filter)?;
             all.retain(|network| keep(network));
         }
-        if self.format.is_some() {
-            let all: Vec<Value> = all.iter().map(|network| shown(network, &BTreeMap::new())).collect();
-            return output(&(serde_json::to_string_pretty(&all)? + "\n"));
-        }
         if self.quiet {
             return output(&all.iter().map(|network| format!("{}\n", network.name)).collect::<String>());
         }
-        let ids = if self.no_trunc { 64 } else { 12 };
-        let width = all.iter().map(|network| network.name.len()).max().unwrap_or(0).max(4);
-        let mut text = format!("{:ids$}  {:width$}  {:6}  SUBNETS\n", "NETWORK ID", "NAME", "DRIVER");
-        for network in all {
-            let subnets: Vec<String> = network.subnets.iter().map(|one| one.subnet.to_string()).collect();
-            let id = network.id.get(..ids).unwrap_or(&network.id);
-            text += &format!("{id:ids$}  {:width$}  {:6}  {}\n", network.name, network.driver, subnets.join(", "));
-        }
-        output(&text)
+        let is_json = self.format.as_deref().is_some_and(|format| format.trim() == "json");
+        let row = |network: &Definition| {
+            let mut row = shown(network, &BTreeMap::new());
+            if !is_json && !self.no_trunc {
+                row["id"] = network.id.get(..12).unwrap_or(&network.id).into();
+            }
+            if self.format.is_none() {
+                let subnets: Vec<String> = network.subnets.iter().map(|one| one.subnet.to_string()).collect();
+                row["subnets"] = subnets.join(", ").into();
+            }
+            row
+        };
+        let columns = [("NETWORK ID", "id"), ("NAME", "name"), ("DRIVER", "driver"), ("SUBNETS", "subnets")];
+        let table = Table { columns: &columns, rows: all.iter().map(row).collect() };
+        output(&table.text(self.format.as_deref(), self.noheading)?)
     }
 }
 
@@ -329,7 +361,6 @@ fn remove(networks: &Networks, name: &str, force: bool) -> Result<(), ctk_networ
 
 impl Inspect {
     fn run(self, networks: &Networks) -> Result<(), Failure> {
-        let Format::Json = self.format;
         let mut all = Vec::new();
         for name in &self.networks {
             let network = networks.get(name).map_err(failed)?;
@@ -351,7 +382,10 @@ impl Inspect {
                 .collect();
             all.push(shown(&network, &containers));
         }
-        output(&(serde_json::to_string_pretty(&all)? + "\n"))
+        match self.format.as_deref().map(str::trim) {
+            None | Some("json") => output(&container::shown(&Value::Array(all), None)?),
+            format => all.iter().try_for_each(|network| output(&container::shown(network, format)?)),
+        }
     }
 }
 

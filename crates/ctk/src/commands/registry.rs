@@ -1,12 +1,16 @@
-//! `ctk registry`: the embedded registry, for good instead of only while an apply runs.
+//! `ctk registry`: the embedded registry, for good instead of only while an apply runs, and what its operator does.
 
+use std::io::Read;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::str::FromStr;
+use std::time::{Duration, SystemTime};
 
 use clap::{Args, Subcommand};
 use ctk_plan::Kind;
-use ctk_registry::{Access, ServeOptions, serve};
+use ctk_registry::{
+    Access, Glob, Grant, InRepositories, Name, Retention, Rights, ServeOptions, Storage, TlsFiles, serve,
+};
 
 use super::output;
 use super::project::ProjectArgs;
@@ -26,7 +30,13 @@ pub struct Registry {
 #[derive(Subcommand)]
 enum Command {
     /// Serve until interrupted
-    Serve(Serve),
+    Serve(Box<Serve>),
+    /// Give a user of a password file a password
+    User(User),
+    /// Remove what nobody names: uploads, blobs, and tags that are not kept
+    Gc(Gc),
+    /// Look for content that is missing, damaged or unknown
+    Check(Check),
 }
 
 /// Serve until interrupted
@@ -37,22 +47,226 @@ pub struct Serve {
     /// Address and port
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
-    /// Folder of its blobs and manifests
+    /// Folder of its blobs and metadata
     #[arg(long, value_name = "FOLDER")]
     storage: Option<PathBuf>,
     /// Only for users of this file of `user:bcrypt-hash` lines
     #[arg(long, value_name = "FILE")]
     htpasswd: Option<PathBuf>,
+    /// Allow this and nothing else: WHO is `anyone`, `users` or `user:NAME`, ROLE is reader, creator, writer or admin,
+    /// e.g. `user:ci=writer@team/**`; may be repeated
+    #[arg(long, value_name = "WHO=ROLE@PATTERN")]
+    allow: Vec<Grant>,
+    /// Tags that cannot change once they are there, e.g. `v*` or `v*@team/**`; may be repeated
+    #[arg(long, value_name = "TAGS[@PATTERN]")]
+    immutable: Vec<Immutable>,
+    /// Most bytes in each repository that fits, e.g. `1000000000@team/**`; may be repeated
+    #[arg(long, value_name = "BYTES[@PATTERN]")]
+    quota: Vec<Quota>,
     /// Refuse deletions
     #[arg(long)]
     no_delete: bool,
+    /// Refuse indexes that name manifests which are not there
+    #[arg(long)]
+    no_sparse: bool,
+    /// PEM file of a certificate and its chain, for TLS; read again when it changes
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_certificate: Option<PathBuf>,
+    /// PEM file of the certificate's private key
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    tls_key: Option<PathBuf>,
+    /// Write a line of JSON about each change and each refusal to this file
+    #[arg(long, value_name = "FILE")]
+    audit_log: Option<PathBuf>,
+    #[command(flatten)]
+    keep: Keep,
     #[command(flatten)]
     project: ProjectArgs,
 }
 
+/// What is kept; without any of these, everything.
+#[derive(Args, Clone)]
+pub struct Keep {
+    /// In these repositories only [default: all]
+    #[arg(long, value_name = "PATTERN", help_heading = "Retention")]
+    keep_in: Option<Glob>,
+    /// Keep the newest tags of each repository
+    #[arg(long, value_name = "NUMBER", help_heading = "Retention")]
+    keep_newest: Option<usize>,
+    /// Keep tags pushed within so many days
+    #[arg(long, value_name = "DAYS", help_heading = "Retention")]
+    keep_pushed: Option<u32>,
+    /// Keep tags pulled within so many days
+    #[arg(long, value_name = "DAYS", help_heading = "Retention")]
+    keep_pulled: Option<u32>,
+    /// Keep tags of such names; may be repeated
+    #[arg(long, value_name = "TAGS", help_heading = "Retention")]
+    keep_tags: Vec<Glob>,
+    /// Remove manifests that no tag, index or subject leads to after so many days
+    #[arg(long, value_name = "DAYS", help_heading = "Retention")]
+    untagged_after: Option<u32>,
+}
+
+const DAY_SECONDS: u64 = 24 * 60 * 60;
+
+impl Keep {
+    fn rule(&self) -> Option<InRepositories<Retention>> {
+        let days = |days: Option<u32>| days.map(|days| u64::from(days) * DAY_SECONDS);
+        let value = Retention {
+            newest: self.keep_newest,
+            pushed_within: days(self.keep_pushed),
+            pulled_within: days(self.keep_pulled),
+            patterns: self.keep_tags.clone(),
+            untagged_after: days(self.untagged_after),
+        };
+        let repositories = self.keep_in.clone().unwrap_or_else(everywhere);
+        (value != Retention::default()).then_some(InRepositories { repositories, value })
+    }
+}
+
+fn everywhere() -> Glob {
+    "**".parse().expect("a pattern")
+}
+
+/// `VALUE[@PATTERN]`.
+fn within<T>(text: &str, read: impl Fn(&str) -> Result<T, String>) -> Result<InRepositories<T>, String> {
+    let (value, repositories) = match text.split_once('@') {
+        Some((value, pattern)) => (value, pattern.parse::<Glob>().map_err(|error| error.to_string())?),
+        None => (text, everywhere()),
+    };
+    Ok(InRepositories { repositories, value: read(value)? })
+}
+
+#[derive(Clone)]
+struct Immutable(InRepositories<Glob>);
+
+impl FromStr for Immutable {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Immutable, String> {
+        within(text, |tags| tags.parse::<Glob>().map_err(|error| error.to_string())).map(Immutable)
+    }
+}
+
+#[derive(Clone)]
+struct Quota(InRepositories<u64>);
+
+impl FromStr for Quota {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Quota, String> {
+        within(text, |bytes| bytes.parse().map_err(|_| format!("`{bytes}` is no number of bytes"))).map(Quota)
+    }
+}
+
+/// Give a user of a password file a password
+#[derive(Args)]
+pub struct User {
+    /// The user; made if there is none of this name
+    name: String,
+    /// The file, for `serve --htpasswd`; made if it does not exist. A running server reads it again
+    #[arg(long, value_name = "FILE")]
+    htpasswd: PathBuf,
+    /// Read the password from standard input
+    #[arg(long, required = true)]
+    password_stdin: bool,
+}
+
+/// Remove what nobody names: uploads, blobs, and tags that are not kept
+#[derive(Args)]
+pub struct Gc {
+    /// The registry's folder; servers may run meanwhile
+    #[arg(long, value_name = "FOLDER")]
+    storage: PathBuf,
+    /// Only tell which tags and manifests would go
+    #[arg(long)]
+    dry_run: bool,
+    /// Uploads and blobs that nobody named or touched go after so many hours [default: 24]
+    #[arg(long, value_name = "HOURS")]
+    older_than: Option<u32>,
+    #[command(flatten)]
+    keep: Keep,
+}
+
+/// Look for content that is missing, damaged or unknown
+#[derive(Args)]
+pub struct Check {
+    /// The registry's folder; servers may run meanwhile
+    #[arg(long, value_name = "FOLDER")]
+    storage: PathBuf,
+    /// Look at names and sizes only; do not read the bytes
+    #[arg(long)]
+    quick: bool,
+}
+
 impl Registry {
     pub fn run(self, context: &Context) -> Result<(), Failure> {
-        let Command::Serve(command) = self.command;
+        match self.command {
+            Command::Serve(command) => command.run(context),
+            Command::User(command) => command.run(),
+            Command::Gc(command) => command.run(),
+            Command::Check(command) => command.run(),
+        }
+    }
+}
+
+/// The storage of a folder that is one already: a mistyped name makes none.
+fn existing(folder: &std::path::Path) -> Result<Storage, Failure> {
+    if !folder.join("registry.db").is_file() {
+        let message = format!("`{}` is no registry's folder", folder.display());
+        return Err(Failure::sentence(message, Some("name the folder that is served, which holds `registry.db`")));
+    }
+    Ok(Storage::open(folder)?)
+}
+
+impl User {
+    fn run(self) -> Result<(), Failure> {
+        let mut text = String::new();
+        std::io::stdin().lock().take(4096).read_to_string(&mut text)?;
+        ctk_registry::add_password(&self.htpasswd, &self.name, text.trim_end_matches(['\r', '\n']))?;
+        output(&format!("{} has a new password in {}\n", self.name, self.htpasswd.display()))
+    }
+}
+
+impl Gc {
+    fn run(self) -> Result<(), Failure> {
+        let storage = existing(&self.storage)?;
+        let now = SystemTime::now();
+        if let Some(rule) = self.keep.rule() {
+            let which = |name: &str| rule.repositories.matches(name).then(|| rule.value.clone());
+            for (repository, name) in storage.retain(now, &which, self.dry_run)? {
+                output(&match name {
+                    Name::Tag(tag) => format!("{repository}:{tag}\n"),
+                    Name::Digest(digest) => format!("{repository}@{digest}\n"),
+                })?;
+            }
+        }
+        if self.dry_run {
+            return Ok(());
+        }
+        let life = Duration::from_secs(u64::from(self.older_than.unwrap_or(24)) * 60 * 60);
+        let done = storage.sweep(now, life, life)?;
+        output(&format!(
+            "removed: {} uploads, {} blobs of repositories, {} files\n",
+            done.uploads, done.blobs, done.places
+        ))
+    }
+}
+
+impl Check {
+    fn run(self) -> Result<(), Failure> {
+        let checked = existing(&self.storage)?.check(!self.quick)?;
+        for fault in &checked.faults {
+            output(&format!("{fault}\n"))?;
+        }
+        output(&format!("{} blobs, {} bytes, {} faults\n", checked.blobs, checked.bytes, checked.faults.len()))?;
+        if checked.faults.is_empty() { Ok(()) } else { Err(Failure::Exit(crate::failure::code::FAILURE)) }
+    }
+}
+
+impl Serve {
+    fn run(self, context: &Context) -> Result<(), Failure> {
+        let command = self;
         let mut options = match (command.listen, &command.storage) {
             (Some(listen), Some(storage)) if command.name.is_none() => ServeOptions::new(listen, storage),
             (listen, storage) => {
@@ -73,7 +287,18 @@ impl Registry {
         if let Some(file) = command.htpasswd {
             options.access = Access::Htpasswd(file);
         }
+        if !command.allow.is_empty() {
+            options.rights = Some(Rights { grants: command.allow });
+        }
+        options.immutable = command.immutable.into_iter().map(|rule| rule.0).collect();
+        options.quotas = command.quota.into_iter().map(|rule| rule.0).collect();
+        options.retention = command.keep.rule().into_iter().collect();
         options.delete = options.delete && !command.no_delete;
+        options.sparse = !command.no_sparse;
+        if let (Some(certificate), Some(key)) = (command.tls_certificate, command.tls_key) {
+            options.tls = Some(TlsFiles { certificate, key });
+        }
+        options.audit = command.audit_log;
         let cancel = context.cancel_on_interrupt();
         let server = serve(options)?;
         output(&format!("serving on {}\n", server.local_addr()))?;

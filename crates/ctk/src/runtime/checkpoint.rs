@@ -1,6 +1,7 @@
 //! `checkpoint` and `restore`: their options as values.
 
 use std::ffi::CString;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
@@ -30,14 +31,14 @@ pub fn checkpoint(arguments: &Arguments, log: &Log) -> Result<u8, Failure> {
 }
 
 /// Makes a container of what was written.
-pub fn restore(arguments: &Arguments, log: &Log) -> Result<u8, Failure> {
+pub fn restore(arguments: &Arguments, log: &Log, view: Option<OwnedFd>) -> Result<u8, Failure> {
     let images = images(arguments)?;
     let word = |name: &str| arguments.value(name).filter(|word| !word.is_empty()).map(String::from);
     let wanted = Restore { lsm_profile: word("lsm-profile"), lsm_mount_context: word("lsm-mount-context") };
     let mut options = verbs::options(arguments, false)?;
     let ours = verbs::own_terminal(arguments, &mut options)?;
     let state_root = options.root.clone();
-    verbs::stay(arguments, log, ours, state_root, || checkpoint::restore(options, &images, &wanted))
+    verbs::stay(arguments, log, (ours, view), state_root, || checkpoint::restore(options, &images, &wanted))
 }
 
 fn images(arguments: &Arguments) -> Result<Images, Failure> {

@@ -3,7 +3,6 @@
 
 pub mod arguments;
 mod checkpoint;
-mod init;
 pub mod joining;
 mod log;
 mod monitor;
@@ -12,6 +11,7 @@ mod verbs;
 
 use std::ffi::{CString, OsString};
 use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::process::ExitCode;
 
@@ -41,7 +41,6 @@ pub fn main(words: Vec<OsString>) -> ExitCode {
     // Not for people: no options, and no time to read any.
     match words.first().and_then(|word| word.to_str()) {
         Some("monitor") => return monitor::main(words.get(1)),
-        Some("init") => return init::main(words.get(1..).unwrap_or_default()),
         _ => {}
     }
     let words = words.into_iter().map(|word| word.to_string_lossy().into_owned());
@@ -67,13 +66,17 @@ pub fn main(words: Vec<OsString>) -> ExitCode {
             return ExitCode::from(1);
         }
     };
-    if matches!(verb.name, "create" | "run" | "exec" | "restore")
-        && let Err(error) = seal()
-    {
-        log.error(&error.line());
-        return ExitCode::from(1);
-    }
-    match verbs::run(verb.name, &arguments, &log) {
+    let view = match verb.name {
+        "create" | "run" | "exec" | "restore" => match seal() {
+            Ok(view) => view,
+            Err(error) => {
+                log.error(&error.line());
+                return ExitCode::from(1);
+            }
+        },
+        _ => None,
+    };
+    match verbs::run(verb.name, &arguments, &log, view) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
             log.error(&failure.message);
@@ -82,8 +85,8 @@ pub fn main(words: Vec<OsString>) -> ExitCode {
     }
 }
 
-/// Goes on from a program that containers cannot write.
-fn seal() -> Result<(), ctk_bundle::Error> {
+/// Goes on from a program that containers cannot write: the view of it, to let go of.
+fn seal() -> Result<Option<OwnedFd>, ctk_bundle::Error> {
     let words = |list: Vec<Vec<u8>>| list.into_iter().filter_map(|word| CString::new(word).ok()).collect::<Vec<_>>();
     let arguments = words(std::env::args_os().map(OsString::into_vec).collect());
     let entry = |(name, value): (OsString, OsString)| [name.as_bytes(), b"=", value.as_bytes()].concat();

@@ -109,7 +109,21 @@ impl ctk_monitor::Networking for Networking {
         Ok(self.shown())
     }
 
-    fn removed(&mut self, _: &Container, _: &Config) {}
+    fn finish(&mut self, container: &Container, config: &Config) {
+        if self.session.as_ref().is_some_and(|session| !session.is_relayed()) {
+            // `detach` finds the container's devices without its directory, and takes its time.
+            return;
+        }
+        match self.session.take() {
+            Some(session) => drop(session.end()),
+            // Nobody went on with it: the container ended before its new monitor looked at it.
+            None => {
+                let networks = Networking::asked(config).and_then(|asked| Networking::open(&asked));
+                let _ =
+                    networks.map(|networks| Session::end_of(container.id(), networks.as_ref(), container.directory()));
+            }
+        }
+    }
 }
 
 /// An error with its causes and what to do, in one line.

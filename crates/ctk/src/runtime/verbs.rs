@@ -20,8 +20,8 @@ use super::arguments::Arguments;
 use super::log::{self, Log};
 use super::{Failure, checkpoint, process};
 
-/// Runs a verb; gives back the exit code.
-pub fn run(verb: &str, arguments: &Arguments, log: &Log) -> Result<u8, Failure> {
+/// Runs a verb; gives back the exit code. `view` is this program's own, to let go of while others work.
+pub fn run(verb: &str, arguments: &Arguments, log: &Log, view: Option<OwnedFd>) -> Result<u8, Failure> {
     let only_looks = match verb {
         "state" | "list" | "events" | "features" => true,
         "ps" => arguments.value("format") == Some("json"),
@@ -32,7 +32,7 @@ pub fn run(verb: &str, arguments: &Arguments, log: &Log) -> Result<u8, Failure> 
     }
     match verb {
         "create" => create(arguments, log),
-        "run" => foreground(arguments, log),
+        "run" => foreground(arguments, log, view),
         "start" => container::start(&root(arguments), id(arguments)?).map(|()| 0).map_err(Failure::from),
         "state" => {
             let kept = Kept::open(&root(arguments), id(arguments)?)?;
@@ -40,8 +40,8 @@ pub fn run(verb: &str, arguments: &Arguments, log: &Log) -> Result<u8, Failure> 
         }
         "kill" => kill(arguments),
         "delete" => delete(arguments, log),
-        "exec" if arguments.is_on("exit-codes") => further(arguments, log),
-        "exec" => further(arguments, log).map_err(|failure| Failure { code: 255, ..failure }),
+        "exec" if arguments.is_on("exit-codes") => further(arguments, log, view),
+        "exec" => further(arguments, log, view).map_err(|failure| Failure { code: 255, ..failure }),
         "ps" => ps(arguments),
         "list" => list(arguments),
         "pause" | "resume" => {
@@ -57,7 +57,7 @@ pub fn run(verb: &str, arguments: &Arguments, log: &Log) -> Result<u8, Failure> 
             print(&format!("{}\n", serde_json::to_string_pretty(&features).unwrap_or_default()))
         }
         "checkpoint" => checkpoint::checkpoint(arguments, log),
-        _ => checkpoint::restore(arguments, log),
+        _ => checkpoint::restore(arguments, log, view),
     }
 }
 
@@ -205,12 +205,12 @@ fn create(arguments: &Arguments, log: &Log) -> Result<u8, Failure> {
     Ok(0)
 }
 
-fn foreground(arguments: &Arguments, log: &Log) -> Result<u8, Failure> {
+fn foreground(arguments: &Arguments, log: &Log, view: Option<OwnedFd>) -> Result<u8, Failure> {
     let mut options = options(arguments, false)?;
     show_plan(&options, log);
     let ours = own_terminal(arguments, &mut options)?;
     let state_root = options.root.clone();
-    stay(arguments, log, ours, state_root, || container::create(options))
+    stay(arguments, log, (ours, view), state_root, || container::create(options))
 }
 
 /// A socket that gets the terminal, where the container has one and nobody else wants it.
@@ -226,11 +226,12 @@ pub(super) fn own_terminal(arguments: &Arguments, options: &mut Options) -> Resu
     Ok(Some(mine))
 }
 
-/// Makes a container, and stays with it unless `--detach` says no. `ours` is where its terminal comes from.
+/// Makes a container, and stays with it unless `--detach` says no. `ours` is where its terminal comes from, `view` the
+/// one of this program.
 pub(super) fn stay(
     arguments: &Arguments,
     log: &Log,
-    ours: Option<OwnedFd>,
+    (ours, view): (Option<OwnedFd>, Option<OwnedFd>),
     state_root: PathBuf,
     make: impl FnOnce() -> Result<Made, ctk_bundle::Error>,
 ) -> Result<u8, Failure> {
@@ -254,6 +255,7 @@ pub(super) fn stay(
     told(log, landlock::wait_for(&state_root, &kept.record, &spec, !keep));
     // Others may look at it, and stop it, meanwhile.
     drop(kept);
+    drop(view);
     let (input, output) = (std::io::stdin(), std::io::stdout());
     let exit = attend::attend(&pidfd, &signals, terminal.as_ref(), input.as_fd(), output.as_fd())?;
     if !keep {
@@ -267,7 +269,7 @@ pub(super) fn stay(
     Ok(exit.code() as u8)
 }
 
-fn further(arguments: &Arguments, log: &Log) -> Result<u8, Failure> {
+fn further(arguments: &Arguments, log: &Log, view: Option<OwnedFd>) -> Result<u8, Failure> {
     let id = id(arguments)?.to_owned();
     let detach = arguments.is_on("detach");
     let mut ours = None;
@@ -305,6 +307,7 @@ fn further(arguments: &Arguments, log: &Log) -> Result<u8, Failure> {
     }
     let terminal = ours.map(|socket| attend::receive_terminal(&socket)).transpose()?;
     told(log, landlock::relay());
+    drop(view);
     let (input, output) = (std::io::stdin(), std::io::stdout());
     let exit = attend::attend(&pidfd, &signals, terminal.as_ref(), input.as_fd(), output.as_fd())?;
     Ok(exit.code() as u8)

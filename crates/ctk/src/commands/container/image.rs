@@ -8,7 +8,7 @@ use ctk_store::{Depth, Fetch, Store};
 
 use super::options::Pull;
 use crate::commands::images::manifests;
-use crate::commands::project::{ProjectArgs, pair};
+use crate::commands::project::ProjectArgs;
 use crate::context::Context;
 use crate::failure::Failure;
 
@@ -129,9 +129,16 @@ pub fn environment(context: &Context, given: &[String], files: &[PathBuf]) -> Re
     let mut env = Vec::new();
     for file in files {
         for line in lines(std::slice::from_ref(file))? {
-            let (name, value) =
-                pair(&line).map_err(|e| Failure::sentence(format!("{}: `{line}`: {e}", file.display()), None))?;
-            env.push(format!("{name}={value}"));
+            let wrong = |why: &str| Failure::sentence(format!("{}: `{line}`: {why}", file.display()), None);
+            let name = line.split('=').next().unwrap_or_default();
+            if name.is_empty() || name.contains(char::is_whitespace) {
+                return Err(wrong("expected NAME=VALUE, or a NAME that is taken from the environment"));
+            }
+            // As `--env NAME`.
+            match line.contains('=') {
+                true => env.push(line),
+                false => env.extend(context.environment().get(name).map(|value| format!("{name}={value}"))),
+            }
         }
     }
     for entry in given {

@@ -99,7 +99,12 @@ pub fn resources(options: &LimitOptions) -> Result<Map<String, Value>, Failure> 
 fn device(option: &str, text: &str, word: &str, read: &dyn Fn(&str) -> Option<u64>) -> Result<Value, Failure> {
     let wrong = |why: String| Failure::sentence(format!("{option} `{text}`: {why}"), None);
     let (path, value) = text.rsplit_once(':').ok_or_else(|| wrong("expected DEVICE:VALUE".into()))?;
-    let value = read(value).ok_or_else(|| wrong(format!("`{value}` is no value for it")))?;
+    let expected = if word == "weight" {
+        "a weight from 10 to 1000"
+    } else {
+        "a rate: bytes as `1MiB`, or a number of operations"
+    };
+    let value = read(value).ok_or_else(|| wrong(format!("`{value}` is not {expected}")))?;
     let stat = rustix::fs::stat(path).map_err(|e| wrong(format!("cannot look at {path}: {e}")))?;
     if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::BlockDevice {
         return Err(wrong(format!("{path} is no block device")));

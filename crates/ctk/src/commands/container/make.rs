@@ -83,6 +83,24 @@ pub fn make(
     }
 }
 
+/// The program that is first in a container with `--init`: its own copy, for the next `ctk` may have another.
+fn init(container: &Container) -> Result<PathBuf, Failure> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let path = container.directory().join("init");
+    if ctk_sys::INIT.is_empty() {
+        return Err(Failure::sentence("there is no --init program for this processor", None));
+    }
+    let made = std::fs::File::options().write(true).create_new(true).mode(0o755).open(&path);
+    let written = made.and_then(|mut file| {
+        file.write_all(ctk_sys::INIT)?;
+        // Whatever the umask is: a container with users of its own is somebody else.
+        file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
+    });
+    written.map_err(Failure::during(format!("cannot write {}", path.display())))?;
+    Ok(path)
+}
+
 /// A directory under a name: the one that was asked for, or one that nobody has.
 fn reserve(desk: &Desk, id: &str, name: Option<&str>) -> Result<(Locked, String), Failure> {
     if let Some(name) = name {
@@ -177,7 +195,7 @@ fn fill(
         resources: limits::resources(&options.limits)?,
         cgroups_path: limits::cgroups_path(&options.limits, container.id()),
         annotations: options.life.annotation.iter().map(|text| parse::pair(text)).collect(),
-        init: options.process.init.then(|| desk.init_program()).transpose()?,
+        init: options.process.init.then(|| init(container)).transpose()?,
         security: Security { no_new_privileges: false, ..Security::default() },
         ..Wanted::default()
     };

@@ -59,7 +59,7 @@ use std::time::Duration;
 use ctk_monitor::state::{State, Status};
 use ctk_monitor::{Client, Container, Containers, protocol};
 
-pub use table::shown;
+pub use table::{Table, shown};
 
 use crate::context::Context;
 use crate::failure::Failure;
@@ -96,8 +96,7 @@ impl Desk {
     }
 
     fn settled(&self, container: &Container) -> Result<State, ctk_monitor::Error> {
-        network::leave(container);
-        ctk_monitor::settle(&self.containers, container, &self.program)
+        ctk_monitor::settle(&self.containers, container, &self.program, |container| network::leave(container))
     }
 
     /// What a container does, and a connection to its monitor if it has one: never one without the other.
@@ -172,7 +171,10 @@ impl Desk {
         }
         // Its monitor may still be on its way out.
         match container.lock_within(Duration::from_secs(10)) {
-            Ok(Some(locked)) => self.containers.remove(locked)?,
+            Ok(Some(locked)) => {
+                network::leave_relay(&locked);
+                self.containers.remove(locked)?;
+            }
             Ok(None) => {
                 let what = format!("somebody else works with container {}", config.name);
                 return Err(Failure::sentence(what, Some("try again")));
@@ -193,21 +195,6 @@ impl Desk {
             Ok(container) => self.remove(&container, true, 0, true),
             Err(ctk_monitor::Error::Missing { .. }) => Ok(()),
             Err(error) => Err(error.into()),
-        }
-    }
-
-    /// The program that is first in containers with `--init`: a static one, so that it runs in any.
-    pub fn init_program(&self) -> Result<PathBuf, Failure> {
-        let hint =
-            "the static file `ctk-runtime` belongs beside `ctk` (docs/reference/runtime.md tells how it is built)";
-        match is_static(&self.program) {
-            Ok(true) => Ok(self.program.clone()),
-            Ok(false) => {
-                let what =
-                    format!("--init needs a program that runs in any image, and {} does not", self.program.display());
-                Err(Failure::sentence(what, Some(hint)))
-            }
-            Err(error) => Err(Failure::during(format!("cannot read {}", self.program.display()))(error)),
         }
     }
 
@@ -233,27 +220,6 @@ fn program() -> PathBuf {
     let own = std::env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into());
     let beside = own.with_file_name("ctk-runtime");
     if beside.exists() { beside } else { own }
-}
-
-/// Whether a program needs no other file to run: no header of it names an interpreter (elf(5), `PT_INTERP`).
-fn is_static(program: &std::path::Path) -> std::io::Result<bool> {
-    use std::os::unix::fs::FileExt;
-    const PT_INTERP: u32 = 3;
-    let file = std::fs::File::open(program)?;
-    let mut head = [0_u8; 64];
-    file.read_exact_at(&mut head, 0)?;
-    let number = |at: usize, length: usize| -> u64 {
-        head.get(at..at + length).unwrap_or_default().iter().rev().fold(0, |all, byte| all << 8 | u64::from(*byte))
-    };
-    let (offset, size, count) = (number(32, 8), number(54, 2), number(56, 2));
-    for index in 0..count {
-        let mut kind = [0_u8; 4];
-        file.read_exact_at(&mut kind, offset + index * size)?;
-        if u32::from_le_bytes(kind) == PT_INTERP {
-            return Ok(false);
-        }
-    }
-    Ok(true)
 }
 
 /// Says who is meant and goes on with the others: the failures of all of them, as one.

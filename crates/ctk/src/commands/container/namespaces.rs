@@ -30,8 +30,9 @@ pub fn mode(desk: &Desk, option: &str, text: Option<&str>, file: &str, private: 
         Some(("ns", path)) if std::path::Path::new(path).exists() => Ok(Namespace::Path(path.into())),
         Some(("ns", path)) => Err(Failure::sentence(format!("{option} `{text}`: there is no `{path}`"), None)),
         _ => {
-            let hint = "it is `private`, `host`, `container:NAME` or `ns:PATH`";
-            Err(Failure::sentence(format!("{option} `{text}` cannot be understood"), Some(hint)))
+            let others: Vec<String> = private.iter().map(|word| format!("`{word}`, ")).collect();
+            let hint = format!("it is `private`, `host`, {}`container:NAME` or `ns:PATH`", others.concat());
+            Err(Failure::sentence(format!("{option} `{text}` cannot be understood"), Some(&hint)))
         }
     }
 }
@@ -90,7 +91,7 @@ fn users(desk: &Desk, options: &MakeOptions, wanted: &mut Wanted) -> Result<(), 
             }
         }
         Some(text) => {
-            let namespace = mode(desk, "--userns", Some(text), "user", &[])?;
+            let namespace = mode(desk, "--userns", Some(text), "user", &["auto", "keep-id", "nomap"])?;
             wanted.namespaces.user = namespace;
         }
     }

@@ -17,6 +17,7 @@ use crate::runtime::joining::Asked;
 /// Reads the options of networks.
 pub fn choose(context: &Context, desk: &Desk, options: &NetworkOptions) -> Result<Chosen, Failure> {
     let names = names(&options.networks);
+    servers(options)?;
     let alone = |word: &str| {
         let what = format!("--network {word} cannot be together with other networks");
         if names.len() > 1 { Err(Failure::sentence(what, None)) } else { Ok(()) }
@@ -50,6 +51,16 @@ pub fn choose(context: &Context, desk: &Desk, options: &NetworkOptions) -> Resul
     if chosen.joining.is_none() && (!options.publish.is_empty() || options.publish_all) {
         let what = "ports are published on bridge networks only";
         return Err(Failure::sentence(what, Some("leave --publish out, or choose a bridge network")));
+    }
+    let of_bridges = [
+        ("--ip", options.ip.is_some()),
+        ("--ip6", options.ip6.is_some()),
+        ("--mac-address", options.mac_address.is_some()),
+        ("--network-alias", !options.network_alias.is_empty()),
+    ];
+    if let Some((option, _)) = of_bridges.iter().find(|(_, given)| *given && chosen.joining.is_none()) {
+        let what = format!("{option} is for bridge networks only");
+        return Err(Failure::sentence(what, Some("leave it out, or choose a bridge network")));
     }
     Ok(chosen)
 }
@@ -87,13 +98,9 @@ fn joining(context: &Context, options: &NetworkOptions, names: &[String]) -> Res
         join.aliases.extend(options.network_alias.iter().cloned());
     }
     let ports = options.publish.iter().map(|text| text.parse()).collect::<Result<Vec<Port>, _>>().map_err(failed)?;
-    let servers = options.dns.iter().filter(|dns| *dns != "none").map(|dns| {
-        let wrong = || Failure::sentence(format!("--dns `{dns}` is no address"), None);
-        dns.parse().map_err(|_| wrong())
-    });
     let hosts = added_hosts(&options.add_host)?.into_iter().map(|(name, address)| Ok((name, address.parse()?)));
     let dns = DnsOptions {
-        servers: servers.collect::<Result<_, Failure>>()?,
+        servers: servers(options)?,
         search: options.dns_search.clone(),
         options: options.dns_option.clone(),
         hosts: hosts.collect::<Result<_, ctk_network::Error>>().map_err(failed)?,
@@ -117,18 +124,36 @@ fn joining(context: &Context, options: &NetworkOptions, names: &[String]) -> Res
     })
 }
 
+/// The name servers that were given.
+fn servers(options: &NetworkOptions) -> Result<Vec<std::net::IpAddr>, Failure> {
+    let one = |dns: &String| {
+        let wrong = || Failure::sentence(format!("--dns `{dns}` is no address"), Some("an address, or `none`"));
+        dns.parse().map_err(|_| wrong())
+    };
+    options.dns.iter().filter(|dns| *dns != "none").map(one).collect()
+}
+
 /// Takes a container off its networks that is dead, like the monitor that would have done it.
 pub fn leave(container: &Container) {
-    let is_left = container.state().is_ok_and(|state| state.status.is_alive())
-        && !container.is_locked()
-        && !container.kept().is_ok_and(|kept| kept.process().is_some());
-    if let (true, Ok(config)) = (is_left, container.config())
-        && let Network::Joined(value) = config.network
-        && let Ok(asked) = Asked::deserialize(value)
-    {
+    if let Some(asked) = asked_of(container) {
         let networks = asked.networks.and_then(|folder| Networks::open(&folder).ok());
         // What stays, the next who comes to the network removes.
         let _ = Session::end_of(container.id(), networks.as_ref(), container.directory());
+    }
+}
+
+/// Ends the relay of a container that does not run and is about to go, should one be left: its monitor may have been
+/// killed before it wrote down that the container runs.
+pub fn leave_relay(container: &Container) {
+    if asked_of(container).is_some_and(|asked| asked.networks.is_none()) {
+        let _ = Session::end_of(container.id(), None, container.directory());
+    }
+}
+
+fn asked_of(container: &Container) -> Option<Asked> {
+    match container.config().ok()?.network {
+        Network::Joined(value) => Asked::deserialize(value).ok(),
+        _ => None,
     }
 }
 

@@ -62,7 +62,7 @@ pub struct ProcessOptions {
     #[arg(long, value_name = "PROGRAM")]
     pub entrypoint: Option<String>,
     /// Its host name
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = super::parse::hostname)]
     pub hostname: Option<String>,
     /// Its NIS domain name
     #[arg(long, value_name = "NAME")]
@@ -125,7 +125,7 @@ pub struct LifeOptions {
     #[arg(long, value_name = "SIGNAL", value_parser = super::parse::signal)]
     pub stop_signal: Option<i32>,
     /// How long it may take then, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = super::parse::number::<u64>)]
     pub stop_timeout: u64,
     /// Kill it after this long, e.g. `30s`; 0 is no limit
     #[arg(long, value_name = "DURATION", value_parser = super::parse::duration)]
@@ -273,7 +273,7 @@ pub struct LimitOptions {
     #[arg(long, value_name = "MICROSECONDS", value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
     pub cpu_period: Option<u64>,
     /// Microseconds of processor time in each period; -1 is no limit
-    #[arg(long, value_name = "MICROSECONDS", allow_negative_numbers = true)]
+    #[arg(long, value_name = "MICROSECONDS", allow_negative_numbers = true, value_parser = super::parse::number::<i64>)]
     pub cpu_quota: Option<i64>,
     /// Processors it may use: `0-3,5`
     #[arg(long, value_name = "LIST", value_parser = super::parse::cpu_list)]
@@ -282,7 +282,7 @@ pub struct LimitOptions {
     #[arg(long, value_name = "LIST", value_parser = super::parse::cpu_list)]
     pub cpuset_mems: Option<String>,
     /// Processes it may have; 0 or -1 is no limit
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = super::parse::number::<i64>)]
     pub pids_limit: Option<i64>,
     /// Relative weight of its input and output, 10 to 1000
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=1000))]
@@ -330,7 +330,7 @@ pub struct SecurityOptions {
     #[arg(long)]
     pub privileged: bool,
     /// A kernel setting of its namespaces: `net.core.somaxconn=1024`
-    #[arg(long, value_name = "NAME=VALUE")]
+    #[arg(long, value_name = "NAME=VALUE", value_parser = super::parse::setting)]
     pub sysctl: Vec<String>,
     /// A namespace of users: `host`, `auto`, `keep-id`, `nomap`, `container:NAME`, `ns:PATH`
     #[arg(long, value_name = "MODE")]
@@ -360,7 +360,7 @@ pub struct HealthOptions {
     #[arg(long, value_name = "DURATION", value_parser = super::parse::duration)]
     pub health_interval: Option<Duration>,
     /// How many failures in a row make it unhealthy [default: the image's, or 3]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = super::parse::number::<u32>)]
     pub health_retries: Option<u32>,
     /// Failures this long after the start do not count
     #[arg(long, value_name = "DURATION", value_parser = super::parse::duration)]

@@ -4,9 +4,38 @@ use std::time::Duration;
 
 use ctk_monitor::config::{Restart, RestartPolicy};
 
-/// Bytes: `512MiB`.
+/// Bytes: `512MiB`; and as docker's and podman's users write it, whose `mb` is `MiB`.
 pub fn bytes(text: &str) -> Result<u64, String> {
-    ctk_syntax::parse_size(text).ok_or_else(|| "expected a size such as `512MiB`".into())
+    let units =
+        [("kb", "k"), ("mb", "m"), ("gb", "g"), ("tb", "t"), ("kib", "k"), ("mib", "m"), ("gib", "g"), ("tib", "t")];
+    let theirs =
+        || units.iter().find_map(|(unit, ours)| ctk_syntax::parse_size(&format!("{}{ours}", text.strip_suffix(unit)?)));
+    ctk_syntax::parse_size(text).or_else(theirs).ok_or_else(|| "expected a size such as `512MiB`".into())
+}
+
+/// A whole number.
+pub fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| "expected a number".into())
+}
+
+/// A kernel setting: `net.core.somaxconn=1024`.
+pub fn setting(text: &str) -> Result<String, String> {
+    let good = text.split_once('=').is_some_and(|(name, _)| name.contains(['.', '/']));
+    if good { Ok(text.into()) } else { Err("expected NAME=VALUE such as `net.core.somaxconn=1024`".into()) }
+}
+
+/// A host's name: parts of letters, digits, `-` and `_`, at most 64 bytes (`HOST_NAME_MAX`).
+pub fn hostname(text: &str) -> Result<String, String> {
+    let part = |part: &str| {
+        let inner = part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+        inner && !part.is_empty() && !part.starts_with('-') && !part.ends_with('-')
+    };
+    match text.len() <= 64 && text.trim_end_matches('.').split('.').all(part) {
+        true => Ok(text.into()),
+        false => {
+            Err("expected a host name: letters, digits and `-`, parts with dots between, at most 64 in all".into())
+        }
+    }
 }
 
 /// Bytes, or -1.
@@ -149,6 +178,15 @@ mod tests {
         assert!(rlimit("nofile=3:2").is_err());
         assert!(cpu_list("0-3,5").is_ok() && cpu_list("3-0").is_err() && cpu_list("").is_err());
         assert_eq!(bytes_or_all("-1"), Ok(-1));
+        for (text, expected) in [("1mb", 1 << 20), ("1MB", 1_000_000), ("2gib", 2 << 30), ("1.5kb", 1536), ("7b", 7)] {
+            assert_eq!(bytes(text), Ok(expected), "{text}");
+        }
+        assert!(bytes("mb").is_err() && bytes("1xb").is_err());
+        assert!(hostname("a-1.b_c.").is_ok() && setting("net.x=1").is_ok());
+        for bad in ["", "a b", "-a", "a..b", &"x".repeat(65)] {
+            assert!(hostname(bad).is_err(), "{bad}");
+        }
+        assert!(setting("bad").is_err() && setting("bad=1").is_err());
         assert_eq!(duration("5"), Ok(Duration::from_secs(5)));
     }
 }

@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::parse::number;
 use super::{Desk, each, is_over};
 use crate::commands::output;
 use crate::context::Context;
@@ -14,7 +15,7 @@ pub struct Rm {
     #[arg(short, long)]
     force: bool,
     /// How long they may take to end, in seconds, with --force
-    #[arg(short, long, value_name = "SECONDS", default_value_t = 10, visible_alias = "timeout")]
+    #[arg(short, long, value_name = "SECONDS", default_value_t = 10, visible_alias = "timeout", value_parser = number::<u64>)]
     time: u64,
     /// Remove their anonymous volumes, too
     #[arg(short, long)]

@@ -72,7 +72,7 @@ impl Engine for Services {
         words.push(order.image.digest.to_string());
         words.extend(decl.command.iter().cloned());
         let create = create(&words)?;
-        network(&context, decl)?;
+        network(&context, decl, order.project)?;
         let (image, command) = create.words.split_first().ok_or("no image")?;
         let named = make::Named { name: order.image_name, descriptor: order.image };
         let asked = serde_json::json!(words);
@@ -119,12 +119,19 @@ fn create(words: &[String]) -> Result<Create, String> {
 }
 
 /// The network of the project's services, if they are on it.
-fn network(context: &Context, decl: &ctk_service::ServiceDecl) -> Result<(), String> {
+fn network(context: &Context, decl: &ctk_service::ServiceDecl, project: &str) -> Result<(), String> {
     let mut words = decl.options.iter();
     let wanted = words.by_ref().find(|word| *word == "--network").and_then(|_| words.next());
     let on_its_own = decl.options.iter().any(|word| word == "--network-alias");
+    if on_its_own && !ctk_network::may_make_bridges() {
+        let service = &decl.address.name;
+        return Err(format!(
+            "services of an ordinary user have no network together, for bridges need root: give `{service}` \
+             `network \"default\"` (a way out, and published ports) or `network \"none\"`"
+        ));
+    }
     match wanted.filter(|_| on_its_own) {
-        Some(name) => crate::commands::network::ensure(context, name).map_err(said),
+        Some(name) => crate::commands::network::ensure(context, name, project).map_err(said),
         None => Ok(()),
     }
 }

@@ -5,6 +5,7 @@ use ctk_monitor::config::RestartPolicy;
 use ctk_monitor::protocol::{Answer, Request};
 use ctk_monitor::{Client, Config, Container};
 
+use super::parse::number;
 use super::{Desk, attach, detach_keys, each};
 use crate::commands::output;
 use crate::context::Context;
@@ -38,7 +39,7 @@ pub struct Start {
 #[derive(Args)]
 pub struct Restart {
     /// How long they may take to end, in seconds [default: their own]
-    #[arg(short, long, value_name = "SECONDS", visible_alias = "timeout")]
+    #[arg(short, long, value_name = "SECONDS", visible_alias = "timeout", value_parser = number::<u64>)]
     time: Option<u64>,
     /// All of them
     #[arg(short, long, conflicts_with = "containers")]

@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::parse::number;
 use super::{Desk, each, is_alive};
 use crate::commands::output;
 use crate::context::Context;
@@ -11,7 +12,7 @@ use crate::failure::Failure;
 #[derive(Args)]
 pub struct Stop {
     /// How long they may take, in seconds [default: their own]
-    #[arg(short, long, value_name = "SECONDS", visible_alias = "timeout")]
+    #[arg(short, long, value_name = "SECONDS", visible_alias = "timeout", value_parser = number::<u64>)]
     time: Option<u64>,
     /// Ask by this signal [default: their own]
     #[arg(short, long, value_name = "SIGNAL", value_parser = super::parse::signal)]

@@ -236,7 +236,7 @@ fn argument(word: &Word, value: &Value) -> Result<Value, String> {
             let mut at = value;
             for name in path {
                 at = match at {
-                    Value::Object(map) => match map.get(name) {
+                    Value::Object(map) => match map.get(name).or_else(|| alike(map, name)) {
                         Some(found) => found,
                         None => {
                             let near = ctk_syntax::nearest(name, map.keys().map(String::as_str));
@@ -252,6 +252,14 @@ fn argument(word: &Word, value: &Value) -> Result<Value, String> {
             Ok(at.clone())
         }
     }
+}
+
+/// The field that a Go program would call so: `.NetworkInterface` is `network_interface` in JSON, `.ID` is `Id`.
+fn alike<'a>(map: &'a serde_json::Map<String, Value>, name: &str) -> Option<&'a Value> {
+    let letters =
+        |text: &str| text.bytes().filter(|byte| *byte != b'_').map(|byte| byte.to_ascii_lowercase()).collect();
+    let wanted: Vec<u8> = letters(name);
+    map.iter().find_map(|(field, value)| (Vec::from_iter(letters(field)) == wanted).then_some(value))
 }
 
 fn call(name: &str, arguments: &[Value]) -> Result<Value, String> {
@@ -349,7 +357,7 @@ mod tests {
     fn check(template: &str, expected: &str) {
         let value = json!({
             "Name": "web", "State": { "Running": true, "Pid": 7 }, "Ports": ["80", "443"],
-            "Labels": { "a.b": "c" }, "Empty": "", "Mounts": [{ "To": "/a" }, { "To": "/b" }],
+            "dns_enabled": true, "Labels": { "a.b": "c" }, "Empty": "", "Mounts": [{ "To": "/a" }, { "To": "/b" }],
         });
         let found = Template::parse(template).and_then(|template| template.render(&value));
         assert_eq!(found.as_deref().unwrap_or_else(|error| error), expected, "{template}");
@@ -360,6 +368,7 @@ mod tests {
         check("{{.Name}}", "web");
         check("{{ .State.Pid }} {{.State.Running}}", "7 true");
         check("{{json .Ports}}", "[\"80\",\"443\"]");
+        check("{{.DNSEnabled}} {{.name}}", "true web");
         check("{{.Ports}}", "[80 443]");
         check("{{index .Labels \"a.b\"}}", "c");
         check("{{index .Ports 1}}", "443");

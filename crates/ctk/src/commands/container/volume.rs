@@ -13,7 +13,7 @@ use ctk_volume::{Backing, Description, Volume};
 use rustix::fs::{Mode, OFlags};
 use serde_json::{Value, json};
 
-use super::parse::pair;
+use super::parse::{number, pair};
 use super::table::{Table, shown};
 use super::{Desk, identity, parse};
 use crate::commands::output;
@@ -298,7 +298,7 @@ struct Rm {
     #[arg(short, long)]
     force: bool,
     /// How long these may take to end, in seconds
-    #[arg(short, long, value_name = "SECONDS", default_value_t = 10, visible_alias = "timeout")]
+    #[arg(short, long, value_name = "SECONDS", default_value_t = 10, visible_alias = "timeout", value_parser = number::<u64>)]
     time: u64,
     /// Which
     #[arg(required_unless_present = "all", value_name = "VOLUME")]
