@@ -20,6 +20,10 @@ fn main() {
     rustc.args(["-C", "relocation-model=static", "-C", "target-feature=+crt-static"]);
     rustc.args(["-C", "link-arg=-nostartfiles", "-C", "link-arg=-nostdlib", "-C", "link-arg=-static"]);
     rustc.args(["-C", "link-arg=-no-pie", "-C", "link-arg=-Wl,--build-id=none,-z,noseparate-code,-z,norelro"]);
+    if variable("CARGO_CFG_TARGET_ENV") == "musl" {
+        // Else rustc brings the beginning of a C program along.
+        rustc.args(["-C", "link-self-contained=no"]);
+    }
     if let Ok(linker) = env::var("RUSTC_LINKER") {
         rustc.arg(format!("-Clinker={linker}"));
     }

@@ -59,17 +59,9 @@ impl Machine {
         self.folder.path().join("root")
     }
 
-    /// What compiles this AppArmor profile for its kernel, not for ours.
-    pub fn apparmor(&self, profile: &str) -> Vec<u8> {
-        let path = self.folder.path().join("profile");
-        fs::write(&path, profile).expect("a file");
-        let mut command = Command::new(self.tools.join("sbin/apparmor_parser"));
-        command.args(["--quiet", "--skip-kernel-load", "--skip-cache", "--stdout", "--base"]);
-        command.arg(self.tools.join("etc/apparmor.d")).arg("--features-file");
-        command.arg(self.tools.join("etc/apparmor.d/abi/3.0")).arg(path);
-        let output = command.output().expect("apparmor_parser");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        output.stdout
+    /// AppArmor profiles, compiled for its kernel, not for ours.
+    pub fn apparmor(&self, profiles: &str) -> Vec<u8> {
+        compiled(&self.tools, self.folder.path(), profiles)
     }
 
     /// Switches it on, and gives what its serial line said.
@@ -85,6 +77,19 @@ impl Machine {
         drive(&mut command, "disk", "", &path("disk"));
         run(command)
     }
+}
+
+/// AppArmor profiles as the kernel of these tools takes them.
+fn compiled(tools: &Path, folder: &Path, profiles: &str) -> Vec<u8> {
+    let path = folder.join("profile");
+    fs::write(&path, profiles).expect("a file");
+    let mut command = Command::new(tools.join("sbin/apparmor_parser"));
+    command.args(["--quiet", "--skip-kernel-load", "--skip-cache", "--stdout", "--base"]);
+    command.arg(tools.join("etc/apparmor.d")).arg("--features-file");
+    command.arg(tools.join("etc/apparmor.d/abi/3.0")).arg(path);
+    let output = command.output().expect("apparmor_parser");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
 }
 
 /// qemu with Debian's kernel, which has these further parameters.
@@ -188,6 +193,11 @@ impl SystemMachine {
         symlink("ctk", system.root().join("bin/ctk-runtime")).expect("a link");
         fs::write(system.root().join("init"), init).expect("a file");
         system
+    }
+
+    /// AppArmor profiles, compiled for its kernel, not for ours.
+    pub fn apparmor(&self, profiles: &str) -> Vec<u8> {
+        compiled(&self.machine, self.folder.path(), profiles)
     }
 
     /// What will be `/e2e`.

@@ -40,6 +40,7 @@ const RINGS: &[(&str, Ring)] = &[
     ("ctk-erofs", Ring::Logic),
     ("ctk-plan", Ring::Logic),
     ("ctk-sys", Ring::System),
+    ("ctk-netlink", Ring::System),
     ("ctk-http", Ring::System),
     ("ctk-store", Ring::System),
     ("ctk-snapshot", Ring::System),
@@ -60,6 +61,7 @@ const RINGS: &[(&str, Ring)] = &[
     ("ctk-registry", Ring::Stage),
     ("ctk-apply", Ring::Apply),
     ("ctk", Ring::Top),
+    ("ctk-runtime-static", Ring::Top),
     ("xtask", Ring::Top),
     // The binary is its subject, not its dependency; the benches take their peers from it.
     ("ctk-e2e", Ring::Apply),

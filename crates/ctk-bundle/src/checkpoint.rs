@@ -20,7 +20,7 @@ use crate::Error;
 use crate::action::{Action, text};
 use crate::cgroup::{self, Cgroups};
 use crate::container::{self, Made, Options};
-use crate::criu::{Criu, Directories, Fields, Kind, Notification, Place, send_terminal};
+use crate::criu::{Criu, Directories, Fields, Kind, LABELS, Notification, OLDEST, Place, send_terminal};
 use crate::equipment;
 use crate::plan::{self, Plan, Switches};
 use crate::spec::Spec;
@@ -104,6 +104,7 @@ pub struct Restore {
     pub lsm_mount_context: Option<String>,
 }
 
+const ALL: &str = "checkpoint and restore";
 const DESCRIPTORS: &str = "descriptors.json";
 /// Bytes of it: three links.
 const DESCRIPTORS_BYTES: u64 = 64 * 1024;
@@ -149,6 +150,26 @@ fn only_root(attempt: &str) -> Result<(), Error> {
     Err(Error::Unsupported { what: attempt.into(), reason })
 }
 
+/// Containers that CRIU would write down and not make again: to be said before anything is lost.
+fn can_be_made_again(attempt: &str, spec: &Spec) -> Result<(), Error> {
+    let all = spec.linux.iter().flat_map(|linux| linux.namespaces.iter());
+    for (index, one) in all.enumerate() {
+        let by_path = one.path.as_deref().is_some_and(|path| !path.is_empty());
+        let reason = match one.kind.as_str() {
+            "user" => {
+                "CRIU reads the images as the root of that namespace, who may not: they hold memory, and are root's"
+            }
+            "pid" if by_path => "its processes need the process ids of before, which are not kept free for them",
+            "cgroup" | "mount" | "time" if by_path => "CRIU joins no such namespace",
+            _ => continue,
+        };
+        let how = if by_path { " by path" } else { "" };
+        let what = format!("{attempt} with a {} namespace{how} (linux.namespaces[{index}])", one.kind);
+        return Err(Error::Unsupported { what, reason: reason.into() });
+    }
+    Ok(())
+}
+
 /// Writes a container down. Unless it goes on, it is removed then; what poststop hooks complain about is given back.
 pub fn checkpoint(root: &Path, id: &str, images: &Images, options: &Checkpoint) -> Result<Vec<Error>, Error> {
     const LOG: &str = "dump.log";
@@ -158,12 +179,13 @@ pub fn checkpoint(root: &Path, id: &str, images: &Images, options: &Checkpoint) 
         Status::Running | Status::Paused => {}
         status => return Err(Error::Status { attempt: "checkpoint", status: status.word() }),
     }
-    images.criu.check()?;
+    let spec = kept.config()?;
+    can_be_made_again("checkpoint", &spec)?;
+    images.criu.check(ALL, OLDEST)?;
     if options.pre_dump && !images.criu.tracks_memory()? {
         let reason = "this kernel does not tell which memory has changed (CONFIG_MEM_SOFT_DIRTY)".into();
         return Err(Error::Unsupported { what: "--pre-dump".into(), reason });
     }
-    let spec = kept.config()?;
     let hierarchies = cgroup::hierarchies();
     let host = container::host(Path::new(&kept.record.bundle), id, &hierarchies, Switches::default());
     let plan = plan::plan(&spec, &host)?;
@@ -249,7 +271,6 @@ fn is_file(key: &str) -> bool {
 fn key(kind: &str) -> Option<(&'static str, &'static str)> {
     match kind {
         "network" => Some(("net", "extRootNetNS")),
-        "pid" => Some(("pid", "extRootPidNS")),
         _ => None,
     }
 }
@@ -318,6 +339,7 @@ pub fn restore(mut options: Options, images: &Images, wanted: &Restore) -> Resul
     state::check_id(&options.id)?;
     let bundle = fs::canonicalize(&options.bundle).map_err(Error::file("find the bundle", &options.bundle))?;
     let (spec, config) = container::read_bundle(&bundle)?;
+    can_be_made_again("restore", &spec)?;
     let hierarchies = cgroup::hierarchies();
     let host = container::host(&bundle, &options.id, &hierarchies, options.switches);
     plan::check_hooks(&spec)?;
@@ -326,7 +348,13 @@ pub fn restore(mut options: Options, images: &Images, wanted: &Restore) -> Resul
     let descriptors = cgroup::read_limited(&path, DESCRIPTORS_BYTES).map_err(Error::file("read", &path))?;
     let descriptors: Vec<String> =
         serde_json::from_str(&descriptors).map_err(|e| Error::file("understand", path)(e.into()))?;
-    images.criu.check()?;
+    images.criu.check(ALL, OLDEST)?;
+    for (option, value) in [("--lsm-profile", &wanted.lsm_profile), ("--lsm-mount-context", &wanted.lsm_mount_context)]
+    {
+        if value.as_deref().is_some_and(|value| !value.is_empty()) {
+            images.criu.check(option, LABELS)?;
+        }
+    }
     let record = container::record(&spec, &plan, &bundle, &options);
     let mut kept = Kept::create(&options.root, record, &config)?;
     let made = (|| {
@@ -379,7 +407,7 @@ fn make_again(
     let mut fields = images.fields(LOG, &place.display().to_string(), spec);
     // Device files are opened by any path that leads there; the first process will be our child.
     fields.on(6, true).on(26, true);
-    for (field, value) in [(53, &wanted.lsm_profile), (56, &wanted.lsm_mount_context)] {
+    for (field, value) in [(53, &wanted.lsm_profile), (63, &wanted.lsm_mount_context)] {
         if let Some(value) = value.as_deref().filter(|value| !value.is_empty()) {
             fields.text(field, value);
         }
@@ -396,10 +424,6 @@ fn make_again(
                 fcntl_setfd(&file, FdFlags::empty()).map_err(|e| Error::file("open", path)(e.into()))?;
                 inherit(&mut fields, key, file.as_raw_fd());
                 open.push(file);
-            }
-            None if matches!(kind, "cgroup" | "mount" | "time") => {
-                let reason = "CRIU joins no such namespace".into();
-                return Err(Error::Unsupported { what: format!("restore with a {kind} namespace by path"), reason });
             }
             None => {
                 fields.message(39, Fields::default().text(1, kind).text(2, path));
@@ -573,6 +597,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_made_again_is_not_written_down() {
+        let told = |namespaces: &str| {
+            let text =
+                format!(r#"{{"ociVersion":"1.0.2","root":{{"path":"r"}},"linux":{{"namespaces":[{namespaces}]}}}}"#);
+            can_be_made_again("checkpoint", &state::parse(&text).unwrap()).map_err(|error| error.to_string())
+        };
+        assert_eq!(told(r#"{"type":"pid"},{"type":"network","path":"/run/netns/x"},{"type":"mount"}"#), Ok(()));
+        let user = told(r#"{"type":"pid"},{"type":"user"}"#).unwrap_err();
+        assert!(
+            user.starts_with("checkpoint with a user namespace (linux.namespaces[1]) is not supported: CRIU reads"),
+            "{user}"
+        );
+        let pid = told(r#"{"type":"pid","path":"/proc/1/ns/pid"}"#).unwrap_err();
+        assert!(pid.contains("a pid namespace by path (linux.namespaces[0])") && pid.contains("process ids of before"));
+        assert!(told(r#"{"type":"mount","path":"/x"}"#).unwrap_err().contains("CRIU joins no such namespace"));
+    }
+
+    #[test]
     fn what_is_missing_is_made_inside() {
         let folder = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink("/real", folder.path().join("link")).unwrap();
@@ -591,6 +633,6 @@ mod tests {
         use crate::action::NAMESPACES;
         assert_eq!(CgroupMode::named("strict"), Some(CgroupMode::Strict));
         assert_eq!(CgroupMode::named("hard"), None);
-        assert!(NAMESPACES.iter().filter(|(name, _)| key(name).is_some()).count() == 2);
+        assert!(NAMESPACES.iter().filter(|(name, _)| key(name).is_some()).count() == 1);
     }
 }

@@ -32,6 +32,8 @@ pub struct Criu {
 
 /// The oldest that will do: it knows process ids of a namespace by path, and pidfds.
 pub const OLDEST: (u64, u64) = (3, 15);
+/// The oldest that gives restored processes another label.
+pub(crate) const LABELS: (u64, u64) = (3, 16);
 
 /// A message that is being written.
 #[derive(Clone, Debug, Default)]
@@ -247,17 +249,17 @@ impl Drop for Conversation {
 }
 
 impl Criu {
-    /// Whether it is there and new enough.
-    pub(crate) fn check(&self) -> Result<(), Error> {
+    /// Whether it is there and new enough for `what`.
+    pub(crate) fn check(&self, what: &str, oldest: (u64, u64)) -> Result<(), Error> {
         let mut request = Fields::default();
         request.number(1, Kind::Version as u64);
         let answer = self.ask(|_| Ok(request), &Place::default(), &mut |_| Ok(()))?;
-        match answer.version >= OLDEST {
+        match answer.version >= oldest {
             true => Ok(()),
             false => {
-                let ((major, minor), (oldest, of)) = (answer.version, OLDEST);
+                let ((major, minor), (oldest, of)) = (answer.version, oldest);
                 let reason = format!("`criu` is of version {major}.{minor}; version {oldest}.{of} or newer is needed");
-                Err(Error::Unsupported { what: "checkpoint and restore".into(), reason })
+                Err(Error::Unsupported { what: what.into(), reason })
             }
         }
     }
@@ -489,13 +491,15 @@ mod tests {
     #[test]
     fn a_missing_program_is_told() {
         let criu = Criu { candidates: vec![c"/no/criu".into()], environment: Vec::new() };
-        let told = criu.check().unwrap_err().to_string();
+        let told = criu.check("x", OLDEST).unwrap_err().to_string();
         assert!(
             told.starts_with("checkpoint and restore is not supported: the program `criu` cannot be run"),
             "{told}"
         );
         // One that does not speak.
         let criu = Criu { candidates: vec![c"/bin/true".into()], environment: Vec::new() };
-        assert!(criu.check().unwrap_err().line().starts_with("failed to talk with `criu`: it ended without"));
+        assert!(
+            criu.check("x", OLDEST).unwrap_err().line().starts_with("failed to talk with `criu`: it ended without")
+        );
     }
 }

@@ -29,12 +29,6 @@ pub const COPY_UP_DEPTH: u32 = 64;
 /// Containers in a state directory that are looked at.
 pub const CONTAINERS: usize = 100_000;
 
-/// Bytes of one answer about network devices: the kernel sends at most this at once.
-pub const NETLINK_BYTES: usize = 32 * 1024;
-
-/// Network devices or addresses in an answer: a machine with more has its list refused.
-pub const NETLINK_MESSAGES: usize = 100_000;
-
 /// Bytes of a message of D-Bus: systemd's answers have some hundred.
 pub const BUS_MESSAGE_BYTES: usize = 1024 * 1024;
 

@@ -10,24 +10,24 @@ use crate::plan::{Host, Tasks};
 use crate::spec::{self, Linux, Process, Spec};
 use crate::{Error, landlock};
 
-/// Resource limits by name.
+/// Resource limits by name: the numbers of Linux (`asm-generic/resource.h`), whatever type a C library gives them.
 pub const RLIMITS: [(&str, u32); 16] = [
-    ("RLIMIT_AS", libc::RLIMIT_AS),
-    ("RLIMIT_CORE", libc::RLIMIT_CORE),
-    ("RLIMIT_CPU", libc::RLIMIT_CPU),
-    ("RLIMIT_DATA", libc::RLIMIT_DATA),
-    ("RLIMIT_FSIZE", libc::RLIMIT_FSIZE),
-    ("RLIMIT_LOCKS", libc::RLIMIT_LOCKS),
-    ("RLIMIT_MEMLOCK", libc::RLIMIT_MEMLOCK),
-    ("RLIMIT_MSGQUEUE", libc::RLIMIT_MSGQUEUE),
-    ("RLIMIT_NICE", libc::RLIMIT_NICE),
-    ("RLIMIT_NOFILE", libc::RLIMIT_NOFILE),
-    ("RLIMIT_NPROC", libc::RLIMIT_NPROC),
-    ("RLIMIT_RSS", libc::RLIMIT_RSS),
-    ("RLIMIT_RTPRIO", libc::RLIMIT_RTPRIO),
-    ("RLIMIT_RTTIME", libc::RLIMIT_RTTIME),
-    ("RLIMIT_SIGPENDING", libc::RLIMIT_SIGPENDING),
-    ("RLIMIT_STACK", libc::RLIMIT_STACK),
+    ("RLIMIT_AS", 9),
+    ("RLIMIT_CORE", 4),
+    ("RLIMIT_CPU", 0),
+    ("RLIMIT_DATA", 2),
+    ("RLIMIT_FSIZE", 1),
+    ("RLIMIT_LOCKS", 10),
+    ("RLIMIT_MEMLOCK", 8),
+    ("RLIMIT_MSGQUEUE", 12),
+    ("RLIMIT_NICE", 13),
+    ("RLIMIT_NOFILE", 7),
+    ("RLIMIT_NPROC", 6),
+    ("RLIMIT_RSS", 5),
+    ("RLIMIT_RTPRIO", 14),
+    ("RLIMIT_RTTIME", 15),
+    ("RLIMIT_SIGPENDING", 11),
+    ("RLIMIT_STACK", 3),
 ];
 
 /// The program, in C strings.

@@ -8,7 +8,6 @@ mod container;
 mod error;
 mod files;
 pub mod limits;
-mod netlink;
 mod options;
 mod specification;
 mod streams;

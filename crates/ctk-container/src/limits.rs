@@ -20,8 +20,5 @@ pub const POLL_MS: i64 = 50;
 /// Bytes moved at once between terminals: more than a screenful.
 pub const RELAY_BYTES: usize = 16 * 1024;
 
-/// Bytes of one answer from the kernel about network devices: an acknowledgement is below a hundred.
-pub const NETLINK_BYTES: usize = 8 * 1024;
-
 /// Largest specification of devices (CDI) that is read, in bytes: those of large vendors have a hundredth of it.
 pub const CDI_FILE_BYTES: u64 = 4 << 20;

@@ -16,10 +16,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use ctk_netlink::{Bridge, Device, End, LOOPBACK, Netlink, Pair};
+use ipnet::IpNet;
+
 use crate::Error;
 use crate::files::host_lines;
 use crate::limits::SWITCH_MEMBERS;
-use crate::netlink::{LOOPBACK, Netlink};
 
 const SUBNET: [u8; 3] = [10, 90, 0];
 const PREFIX: u8 = 24;
@@ -65,8 +67,9 @@ impl Switch {
         let (namespace, mut netlink) = new_namespace().map_err(failed("a network namespace"))?;
         let set_up = |netlink: &mut Netlink| {
             netlink.up(LOOPBACK)?;
-            netlink.add_bridge(BRIDGE, "br0")?;
-            netlink.add_address(BRIDGE, address(1), PREFIX)
+            netlink.add_bridge(&Bridge { name: "br0", index: Some(BRIDGE), mac: None, mtu: None })?;
+            netlink.up(BRIDGE)?;
+            netlink.add_address(BRIDGE, address_in_subnet(1))
         };
         set_up(&mut netlink).map_err(failed("the bridge"))?;
         let table = Mutex::new(Table { netlink, members: Vec::new() });
@@ -101,17 +104,23 @@ impl Switch {
         let last_byte = free.ok_or(Error::NetworkFull { limit: SWITCH_MEMBERS })?;
         let name = format!("port{last_byte}");
         let index = FIRST_PORT + u32::from(last_byte);
-        table
-            .netlink
-            .add_pair((index, &name), BRIDGE, (MEMBER_DEVICE, "eth0"), &namespace)
-            .map_err(failed("a pair of devices"))?;
+        let pair = Pair {
+            here: End { name: &name, index: Some(index), mac: None },
+            bridge: BRIDGE,
+            there: End { name: "eth0", index: Some(MEMBER_DEVICE), mac: None },
+            namespace: namespace.as_fd(),
+            mtu: None,
+        };
+        table.netlink.add_pair(&pair).map_err(failed("a pair of devices"))?;
         // From here on a drop unplugs it.
         table.members.push(Member { last_byte, names: names.to_vec(), hosts: None });
+        let up = table.netlink.up(index);
         drop(table);
         let port = Port { inner: Arc::clone(&self.inner), namespace, last_byte };
+        up.map_err(failed("a port of the bridge"))?;
         let set_up = |netlink: &mut Netlink| {
             netlink.up(LOOPBACK)?;
-            netlink.add_address(MEMBER_DEVICE, address(last_byte), PREFIX)?;
+            netlink.add_address(MEMBER_DEVICE, address_in_subnet(last_byte))?;
             netlink.up(MEMBER_DEVICE)
         };
         set_up(&mut theirs).map_err(failed("a member's device"))?;
@@ -166,7 +175,7 @@ impl Drop for Port {
         let mut table = self.inner.lock();
         table.members.retain(|member| member.last_byte != self.last_byte);
         // Gone already if the member's namespace was the last to hold it.
-        let _ = table.netlink.remove(FIRST_PORT + u32::from(self.last_byte));
+        let _ = table.netlink.remove(Device::Index(FIRST_PORT + u32::from(self.last_byte)));
         self.inner.rewrite_hosts(&mut table);
     }
 }
@@ -174,6 +183,10 @@ impl Drop for Port {
 fn address(last_byte: u8) -> Ipv4Addr {
     let [a, b, c] = SUBNET;
     Ipv4Addr::new(a, b, c, last_byte)
+}
+
+fn address_in_subnet(last_byte: u8) -> IpNet {
+    IpNet::new_assert(address(last_byte).into(), PREFIX)
 }
 
 fn failed(what: &'static str) -> impl Fn(io::Error) -> Error {

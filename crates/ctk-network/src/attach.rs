@@ -9,12 +9,12 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::BorrowedFd;
 
+use ctk_netlink::{Bridge, End, LOOPBACK, Netlink, Pair, index_of, wait_until_heard};
 use ipnet::IpNet;
 
 use crate::limits::{ALIASES, JOINS};
 use crate::member::{self, Folder, Here, Record, Standing};
 use crate::namespace::inside;
-use crate::netlink::{LOOPBACK, Netlink, Pair, index_of, wait_until_heard};
 use crate::networks::{is_device_name, is_name, remove_device};
 use crate::nft::Nft;
 use crate::publish::{Published, is_taken, publish};
@@ -281,12 +281,11 @@ impl Networks {
         let mut netlink = Netlink::open().map_err(kernel("open a connection to the network"))?;
         let bridge = ensure_bridge(&nft, &mut netlink, network, others)?;
         let pair = Pair {
-            name: &record.device,
+            here: End { name: &record.device, index: None, mac: None },
             bridge,
-            peer: &record.interface.name,
-            mac: record.interface.mac,
+            there: End { name: &record.interface.name, index: None, mac: Some(record.interface.mac.0) },
             namespace,
-            mtu: network.mtu,
+            mtu: Some(network.mtu),
         };
         netlink.add_pair(&pair).map_err(kernel(format!("make a pair of devices for `{}`", network.name)))?;
         let index = index_of(&record.device).map_err(kernel("find the pair of devices"))?.unwrap_or_default();
@@ -425,7 +424,8 @@ fn make_bridge(netlink: &mut Netlink, network: &Network) -> Result<u32, Error> {
             return Err(Error::Overlap { subnet: subnet.subnet, other: *other, owner: "the host's routes".into() });
         }
     }
-    netlink.add_bridge(name, mac_of(network.subnets[0].gateway), network.mtu).map_err(failed())?;
+    let bridge = Bridge { name, index: None, mac: Some(mac_of(network.subnets[0].gateway).0), mtu: Some(network.mtu) };
+    netlink.add_bridge(&bridge).map_err(failed())?;
     let index = index_of(name).map_err(failed())?.unwrap_or_default();
     if network.subnets.iter().any(|subnet| subnet.gateway.is_ipv6()) {
         with_ipv6(name)?;

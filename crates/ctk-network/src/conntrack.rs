@@ -8,10 +8,10 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
+use ctk_netlink::limits::{NETLINK_BYTES, NETLINK_MESSAGES};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 
 use crate::PublishedPort;
-use crate::limits::{NETLINK_BYTES, NETLINK_MESSAGES};
 use crate::nft::{DONE, ERROR, attribute, messages};
 
 const SUBSYSTEM: u16 = 1 << 8;

@@ -132,7 +132,7 @@ pub(crate) fn take_down(nft: &Nft, network: &Network) -> Result<(), Error> {
 /// Whether a bridge of the set is still a device: another store's that nobody looks after any more holds nothing up.
 fn is_device(key: &[u8]) -> bool {
     let name = String::from_utf8_lossy(key);
-    !matches!(crate::netlink::index_of(name.trim_end_matches('\0')), Ok(None))
+    !matches!(ctk_netlink::index_of(name.trim_end_matches('\0')), Ok(None))
 }
 
 /// What the host's settings were.

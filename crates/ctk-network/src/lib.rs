@@ -23,7 +23,6 @@ mod loopback;
 mod member;
 mod names;
 mod namespace;
-mod netlink;
 mod networks;
 mod nft;
 mod options;

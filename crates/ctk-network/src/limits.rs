@@ -27,15 +27,6 @@ pub const STATE_FILE_BYTES: u64 = 4 * 1024 * 1024;
 /// Bytes of the host's `resolv.conf`: real ones are below one kilobyte.
 pub const RESOLV_CONF_BYTES: u64 = 64 * 1024;
 
-/// Bytes of one message of the kernel. `NLMSG_GOODSIZE`: it makes none larger.
-pub const NETLINK_BYTES: usize = 32 * 1024;
-
-/// Messages in one answer of the kernel: devices or routes of a large host.
-pub const NETLINK_MESSAGES: usize = 1 << 20;
-
-/// How long a device that is up may take until packets pass it.
-pub const CARRIER_WAIT: Duration = Duration::from_secs(1);
-
 /// Bytes of one question or answer over UDP; EDNS allows more, fragments do not arrive (DNS flag day 2020 says 1232).
 pub const DNS_UDP_BYTES: usize = 4096;
 

@@ -14,6 +14,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 
 use crate::limits::{LOOPBACK_BYTES, LOOPBACK_CONNECT, LOOPBACK_CONNECTIONS, LOOPBACK_FLOW_IDLE, LOOPBACK_FLOWS};
 use crate::{Error, Protocol, PublishedPort};
@@ -278,7 +279,10 @@ fn connect(client: &TcpStream, target: SocketAddr) -> io::Result<()> {
                 files.push(PollFd::new(stream, flags));
             }
         }
-        poll(&mut files, None)?;
+        match poll(&mut files, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
         there.step(client, &container)?;
         back.step(&container, client)?;
     }

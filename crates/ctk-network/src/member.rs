@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Interface, Member, PublishedPort, files, host, netlink};
+use crate::{Error, Interface, Member, PublishedPort, files, host};
 
 /// A member as it is written down.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -62,7 +62,7 @@ impl Record {
             return Ok(Standing::There);
         }
         let failed = |source| Error::Kernel { attempt: format!("look for the device `{}`", self.device), source };
-        let index = netlink::index_of(&self.device).map_err(failed)?;
+        let index = ctk_netlink::index_of(&self.device).map_err(failed)?;
         Ok(if index.is_some() { Standing::There } else { Standing::Gone })
     }
 

@@ -5,12 +5,12 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use ctk_netlink::{Device, Netlink};
 use ipnet::IpNet;
 
 use crate::limits::{NETWORK_NAME_BYTES, NETWORKS};
 use crate::member::{Folder, Here};
-use crate::netlink::Netlink;
-use crate::{AddressRange, Error, Member, Network, NetworkOptions, Subnet, attach, files, netlink, subnets};
+use crate::{AddressRange, Error, Member, Network, NetworkOptions, Subnet, attach, files, subnets};
 
 /// The network that is there without being made.
 pub const DEFAULT_NETWORK: &str = "ctk";
@@ -334,8 +334,8 @@ fn check_subnet(net: &IpNet) -> Result<(), Error> {
 /// Removes a device and says whether it was there.
 pub(crate) fn remove_device(name: &str) -> Result<bool, Error> {
     let failed = |source| Error::Kernel { attempt: format!("remove the device `{name}`"), source };
-    if netlink::index_of(name).map_err(failed)?.is_none() {
+    if ctk_netlink::index_of(name).map_err(failed)?.is_none() {
         return Ok(false);
     }
-    Netlink::open().and_then(|mut netlink| netlink.remove(name)).map_err(failed)
+    Netlink::open().and_then(|mut netlink| netlink.remove(Device::Name(name))).map_err(failed)
 }

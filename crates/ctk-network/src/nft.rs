@@ -8,9 +8,8 @@
 
 use std::io;
 
+use ctk_netlink::limits::NETLINK_BYTES;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
-
-use crate::limits::NETLINK_BYTES;
 
 const SUBSYSTEM: u16 = 10 << 8;
 const BATCH_BEGIN: u16 = 0x10;

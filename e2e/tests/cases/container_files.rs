@@ -556,7 +556,7 @@ fn a_running_container_is_committed_standing_still() {
     let Some(world) = boxed("") else { return };
     ctk(&world, &["run", "-d", "--name", "busy", "box", "/bin/sh", "-c", "while :; do date > /now; done"]).ok();
     ctk_e2e::eventually(std::time::Duration::from_secs(5), "it writes", || {
-        ctk(&world, &["exec", "busy", "test", "-s", "/now"]).status.success()
+        ctk(&world, &["exec", "busy", "test", "-e", "/now"]).status.success()
     });
     ctk(&world, &["commit", "busy", "snap"]).ok();
     assert_eq!(ctk(&world, &["inspect", "--format", "{{.State.Status}}", "busy"]).ok(), "running\n");

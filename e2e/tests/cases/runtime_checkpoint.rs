@@ -1,5 +1,5 @@
 //! `checkpoint` and `restore` with Debian's CRIU, on a machine whose kernel has all that it wants: see
-//! `e2e/test_data/machine/criu.sh`, whose findings are checked here.
+//! `e2e/test_data/machine/criu.sh` and `criu-options.sh`, whose findings are checked here.
 
 use std::process::Command;
 
@@ -7,7 +7,7 @@ use ctk_e2e::bundle::{Bundle, Runtime};
 use ctk_e2e::{contains, is_root, run};
 use serde_json::{Value, json};
 
-use super::runtime_systemd::findings;
+use super::runtime_systemd::{findings, findings_with};
 
 const MIB: u64 = 1 << 20;
 
@@ -93,6 +93,110 @@ fn containers_are_written_down_and_made_again() {
     is("podman-checkpoint", "1");
     is("podman-restore", "1 yes");
     is("podman-rm", "1");
+}
+
+/// Two that forbid what nobody here does.
+const PROFILES: &str = "profile e2e-one flags=(attach_disconnected,mediate_deleted) {\n  file,\n  capability,\n  network,\n  \
+                        signal,\n  ptrace,\n  mount,\n  deny /forbidden w,\n}\nprofile e2e-two \
+                        flags=(attach_disconnected,mediate_deleted) {\n  file,\n  capability,\n  network,\n  signal,\n  \
+                        ptrace,\n  mount,\n  deny /forbidden w,\n}\n";
+
+fn configurations_of_options() -> Vec<(&'static str, Value)> {
+    let count = "i=0; while :; do i=$((i+1)); echo $i > /tmp/count; sleep 0.1; done";
+    let shell = |script: &str| json!({ "args": ["sh", "-c", script] });
+    let counter = json!({ "process": shell(count), "linux": { "cgroupsPath": "/box" } });
+    let mut confined = counter.clone();
+    confined["process"]["apparmorProfile"] = "e2e-one".into();
+    let bind = |at: &str, from: &str| json!({ "destination": at, "type": "bind", "source": from, "options": ["bind"] });
+    // With the machine's Python.
+    let python = |script: &str, namespaces: &[&str]| {
+        let namespaces: Value = namespaces.iter().map(|kind| json!({ "type": kind })).collect();
+        json!({
+            "process": { "args": ["/usr/bin/python3", "-S", "-c", script] },
+            "mounts+": [
+                bind("/run/host", "/run/host"), bind("/usr", "/usr"), bind("/lib", "/usr/lib"), bind("/lib64", "/usr/lib64"),
+            ],
+            "linux": { "cgroupsPath": "/box", "namespaces": namespaces },
+        })
+    };
+    let lock = "import fcntl, time\nlock = open('/tmp/lock', 'w')\nfcntl.flock(lock, fcntl.LOCK_EX)\ni = 0\nwhile True:\n    \
+                i += 1\n    with open('/tmp/count', 'w') as f: f.write(f'{i}\\n')\n    time.sleep(0.1)\n";
+    let locks = python(lock, &["pid", "network", "ipc", "uts", "mount"]);
+    let talk = "import socket, time\ns = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)\ns.connect('/run/host/log')\ni = 0\n\
+                while True:\n    i += 1\n    s.send(str(i).encode())\n    time.sleep(0.1)\n";
+    // Both ends are of one network namespace: CRIU finds no other. Its name is that of who bound it.
+    let socket = python(talk, &["pid", "ipc", "uts", "mount"]);
+    let mapped = json!([{ "containerID": 0, "hostID": 100_000, "size": 65_536 }]);
+    let mut users = counter.clone();
+    users["process"] = json!({ "args": ["sleep", "1000"] });
+    users["linux"]["namespaces+"] = json!([{ "type": "user" }]);
+    (users["linux"]["uidMappings"], users["linux"]["gidMappings"]) = (mapped.clone(), mapped);
+    let namespaces = [("pid", "/proc/@PID@/ns/pid"), ("network", ""), ("ipc", ""), ("uts", ""), ("mount", "")];
+    let mut pids = counter.clone();
+    pids["linux"]["namespaces"] =
+        namespaces.map(|(kind, path)| json!({ "type": kind, "path": path })).into_iter().collect();
+    vec![
+        ("counter", counter),
+        ("locks", locks),
+        ("socket", socket),
+        ("confined", confined),
+        ("users", users),
+        ("pids", pids),
+    ]
+}
+
+#[test]
+fn options_of_criu_do_what_they_say() {
+    let Some(found) = findings_with("criu-options.sh", "", configurations_of_options(), PROFILES) else { return };
+    let of = |name: &str| found.get(name);
+    let is = |name: &str, expected: &str| found.is(name, expected);
+    of("done");
+    is("locks", "0");
+    contains(of("locks-refused"), &["--file-locks", "running"]);
+    is("locks-checkpoint", "0");
+    is("locks-free", "free");
+    is("locks-restore", "0  yes");
+    is("locks-held", "held");
+    is("socket", "0");
+    contains(of("socket-refused"), &["ext-unix-sk", "running"]);
+    is("socket-checkpoint", "0");
+    is("socket-restore", "0");
+    is("socket-heard", "yes");
+    is("job", "0");
+    is("job-checkpoint", "0");
+    is("job-restore", "0  yes");
+    // Memory is where it was sent, and nowhere else.
+    is("server", "0");
+    is("server-checkpoint", "0");
+    is("server-pages", "sent 0");
+    is("server-restore", "0  yes");
+    contains(of("server-none"), &["failed to checkpoint the container", "running"]);
+    // What was written again is no longer in the images of before; what was restored in none.
+    is("dedup-pre", "0");
+    is("dedup-checkpoint", "0");
+    is("dedup-less", "yes");
+    is("dedup-restore", "0  yes");
+    is("dedup-used", "yes");
+    is("empty-before", "1");
+    is("empty-checkpoint", "0");
+    is("empty-restore", "0  yes");
+    is("empty-after", "0");
+    contains(of("empty-other"), &["--empty-ns `ipc` is not `network`"]);
+    is("profiles", "0");
+    is("profile", "0");
+    is("profile-before", "e2e-one (enforce)");
+    is("profile-checkpoint", "0");
+    is("profile-restore", "0  yes");
+    is("profile-after", "e2e-two (enforce)");
+    // Refused, and nothing has happened.
+    is("users", "0");
+    contains(of("users-checkpoint"), &["checkpoint with a user namespace (linux.namespaces[5])", "running"]);
+    contains(of("users-left"), &["No such file"]);
+    contains(of("users-restore"), &["restore with a user namespace (linux.namespaces[5])"]);
+    is("pids", "0");
+    contains(of("pids-checkpoint"), &["checkpoint with a pid namespace by path (linux.namespaces[0])", "running"]);
+    contains(of("pids-restore"), &["restore with a pid namespace by path (linux.namespaces[0])"]);
+    is("left", "");
 }
 
 #[test]

@@ -72,12 +72,25 @@ fn configurations() -> Vec<(&'static str, Value)> {
 
 /// What the machine finds with this script; none if there can be no machine.
 pub(super) fn findings(script: &str, parameters: &str, configurations: Vec<(&str, Value)>) -> Option<Findings> {
+    findings_with(script, parameters, configurations, "")
+}
+
+/// The same, where `/e2e/profile` has these AppArmor profiles.
+pub(super) fn findings_with(
+    script: &str,
+    parameters: &str,
+    configurations: Vec<(&str, Value)>,
+    profiles: &str,
+) -> Option<Findings> {
     let here = is_root() && has_programs(&["mmdebstrap", "busybox", "timeout"]);
     if !here || !has("an x86 processor", cfg!(target_arch = "x86_64")) {
         return None;
     }
     let init = fs::read_to_string(workspace().join("e2e/test_data/machine").join(script)).expect("a script");
     let machine = SystemMachine::new(&init);
+    if !profiles.is_empty() {
+        fs::write(machine.root().join("profile"), machine.apparmor(profiles)).expect("profiles");
+    }
     let bundle = Bundle::new(Runtime::Ours);
     let place = machine.root().join("bundle");
     fs::create_dir_all(place.join("configs")).expect("a folder");

@@ -227,9 +227,10 @@ fn build(program: &str, args: &[String]) -> Result<Action, String> {
         None => (text, None),
     };
     // The network of Cloud Build's own containers: here every network of a build reaches what the machine reaches.
-    let (network, options) = line.among(BUILD_KEPT).into_iter().partition(|option| option == "--network=cloudbuild");
+    let (network, options) =
+        line.among(BUILD, BUILD_KEPT).into_iter().partition(|option| option == "--network=cloudbuild");
     let mut ignored: Vec<String> = network;
-    ignored.extend(line.among(BUILD_IGNORED));
+    ignored.extend(line.among(BUILD, BUILD_IGNORED));
     let platforms = line.all("platform").iter().flat_map(|list| list.split(',')).map(str::to_owned).collect();
     Ok(Action::Build(Box::new(Build {
         context,
@@ -282,7 +283,7 @@ fn run(args: &[String]) -> Result<Action, String> {
         return Err("`docker run` with the socket of a Docker daemon".into());
     }
     let names: Vec<&str> = RUN.iter().map(|known| known.names[0]).collect();
-    Ok(Action::Run { image: image.clone(), command: command.to_vec(), options: line.among(&names) })
+    Ok(Action::Run { image: image.clone(), command: command.to_vec(), options: line.among(RUN, &names) })
 }
 
 fn save(args: &[String]) -> Result<Action, String> {
@@ -311,7 +312,7 @@ fn images(args: &[String]) -> Result<Action, String> {
         value('\0', &["format"]),
     ];
     let line = line("docker images", args, known, false)?;
-    let mut options = line.among(&["quiet"]);
+    let mut options = line.among(known, &["quiet"]);
     options.extend(line.words);
     Ok(Action::Images { options })
 }

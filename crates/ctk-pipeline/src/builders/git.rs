@@ -98,7 +98,7 @@ fn clone(args: &[String]) -> Result<Action, String> {
         branch: line.last("branch"),
         depth: line.last("depth"),
         submodules: line.last("recursive").is_some(),
-        options: line.among(&others),
+        options: line.among(CLONE, &others),
     }))
 }
 

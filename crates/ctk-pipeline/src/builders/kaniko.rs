@@ -128,7 +128,7 @@ pub(super) fn read(args: &[String]) -> Result<Action, String> {
     if destinations.is_empty() && push {
         return Err("`executor` without `--destination` or `--no-push`".into());
     }
-    let mut options = line.among(&["label"]);
+    let mut options = line.among(KNOWN, &["label"]);
     options.extend(line.last("digest-file").map(|file| format!("--iidfile={file}")));
     options.extend(line.last("tar-path").map(|file| format!("--output=type=docker,dest={file}")));
     options.extend(line.last("oci-layout-path").map(|path| format!("--output=type=oci,tar=false,dest={path}")));
@@ -152,6 +152,6 @@ pub(super) fn read(args: &[String]) -> Result<Action, String> {
         push,
         cache: true,
         options,
-        ignored: line.among(IGNORED),
+        ignored: line.among(KNOWN, IGNORED),
     })))
 }

@@ -268,10 +268,10 @@ pub fn recognise(image: &str, entrypoint: Option<&str>, args: &[String]) -> Reco
                 [flags, script] if is_command_flag(flags) => match script_of(builder, script) {
                     Ok(commands) => Recognised::Native(commands),
                     // A script that never calls the program runs as it is.
-                    Err(_) if !script.contains(builder.program) => Recognised::Ordinary,
+                    Err(_) if !calls(script, builder.program) => Recognised::Ordinary,
                     Err(why) => refuse(why),
                 },
-                _ => match args.iter().any(|arg| arg.contains(builder.program)) {
+                _ => match args.iter().any(|arg| calls(arg, builder.program)) {
                     true => {
                         refuse(format!("what `{shell}` does with `{}` is not known before it runs", builder.program))
                     }
@@ -281,6 +281,15 @@ pub fn recognise(image: &str, entrypoint: Option<&str>, args: &[String]) -> Reco
         }
         Some(_) => Recognised::Ordinary,
     }
+}
+
+/// Whether a script may run `program`: the word stands alone in it.
+fn calls(script: &str, program: &str) -> bool {
+    let ends = |c: char| c.is_whitespace() || ";|&()`\"'$".contains(c);
+    script.match_indices(program).any(|(at, _)| {
+        let before = script[..at].chars().next_back().is_none_or(|c| ends(c) || c == '/');
+        before && script[at + program.len()..].chars().next().is_none_or(ends)
+    })
 }
 
 /// `-c`, `-ec`, `-exc`.
@@ -306,7 +315,7 @@ pub fn recognise_script(image: &str, script: &str) -> Recognised {
     };
     match script_of(builder, body) {
         Ok(commands) => Recognised::Native(commands),
-        Err(_) if builder.ordinary || !script.contains(builder.program) => Recognised::Ordinary,
+        Err(_) if builder.ordinary || !calls(script, builder.program) => Recognised::Ordinary,
         Err(why) => Recognised::Refused(why),
     }
 }

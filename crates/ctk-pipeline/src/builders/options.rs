@@ -47,10 +47,11 @@ impl Line {
     }
 
     /// Those of the options that are in `names`, as they are written.
-    pub fn among(&self, names: &[&str]) -> Vec<String> {
+    pub fn among(&self, known: &[Known], names: &[&str]) -> Vec<String> {
         let found = self.options.iter().filter(|(name, _)| names.contains(name));
+        let takes = |name: &str| known.iter().any(|option| option.names[0] == name && option.takes);
         let written = found.map(|(name, value)| match value.as_str() {
-            "true" => format!("--{name}"),
+            "true" if !takes(name) => format!("--{name}"),
             value => format!("--{name}={value}"),
         });
         written.collect()

@@ -38,7 +38,7 @@ pub(super) fn build(mut object: Object, sources: &Sources, inputs: &Inputs, diag
     if let Some(options) = object.record("options") {
         rules::options(options, diagnostics);
     }
-    Build {
+    let build = Build {
         images,
         artifacts: artifacts(&object, diagnostics),
         timeout,
@@ -48,7 +48,9 @@ pub(super) fn build(mut object: Object, sources: &Sources, inputs: &Inputs, diag
         substitutions: table.all(),
         notes,
         steps,
-    }
+    };
+    table.explain(diagnostics);
+    build
 }
 
 fn collect_notes(object: &Object, path: &str, notes: &mut Vec<Note>) {

@@ -48,6 +48,8 @@ pub(super) struct Table<'a> {
     /// Keys whose values are being made.
     open: RefCell<Vec<String>>,
     used: RefCell<BTreeSet<String>>,
+    /// Where a built-in substitution without a value was put in.
+    empty: RefCell<Vec<(Span, String)>>,
 }
 
 /// `_[A-Z0-9_]+`.
@@ -97,6 +99,7 @@ impl<'a> Table<'a> {
             known: RefCell::default(),
             open: RefCell::default(),
             used: RefCell::default(),
+            empty: RefCell::default(),
         }
     }
 
@@ -152,7 +155,14 @@ impl<'a> Table<'a> {
                         if !self.dynamic {
                             self.unexpanded(text, span, sources, diagnostics);
                         }
-                        match substitute(text, self.rules(), &mut |key| self.find(key)) {
+                        let mut find = |key: &str| {
+                            let found = self.find(key);
+                            if found == Found::Value(String::new()) && BUILT_IN.contains(&key) {
+                                self.empty.borrow_mut().push((span, key.to_owned()));
+                            }
+                            found
+                        };
+                        match substitute(text, self.rules(), &mut find) {
                             Ok(made) => *text = made,
                             Err(mistake) => diagnostics.push(self.told(&mistake, text, span, sources)),
                         }
@@ -235,6 +245,30 @@ impl<'a> Table<'a> {
         for key in given.filter(|key| !used.contains(*key)) {
             let said = format!("substitution `{key}` is given, and never used");
             diagnostics.push(Diagnostic::error(codes::SUBSTITUTION, said).hint(hint));
+        }
+    }
+
+    /// Adds to what was said about a value that it is empty because a built-in substitution is.
+    pub fn explain(&self, diagnostics: &mut Diagnostics) {
+        let empty = self.empty.borrow();
+        let told = std::mem::take(diagnostics);
+        for mistake in told {
+            let place = mistake.labels.first().map(|label| label.span);
+            let key = empty.iter().find(|(span, _)| Some(*span) == place).map(|(_, key)| key);
+            diagnostics.push(match key {
+                Some(key) if mistake.code == codes::BAD_VALUE && mistake.hint.is_none() => {
+                    let way = match key.as_str() {
+                        key if GIVEN_BUILT_IN.contains(&key) => format!("git has it, or `--substitutions {key}=…`"),
+                        "REF_NAME" | "REPO_FULL_NAME" => {
+                            "git has it, in a work tree with a branch and an origin".into()
+                        }
+                        "PROJECT_ID" => "`--project ID` sets it".into(),
+                        _ => "only Cloud Build itself has it".into(),
+                    };
+                    mistake.hint(format!("`{key}` is empty here: {way}"))
+                }
+                _ => mistake,
+            });
         }
     }
 

@@ -9,7 +9,7 @@ use super::{CWD, Done, EMPTY, OpenHow, attach, clone_tree, close, fill, open_at,
 use crate::host::MountAttributes;
 use crate::step::RawFd;
 
-const PROC_MAGIC: i64 = 0x9fa0;
+const PROC_MAGIC: u64 = 0x9fa0;
 const RESOLVE_STRICT: u64 = 0x01 | 0x02 | 0x04 | 0x08; // NO_XDEV, NO_MAGICLINKS, NO_SYMLINKS, BENEATH
 const MOVE_FROM_EMPTY: u32 = 0x04;
 const MOVE_TO_FOLLOW: u32 = 0x10;
@@ -87,7 +87,7 @@ pub(super) fn setting(path: &CStr, value: &[u8]) -> Done {
         syscall!(Sysno::fstatfs, root, status.as_mut_ptr())?;
         status.assume_init().f_type
     };
-    if kind != PROC_MAGIC {
+    if kind as u64 != PROC_MAGIC {
         return Err(Errno::EXDEV);
     }
     let how = OpenHow {

@@ -7,7 +7,7 @@ use syscalls::{Errno, Sysno, syscall};
 use super::{Done, attach_to, clone_tree, close, duplicate, make};
 use crate::step::{MountKind, RawFd};
 
-const DEVPTS_MAGIC: i64 = 0x1cd1;
+const DEVPTS_MAGIC: u64 = 0x1cd1;
 
 pub(super) fn open(socket: RawFd, owner: (u32, u32), size: (u16, u16), console: bool) -> Done {
     // Not by a link, and of no other file system: what an image put there is no terminal.
@@ -55,7 +55,7 @@ fn open_at_pts() -> Result<RawFd, Errno> {
         syscall!(Sysno::fstatfs, file, status.as_mut_ptr())?;
         status.assume_init().f_type
     };
-    if kind == DEVPTS_MAGIC { Ok(file) } else { Err(Errno::ENODEV) }
+    if kind as u64 == DEVPTS_MAGIC { Ok(file) } else { Err(Errno::ENODEV) }
 }
 
 /// Sends a file with some bytes through a connected unix socket.

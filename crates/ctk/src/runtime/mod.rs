@@ -39,9 +39,8 @@ impl From<String> for Failure {
 /// Does what the words say.
 pub fn main(words: Vec<OsString>) -> ExitCode {
     // Not for people: no options, and no time to read any.
-    match words.first().and_then(|word| word.to_str()) {
-        Some("monitor") => return monitor::main(words.get(1)),
-        _ => {}
+    if words.first().is_some_and(|word| word == "monitor") {
+        return monitor::main(words.get(1));
     }
     let words = words.into_iter().map(|word| word.to_string_lossy().into_owned());
     let arguments = match Arguments::read(words) {

@@ -52,14 +52,14 @@ struct FileArgs {
     #[arg(long, value_name = "NAME=VALUE,…")]
     substitutions: Vec<String>,
     /// PROJECT_ID
-    #[arg(long, value_name = "ID")]
-    project: Option<String>,
+    #[arg(long, value_name = "ID", env = "CLOUDSDK_CORE_PROJECT", default_value = "local")]
+    project: String,
     /// LOCATION
-    #[arg(long, value_name = "REGION")]
-    region: Option<String>,
-    /// BUILD_ID [default: empty]
-    #[arg(long, value_name = "ID")]
-    build_id: Option<String>,
+    #[arg(long, value_name = "REGION", default_value = "global")]
+    region: String,
+    /// BUILD_ID
+    #[arg(long, value_name = "ID", default_value = "00000000-0000-0000-0000-000000000000")]
+    build_id: String,
     /// Read it as a trigger does: unmatched and unused substitutions are fine, `dynamicSubstitutions` is on
     #[arg(long)]
     trigger: bool,
@@ -113,7 +113,7 @@ impl FileArgs {
     fn inputs(&self, folder: &Path) -> Result<Inputs, Failure> {
         let mut built_in = of_git(folder);
         let options = [("PROJECT_ID", &self.project), ("LOCATION", &self.region), ("BUILD_ID", &self.build_id)];
-        built_in.extend(options.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.clone()?))));
+        built_in.extend(options.map(|(name, value)| (name.to_owned(), value.clone())));
         let given = given(&self.substitutions).map_err(|text| {
             let hint = format!("names begin with `_`, or are of {}", GIVEN_BUILT_IN.join(", "));
             Failure::sentence(text, Some(&hint))

@@ -1,4 +1,8 @@
-//! Devices, addresses and routes by rtnetlink: one blocking socket, one request at a time, each acknowledged.
+//! Network devices, addresses and routes by rtnetlink (`rtnetlink(7)`): one blocking socket, one request at a time, each
+//! acknowledged. Errors are the kernel's own; what was tried is the caller's to say.
+
+pub mod limits;
+mod moving;
 
 use std::fs;
 use std::io;
@@ -21,62 +25,89 @@ use netlink_packet_route::route::{
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage as Message};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
-use crate::MacAddress;
+pub use moving::move_device;
+
 use crate::limits::{CARRIER_WAIT, NETLINK_BYTES, NETLINK_MESSAGES};
 
 /// The loopback device of every network namespace.
-pub(crate) const LOOPBACK: u32 = 1;
+pub const LOOPBACK: u32 = 1;
 
 /// A connection to the network namespace of the thread that opened it, whichever thread uses it.
-pub(crate) struct Netlink {
+pub struct Netlink {
     socket: Socket,
     sequence: u32,
 }
 
+/// A bridge that is to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Bridge<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its index; without one, the kernel's choice.
+    pub index: Option<u32>,
+    /// Its hardware address; without one, that of its lowest port, which changes with them.
+    pub mac: Option<[u8; 6]>,
+    /// The largest packet, bytes; without one, that of its ports.
+    pub mtu: Option<u32>,
+}
+
+/// One end of a pair of devices that is to be.
+#[derive(Clone, Copy, Debug)]
+pub struct End<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its index; without one, the kernel's choice.
+    pub index: Option<u32>,
+    /// Its hardware address; without one, the kernel's choice.
+    pub mac: Option<[u8; 6]>,
+}
+
 /// A pair of devices that is to be.
-pub(crate) struct Pair<'a> {
-    /// The host's end.
-    pub(crate) name: &'a str,
+#[derive(Clone, Copy, Debug)]
+pub struct Pair<'a> {
+    /// The end here.
+    pub here: End<'a>,
     /// Index of the bridge that it is a port of.
-    pub(crate) bridge: u32,
-    /// The other end's name.
-    pub(crate) peer: &'a str,
-    /// The other end's hardware address.
-    pub(crate) mac: MacAddress,
+    pub bridge: u32,
+    /// The other end.
+    pub there: End<'a>,
     /// The other end's namespace.
-    pub(crate) namespace: BorrowedFd<'a>,
-    /// The largest packet, bytes.
-    pub(crate) mtu: u32,
+    pub namespace: BorrowedFd<'a>,
+    /// The largest packet, bytes; without one, the kernel's choice.
+    pub mtu: Option<u32>,
+}
+
+/// Which device.
+#[derive(Clone, Copy, Debug)]
+pub enum Device<'a> {
+    /// By its name.
+    Name(&'a str),
+    /// By its index.
+    Index(u32),
 }
 
 impl Netlink {
-    pub(crate) fn open() -> io::Result<Netlink> {
+    /// A connection to the network namespace that the calling thread is in.
+    pub fn open() -> io::Result<Netlink> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
         Ok(Netlink { socket, sequence: 0 })
     }
 
-    /// Makes a bridge, still down. Its address is set: else it would be that of its lowest port, and change with them.
-    pub(crate) fn add_bridge(&mut self, name: &str, mac: MacAddress, mtu: u32) -> io::Result<()> {
-        let mut link = LinkMessage::default();
-        link.attributes.push(LinkAttribute::IfName(name.into()));
-        link.attributes.push(LinkAttribute::Address(mac.0.into()));
-        link.attributes.push(LinkAttribute::Mtu(mtu));
+    /// Makes a bridge, still down.
+    pub fn add_bridge(&mut self, bridge: &Bridge<'_>) -> io::Result<()> {
+        let end = End { name: bridge.name, index: bridge.index, mac: bridge.mac };
+        let mut link = link_of(&end, bridge.mtu);
         link.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge)]));
         self.create(Message::NewLink(link))
     }
 
-    /// Makes a pair of devices: one end here, on the bridge; the other in a namespace, still down.
-    pub(crate) fn add_pair(&mut self, pair: &Pair<'_>) -> io::Result<()> {
-        let mut peer = LinkMessage::default();
-        peer.attributes.push(LinkAttribute::IfName(pair.peer.into()));
-        peer.attributes.push(LinkAttribute::Address(pair.mac.0.into()));
-        peer.attributes.push(LinkAttribute::Mtu(pair.mtu));
+    /// Makes a pair of devices, both still down: one end here, on the bridge; the other in a namespace.
+    pub fn add_pair(&mut self, pair: &Pair<'_>) -> io::Result<()> {
+        let mut peer = link_of(&pair.there, pair.mtu);
         peer.attributes.push(LinkAttribute::NetNsFd(pair.namespace.as_raw_fd()));
-        let mut link = LinkMessage::default();
-        link.attributes.push(LinkAttribute::IfName(pair.name.into()));
-        link.attributes.push(LinkAttribute::Mtu(pair.mtu));
+        let mut link = link_of(&pair.here, pair.mtu);
         link.attributes.push(LinkAttribute::Controller(pair.bridge));
         link.attributes.push(LinkAttribute::LinkInfo(vec![
             LinkInfo::Kind(InfoKind::Veth),
@@ -86,9 +117,12 @@ impl Netlink {
     }
 
     /// Removes a device; its peer goes with it. Whether it was there.
-    pub(crate) fn remove(&mut self, name: &str) -> io::Result<bool> {
+    pub fn remove(&mut self, device: Device<'_>) -> io::Result<bool> {
         let mut link = LinkMessage::default();
-        link.attributes.push(LinkAttribute::IfName(name.into()));
+        match device {
+            Device::Name(name) => link.attributes.push(LinkAttribute::IfName(name.into())),
+            Device::Index(index) => link.header.index = index,
+        }
         match self.request(Message::DelLink(link), NLM_F_ACK) {
             Err(error) if error.raw_os_error() == Some(NO_DEVICE) => Ok(false),
             other => other.map(|_| true),
@@ -97,7 +131,7 @@ impl Netlink {
 
     /// Removes two devices in one go: the kernel waits for all who may still look at a device before it is gone, some ten
     /// milliseconds, once for a whole group. `group` is a number that no other device has.
-    pub(crate) fn remove_both(&mut self, names: [&str; 2], group: u32) -> io::Result<()> {
+    pub fn remove_both(&mut self, names: [&str; 2], group: u32) -> io::Result<()> {
         for name in names {
             let mut link = LinkMessage::default();
             link.attributes.push(LinkAttribute::IfName(name.into()));
@@ -110,7 +144,7 @@ impl Netlink {
     }
 
     /// Brings a device up.
-    pub(crate) fn up(&mut self, index: u32) -> io::Result<()> {
+    pub fn up(&mut self, index: u32) -> io::Result<()> {
         let mut link = LinkMessage::default();
         link.header.index = index;
         link.header.flags = LinkFlags::Up;
@@ -120,7 +154,7 @@ impl Netlink {
 
     /// Brings a bridge's port up. What comes in by it may leave by it: to a container that asks for its own published
     /// port, where the kernel filters what bridges pass on (`br_netfilter`).
-    pub(crate) fn up_port(&mut self, index: u32) -> io::Result<()> {
+    pub fn up_port(&mut self, index: u32) -> io::Result<()> {
         let mut link = LinkMessage::default();
         link.header.index = index;
         link.header.flags = LinkFlags::Up;
@@ -134,7 +168,7 @@ impl Netlink {
 
     /// Waits until packets pass a device that was brought up: the kernel sees to it some time later, or when it is asked
     /// (`linkwatch_sync_dev`, since 6.9). Until then they are lost, and asked for again a second later.
-    pub(crate) fn wait_until_running(&mut self, index: u32) -> io::Result<()> {
+    pub fn wait_until_running(&mut self, index: u32) -> io::Result<()> {
         let until = Instant::now() + CARRIER_WAIT;
         loop {
             let mut link = LinkMessage::default();
@@ -153,7 +187,7 @@ impl Netlink {
     }
 
     /// Gives a device an address. An IPv6 address is there at once: nobody else on our bridges can have it.
-    pub(crate) fn add_address(&mut self, index: u32, address: IpNet) -> io::Result<()> {
+    pub fn add_address(&mut self, index: u32, address: IpNet) -> io::Result<()> {
         let mut message = AddressMessage::default();
         message.header.family = family(address.addr());
         message.header.index = index;
@@ -171,7 +205,7 @@ impl Netlink {
     }
 
     /// Makes the default route of a family.
-    pub(crate) fn add_default_route(&mut self, gateway: IpAddr) -> io::Result<()> {
+    pub fn add_default_route(&mut self, gateway: IpAddr) -> io::Result<()> {
         let mut message = RouteMessage::default();
         message.header.address_family = family(gateway);
         message.header.table = RouteHeader::RT_TABLE_MAIN;
@@ -186,7 +220,7 @@ impl Netlink {
     }
 
     /// Where this namespace knows a way to, the default routes aside.
-    pub(crate) fn destinations(&mut self) -> io::Result<Vec<IpNet>> {
+    pub fn destinations(&mut self) -> io::Result<Vec<IpNet>> {
         let mut all = Vec::new();
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut message = RouteMessage::default();
@@ -201,14 +235,21 @@ impl Netlink {
     }
 
     /// Names of all devices.
-    pub(crate) fn devices(&mut self) -> io::Result<Vec<String>> {
+    pub fn devices(&mut self) -> io::Result<Vec<String>> {
+        Ok(self.links()?.iter().filter_map(name_of).map(String::from).collect())
+    }
+
+    fn links(&mut self) -> io::Result<Vec<LinkMessage>> {
         let all = self.request(Message::GetLink(LinkMessage::default()), NLM_F_DUMP)?;
-        let name = |link: LinkMessage| {
-            link.attributes
-                .into_iter()
-                .find_map(|one| if let LinkAttribute::IfName(name) = one { Some(name) } else { None })
-        };
-        Ok(all.into_iter().filter_map(|one| if let Message::NewLink(link) = one { name(link) } else { None }).collect())
+        Ok(all.into_iter().filter_map(|one| if let Message::NewLink(link) = one { Some(link) } else { None }).collect())
+    }
+
+    fn addresses(&mut self) -> io::Result<Vec<AddressMessage>> {
+        let all = self.request(Message::GetAddress(AddressMessage::default()), NLM_F_DUMP)?;
+        Ok(all
+            .into_iter()
+            .filter_map(|one| if let Message::NewAddress(one) = one { Some(one) } else { None })
+            .collect())
     }
 
     fn create(&mut self, message: Message) -> io::Result<()> {
@@ -254,6 +295,21 @@ impl Netlink {
     }
 }
 
+fn link_of(end: &End<'_>, mtu: Option<u32>) -> LinkMessage {
+    let mut link = LinkMessage::default();
+    link.header.index = end.index.unwrap_or(0);
+    link.attributes.push(LinkAttribute::IfName(end.name.into()));
+    link.attributes.extend(end.mac.map(|mac| LinkAttribute::Address(mac.into())));
+    link.attributes.extend(mtu.map(LinkAttribute::Mtu));
+    link
+}
+
+fn name_of(link: &LinkMessage) -> Option<&str> {
+    link.attributes
+        .iter()
+        .find_map(|one| if let LinkAttribute::IfName(name) = one { Some(name.as_str()) } else { None })
+}
+
 const NO_DEVICE: i32 = rustix::io::Errno::NODEV.raw_os_error();
 
 fn family(address: IpAddr) -> AddressFamily {
@@ -275,7 +331,7 @@ fn destination(route: &RouteMessage) -> Option<IpNet> {
 
 /// Waits until neighbours who ask for an IPv6 address of a device are heard: the kernel joins the group in which they
 /// ask (RFC 4291, 2.7.1) some time after the address is there. A question that comes before is repeated a second later.
-pub(crate) fn wait_until_heard(device: &str, address: Ipv6Addr) -> io::Result<()> {
+pub fn wait_until_heard(device: &str, address: Ipv6Addr) -> io::Result<()> {
     let [.., a, b, c] = address.octets();
     let group = format!("ff0200000000000000000001ff{a:02x}{b:02x}{c:02x}");
     let until = Instant::now() + CARRIER_WAIT;
@@ -294,7 +350,7 @@ pub(crate) fn wait_until_heard(device: &str, address: Ipv6Addr) -> io::Result<()
 }
 
 /// The index of a device in the calling thread's namespace.
-pub(crate) fn index_of(name: &str) -> io::Result<Option<u32>> {
+pub fn index_of(name: &str) -> io::Result<Option<u32>> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice::name_to_index, socket_with};
     let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
     match name_to_index(&socket, name) {
