@@ -80,6 +80,9 @@ const LEAF_FOLDERS: &[&str] = &[
     "crates/ctk/src/commands",
 ];
 
+/// Packages for another way to build what stands in `ctk`.
+const SHARED_SOURCE: &[&str] = &["ctk-runtime-static"];
+
 /// Runs every check; all complaints at once.
 pub fn tidy(root: &Path) -> Result<(), String> {
     let mut complaints = Vec::new();
@@ -177,6 +180,9 @@ fn source_file(name: &str, text: &str, complaints: &mut Vec<String>) {
 /// A crate that is only a name is a promise that somebody relies on.
 fn crates_have_code(root: &Path, complaints: &mut Vec<String>) {
     for entry in fs::read_dir(root.join("crates")).into_iter().flatten().flatten() {
+        if SHARED_SOURCE.iter().any(|name| entry.file_name() == *name) {
+            continue;
+        }
         let texts = walk(&entry.path().join("src"), "rs").into_iter().filter_map(|path| fs::read_to_string(path).ok());
         let is_code = |line: &&str| !line.trim().is_empty() && !line.trim_start().starts_with("//");
         let lines: usize = texts.map(|text| text.lines().filter(is_code).count()).sum();

@@ -81,6 +81,34 @@ pub enum RegistryError {
         /// What it would.
         needed: u64,
     },
+    /// The object store did not do what it was asked.
+    #[error("cannot {action} the object {place}")]
+    Object {
+        /// What was tried.
+        action: &'static str,
+        /// Which place.
+        place: String,
+        /// The store's word.
+        #[source]
+        cause: Box<object_store::Error>,
+    },
+    /// The bucket cannot be used as it is described.
+    #[error("cannot use the bucket `{bucket}`: {reason}")]
+    Bucket {
+        /// Its name.
+        bucket: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Bytes that should be there cannot be read.
+    #[error("cannot read the bytes at {place}")]
+    Unreadable {
+        /// Where.
+        place: String,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
     /// The certificate or its key cannot be used.
     #[error("cannot use the certificate file `{}`: {reason}", path.display())]
     Tls {

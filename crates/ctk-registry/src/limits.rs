@@ -26,6 +26,12 @@ pub const SWEEP_INTERVAL: Duration = Duration::from_secs(60 * 60);
 pub const TIDY_INTERVAL: Duration = Duration::from_secs(5);
 /// How often the files of certificates and users are looked at for changes: a few `stat`s.
 pub const FILES_INTERVAL: Duration = Duration::from_secs(1);
+/// Bytes of a part of an object. S3 takes 10 000 parts of at least 5 MiB each: 80 GB, and so much memory an upload.
+pub const OBJECT_PART_BYTES: usize = 8 * 1024 * 1024;
+/// Requests to an object store are tried again so often, and for so long.
+pub const OBJECT_RETRIES: usize = 4;
+/// See [`OBJECT_RETRIES`].
+pub const OBJECT_RETRY_TIME: Duration = Duration::from_secs(60);
 /// Entries looked at in one step of a sweep: a step is one transaction, and other writers wait for it.
 pub const SWEEP_STEP_ENTRIES: usize = 500;
 /// Notes of pulls kept between two writings: more are dropped, a policy by pull time then sees an earlier pull.

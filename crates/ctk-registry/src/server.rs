@@ -19,6 +19,7 @@ use tokio::task::JoinHandle;
 
 use crate::api::App;
 use crate::audit::Audit;
+use crate::blobs::Bucket;
 use crate::gate::Door;
 use crate::tls::Tls;
 use crate::{
@@ -34,6 +35,8 @@ pub struct ServeOptions {
     pub listen: SocketAddr,
     /// The storage directory, made if it does not exist.
     pub storage: PathBuf,
+    /// Where bytes are instead of in the storage directory, which then holds the metadata alone.
+    pub bucket: Option<Bucket>,
     /// How users prove who they are.
     pub access: Access,
     /// Certificate and key; `None` for plain HTTP. Read again when the files change.
@@ -66,6 +69,7 @@ impl ServeOptions {
         ServeOptions {
             listen,
             storage: storage.into(),
+            bucket: None,
             access: Access::Open,
             tls: None,
             audit: None,
@@ -122,7 +126,10 @@ pub struct Server {
 
 /// Starts to serve; when it returns, connections are accepted. Runs on [`ctk_http::runtime`].
 pub fn serve(options: ServeOptions) -> Result<Server, RegistryError> {
-    let storage = Storage::open(&options.storage)?;
+    let storage = match &options.bucket {
+        None => Storage::open(&options.storage)?,
+        Some(bucket) => Storage::open_bucket(&options.storage, bucket)?,
+    };
     let door = Door::load(&options.access)?;
     let everybody = if door.has_users() { Who::Users } else { Who::Anyone };
     let gate: Arc<dyn Gate> = Arc::new(options.rights.clone().unwrap_or_else(|| Rights::all_to(everybody)));

@@ -15,13 +15,19 @@ use common::noise;
 use ctk_oci::{Descriptor, Digest, Document, Manifest, media_type};
 use ctk_registry::{ServeOptions, Storage, serve};
 
-/// The server process: this program, asked for this test alone.
+/// A server starts, is ready and ends. Asked for by the other tests, it is the process that they kill.
 #[test]
-#[ignore = "is the server of the others"]
 fn server() {
-    let folder = std::env::var("CTK_TEST_SERVER").expect("the storage's folder");
-    let server = serve(ServeOptions::new("127.0.0.1:0".parse().unwrap(), &folder)).unwrap();
-    let address = Path::new(&folder).join("address");
+    let own = tempfile::tempdir().unwrap();
+    let asked = std::env::var_os("CTK_TEST_SERVER").map(std::path::PathBuf::from);
+    let folder = asked.as_deref().unwrap_or(own.path());
+    let server = serve(ServeOptions::new("127.0.0.1:0".parse().unwrap(), folder)).unwrap();
+    if asked.is_none() {
+        assert_eq!(ask(&server.host(), "GET", "/readyz", "", b""), Some(200));
+        server.shutdown(Duration::from_secs(5));
+        return;
+    }
+    let address = folder.join("address");
     std::fs::write(address.with_extension("new"), server.host()).unwrap();
     std::fs::rename(address.with_extension("new"), address).unwrap();
     // Ends when its parent does, too.
@@ -41,7 +47,7 @@ fn start(folder: &Path) -> (Killed, String) {
     let address = folder.join("address");
     let _ = std::fs::remove_file(&address);
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "server", "--ignored", "--nocapture"]).env("CTK_TEST_SERVER", folder);
+    command.args(["--exact", "server", "--nocapture"]).env("CTK_TEST_SERVER", folder);
     let child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let child = Killed(child);
     let deadline = Instant::now() + Duration::from_secs(60);

@@ -355,8 +355,17 @@ fn a_cgroup_that_takes_no_processes_is_told() {
     if !has("cgroup version 2", mount.is_some()) {
         return;
     }
+    /// Goes with the test, however that ends.
+    struct Threaded(PathBuf);
+    impl Drop for Threaded {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir(self.0.join("threads"));
+            let _ = fs::remove_dir(&self.0);
+        }
+    }
     // Beside a threaded cgroup, nothing has a domain of its own.
     let above = mount.expect("a mount").join(&bundle.id);
+    let _threaded = Threaded(above.clone());
     fs::create_dir_all(above.join("threads")).expect("a cgroup");
     fs::write(above.join("threads/cgroup.type"), "threaded").expect("a threaded cgroup");
     let configure = |path: &str| {
@@ -371,8 +380,6 @@ fn a_cgroup_that_takes_no_processes_is_told() {
     assert!(!above.join("box").exists(), "it is left");
     configure("/@ID@-other");
     run_on_version_2(&bundle).ok();
-    fs::remove_dir(above.join("threads")).expect("gone");
-    fs::remove_dir(&above).expect("gone");
 }
 
 /// What version 2 does not have is told, not passed over.

@@ -60,14 +60,28 @@ fn goes_on_where_it_was(blobs: &dyn Blobs) {
         parts = writing.save().expect("save");
     }
     let mut writing = blobs.append(&place, &parts).expect("append");
-    for from in [0, 4_999_999, 13_000_000] {
-        let mut found = Vec::new();
-        writing.read_from(from, &mut |piece| found.extend_from_slice(piece)).expect("read what was written");
-        assert!(found == text[from as usize..], "bytes from {from} on");
-    }
+    writing.unsaved(13_000_000, &mut |_| panic!("nothing was unsaved")).expect("unsaved");
     writing.finish().expect("finish");
     drop(writing);
     assert!(whole(blobs, &place) == text, "the bytes are not those written");
+    // Saved, written to, and left: what is there of the rest is right, and what is not is written again.
+    let (start, place) = (6_000_000, self::place(7));
+    let mut writing = blobs.append(&place, "").expect("append");
+    writing.write(&[Bytes::copy_from_slice(&text[..start])]).expect("write");
+    let parts = writing.save().expect("save");
+    writing.write(&[Bytes::copy_from_slice(&text[start..12_000_000])]).expect("write");
+    drop(writing);
+    let mut writing = blobs.append(&place, &parts).expect("append");
+    let held = writing.held() as usize;
+    assert!((start..=12_000_000).contains(&held), "{held} bytes held");
+    let mut found = Vec::new();
+    writing.unsaved(start as u64, &mut |piece| found.extend_from_slice(piece)).expect("unsaved");
+    assert!(found == text[start..held], "other bytes after those saved");
+    writing.write(&[Bytes::copy_from_slice(&text[held..])]).expect("write");
+    writing.finish().expect("finish");
+    drop(writing);
+    assert!(whole(blobs, &place) == text, "the bytes are not those written");
+    blobs.remove(&place, "").expect("remove");
     // Empty ones exist, too.
     let mut writing = blobs.append(&self::place(2), "").expect("append");
     writing.finish().expect("finish");

@@ -119,7 +119,7 @@ impl Writing for Growing {
         self.held
     }
 
-    fn read_from(&mut self, from: u64, each: &mut dyn FnMut(&[u8])) -> Result<(), RegistryError> {
+    fn unsaved(&mut self, from: u64, each: &mut dyn FnMut(&[u8])) -> Result<(), RegistryError> {
         let mut piece = vec![0; PIECE_BYTES];
         let mut place = from;
         while place < self.held {

@@ -5,6 +5,7 @@
 
 pub mod conformance;
 mod files;
+mod objects;
 
 use std::fmt;
 use std::io;
@@ -18,6 +19,8 @@ use futures_util::stream::BoxStream;
 use crate::RegistryError;
 use crate::meta::Place;
 pub use files::Files;
+pub(crate) use files::durable_dir;
+pub use objects::{Bucket, Objects, Store};
 
 /// Bytes on their way out.
 pub type Reading = BoxStream<'static, io::Result<Bytes>>;
@@ -45,8 +48,9 @@ pub trait Blobs: Send + Sync + fmt::Debug {
 pub trait Writing: Send {
     /// Bytes that are there.
     fn held(&self) -> u64;
-    /// Reads the bytes from `from` to the end, piece by piece.
-    fn read_from(&mut self, from: u64, each: &mut dyn FnMut(&[u8])) -> Result<(), RegistryError>;
+    /// Reads the bytes from `from` to the end, piece by piece. `from` is what was held when it was saved last: what
+    /// came later may still be there, or not.
+    fn unsaved(&mut self, from: u64, each: &mut dyn FnMut(&[u8])) -> Result<(), RegistryError>;
     /// Adds bytes. After an error those that [`Writing::held`] counts are there, and no others.
     fn write(&mut self, pieces: &[Bytes]) -> Result<(), RegistryError>;
     /// What must be remembered so that somebody else can go on.

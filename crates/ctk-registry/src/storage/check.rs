@@ -1,11 +1,11 @@
 //! Whether what the metadata says is what is there.
 
 use ctk_distribution::ByteRange;
-use ctk_oci::Digest;
+use ctk_oci::{Algorithm, Digest};
 use futures_util::StreamExt;
 
 use super::Storage;
-use crate::meta::Place;
+use crate::meta::{Held, Place};
 use crate::{RegistryError, SWEEP_STEP_ENTRIES};
 
 /// What a check found.
@@ -70,7 +70,7 @@ impl Storage {
                         let found = format!("{size} bytes long instead of {}", held.size);
                         Some(Fault::Damaged { digest, found })
                     }
-                    Some(_) if bytes => self.hash(&digest, &held)?,
+                    Some(_) if bytes => self.damage(&digest, &held)?,
                     Some(_) => None,
                 };
                 // Whoever was deleted while we looked is not missing.
@@ -90,22 +90,29 @@ impl Storage {
         Ok(checked)
     }
 
-    fn hash(&self, digest: &Digest, held: &crate::meta::Held) -> Result<Option<Fault>, RegistryError> {
-        let whole = ByteRange { start: 0, end: held.size };
-        let Some(mut reading) = self.blobs.read(&held.place, whole)? else {
-            return Ok(Some(Fault::Missing { digest: digest.clone() }));
-        };
-        let mut digester = digest.algorithm().digester();
-        let read = ctk_http::runtime().block_on(async {
-            while let Some(piece) = reading.next().await {
-                digester.update(&piece?);
+    fn damage(&self, digest: &Digest, held: &Held) -> Result<Option<Fault>, RegistryError> {
+        match self.hash(digest.algorithm(), held) {
+            Ok(found) if found == *digest => Ok(None),
+            Ok(found) => Ok(Some(Fault::Damaged { digest: digest.clone(), found: found.to_string() })),
+            Err(RegistryError::Unreadable { .. }) => {
+                Ok(Some(Fault::Damaged { digest: digest.clone(), found: "unreadable".into() }))
             }
-            Ok::<_, std::io::Error>(digester.finish())
-        });
-        Ok(match read {
-            Ok(found) if found == *digest => None,
-            Ok(found) => Some(Fault::Damaged { digest: digest.clone(), found: found.to_string() }),
-            Err(error) => Some(Fault::Damaged { digest: digest.clone(), found: format!("unreadable: {error}") }),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads a finished place and hashes it. Not for tasks of the runtime: it waits for one.
+    pub(super) fn hash(&self, algorithm: Algorithm, held: &Held) -> Result<Digest, RegistryError> {
+        let whole = ByteRange { start: 0, end: held.size };
+        let unreadable = |cause| RegistryError::Unreadable { place: held.place.0.clone(), cause };
+        let gone = || unreadable(std::io::ErrorKind::NotFound.into());
+        let mut reading = self.blobs.read(&held.place, whole)?.ok_or_else(gone)?;
+        let mut digester = algorithm.digester();
+        ctk_http::runtime().handle().block_on(async {
+            while let Some(piece) = reading.next().await {
+                digester.update(&piece.map_err(unreadable)?);
+            }
+            Ok(digester.finish())
         })
     }
 }

@@ -20,7 +20,7 @@ use std::time::SystemTime;
 use ctk_distribution::ByteRange;
 use ctk_oci::{Descriptor, Digest, Reference};
 
-use crate::blobs::{Blobs, Files, Reading};
+use crate::blobs::{Blobs, Bucket, Files, Objects, Reading, durable_dir};
 use crate::meta::{Held, Meta, Place, Seconds, Seen, Sqlite};
 use crate::{RegistryError, SEEN_LIMIT};
 pub use check::{Checked, Fault};
@@ -46,6 +46,14 @@ impl Storage {
         }
         let blobs = Files::open(root.join("blobs"))?;
         Ok(Storage::new(Arc::new(Sqlite::open(database)?), Arc::new(blobs)))
+    }
+
+    /// The storage whose metadata is in the directory `root` and whose bytes are in a bucket.
+    pub fn open_bucket(root: impl Into<PathBuf>, bucket: &Bucket) -> Result<Storage, RegistryError> {
+        let root = root.into();
+        durable_dir(&root)?;
+        let meta = Sqlite::open(root.join("registry.db"))?;
+        Ok(Storage::new(Arc::new(meta), Arc::new(Objects::open(bucket)?)))
     }
 
     /// A storage of these parts.

@@ -6,7 +6,7 @@ use ctk_oci::{Algorithm, Digest, Digester, Reference};
 
 use super::{Storage, now, random_name};
 use crate::blobs::Writing;
-use crate::meta::{Place, Upload};
+use crate::meta::{Held, Place, Upload};
 use crate::{RegistryError, UPLOADS_LIMIT};
 
 /// An upload's name and repository.
@@ -63,7 +63,7 @@ impl Storage {
             Some(digester) => (digester, upload.size),
             None => (upload.algorithm.digester(), 0),
         };
-        writing.read_from(from, &mut |piece| digester.update(piece))?;
+        writing.unsaved(from, &mut |piece| digester.update(piece))?;
         Ok(Append { upload, writing, digester })
     }
 
@@ -116,14 +116,22 @@ impl Storage {
         digest: &Digest,
     ) -> Result<u64, RegistryError> {
         let size = append.size();
-        let found = append.digest(digest.algorithm())?;
+        let found = if digest.algorithm() == append.upload.algorithm {
+            append.digester.clone().finish()
+        } else {
+            // The upload was opened for another hash: only now is it known which one it should have been.
+            append.writing.finish()?;
+            self.hash(digest.algorithm(), &Held { place: session.place(), size })?
+        };
         if found != *digest {
             drop(append);
             self.cancel_upload(session)?;
             let expected = digest.clone();
             return Err(RegistryError::Mismatch { expected, expected_size: size, found, found_size: size });
         }
-        append.writing.finish()?;
+        if digest.algorithm() == append.upload.algorithm {
+            append.writing.finish()?;
+        }
         let lost = self.lost(digest)?;
         let place = session.place();
         match self.meta.finish_upload(&session.repository, &place, digest, size, lost.as_ref(), now())? {
@@ -149,15 +157,5 @@ impl Append {
             self.digester.update(piece);
         }
         Ok(())
-    }
-
-    /// Hashes again only when the upload was not opened for this algorithm.
-    fn digest(&mut self, algorithm: Algorithm) -> Result<Digest, RegistryError> {
-        if algorithm == self.upload.algorithm {
-            return Ok(self.digester.clone().finish());
-        }
-        let mut digester = algorithm.digester();
-        self.writing.read_from(0, &mut |piece| digester.update(piece))?;
-        Ok(digester.finish())
     }
 }

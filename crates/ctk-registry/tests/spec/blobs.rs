@@ -21,7 +21,7 @@ fn push(peer: &Peer, way: &str, bytes: &[u8], digest: &Digest) -> Result<Answer,
             let answer = peer.ask("POST", &format!("blobs/uploads/?digest={digest}"), &headers, bytes)?;
             match answer.status {
                 // A registry may answer 202: then the session is gone on with as usual.
-                202 => peer.close(&answer.needs("location")?.to_owned(), digest, bytes),
+                202 => peer.close(answer.needs("location")?, digest, bytes),
                 _ => Ok(answer),
             }
         }

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use clap::{Args, Subcommand};
 use ctk_plan::Kind;
+use ctk_registry::blobs::Bucket;
 use ctk_registry::{
     Access, Glob, Grant, InRepositories, Name, Retention, Rights, ServeOptions, Storage, TlsFiles, serve,
 };
@@ -50,6 +51,10 @@ pub struct Serve {
     /// Folder of its blobs and metadata
     #[arg(long, value_name = "FOLDER")]
     storage: Option<PathBuf>,
+    /// Keep bytes in this bucket, and only the metadata in --storage; AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY,
+    /// AWS_SESSION_TOKEN, AWS_REGION and AWS_ENDPOINT_URL say how it is reached
+    #[arg(long, value_name = "s3://NAME[/PREFIX]")]
+    bucket: Option<String>,
     /// Only for users of this file of `user:bcrypt-hash` lines
     #[arg(long, value_name = "FILE")]
     htpasswd: Option<PathBuf>,
@@ -178,6 +183,9 @@ pub struct Gc {
     /// The registry's folder; servers may run meanwhile
     #[arg(long, value_name = "FOLDER")]
     storage: PathBuf,
+    /// The bucket that its bytes are in
+    #[arg(long, value_name = "s3://NAME[/PREFIX]")]
+    bucket: Option<String>,
     /// Only tell which tags and manifests would go
     #[arg(long)]
     dry_run: bool,
@@ -194,6 +202,9 @@ pub struct Check {
     /// The registry's folder; servers may run meanwhile
     #[arg(long, value_name = "FOLDER")]
     storage: PathBuf,
+    /// The bucket that its bytes are in
+    #[arg(long, value_name = "s3://NAME[/PREFIX]")]
+    bucket: Option<String>,
     /// Look at names and sizes only; do not read the bytes
     #[arg(long)]
     quick: bool,
@@ -204,19 +215,44 @@ impl Registry {
         match self.command {
             Command::Serve(command) => command.run(context),
             Command::User(command) => command.run(),
-            Command::Gc(command) => command.run(),
-            Command::Check(command) => command.run(),
+            Command::Gc(command) => command.run(context),
+            Command::Check(command) => command.run(context),
         }
     }
 }
 
+/// A bucket by its name; the rest from the environment.
+fn bucket(context: &Context, text: &str) -> Result<Bucket, Failure> {
+    let (name, prefix) =
+        text.strip_prefix("s3://").map_or((text, ""), |rest| rest.split_once('/').unwrap_or((rest, "")));
+    if !text.starts_with("s3://") || name.is_empty() {
+        return Err(Failure::sentence(
+            format!("`{text}` is no bucket"),
+            Some("expected s3://NAME or s3://NAME/PREFIX"),
+        ));
+    }
+    let given = |name: &str| context.environment().get(name);
+    let first = |names: &[&str]| names.iter().find_map(|name| given(name));
+    Ok(Bucket {
+        name: name.into(),
+        prefix: prefix.into(),
+        region: first(&["AWS_REGION", "AWS_DEFAULT_REGION"]).unwrap_or_else(|| "us-east-1".into()),
+        endpoint: first(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]),
+        key: given("AWS_ACCESS_KEY_ID").zip(given("AWS_SECRET_ACCESS_KEY")),
+        token: given("AWS_SESSION_TOKEN"),
+    })
+}
+
 /// The storage of a folder that is one already: a mistyped name makes none.
-fn existing(folder: &std::path::Path) -> Result<Storage, Failure> {
+fn existing(context: &Context, folder: &std::path::Path, place: Option<&str>) -> Result<Storage, Failure> {
     if !folder.join("registry.db").is_file() {
         let message = format!("`{}` is no registry's folder", folder.display());
         return Err(Failure::sentence(message, Some("name the folder that is served, which holds `registry.db`")));
     }
-    Ok(Storage::open(folder)?)
+    match place {
+        Some(place) => Ok(Storage::open_bucket(folder, &bucket(context, place)?)?),
+        None => Ok(Storage::open(folder)?),
+    }
 }
 
 impl User {
@@ -229,8 +265,8 @@ impl User {
 }
 
 impl Gc {
-    fn run(self) -> Result<(), Failure> {
-        let storage = existing(&self.storage)?;
+    fn run(self, context: &Context) -> Result<(), Failure> {
+        let storage = existing(context, &self.storage, self.bucket.as_deref())?;
         let now = SystemTime::now();
         if let Some(rule) = self.keep.rule() {
             let which = |name: &str| rule.repositories.matches(name).then(|| rule.value.clone());
@@ -254,8 +290,8 @@ impl Gc {
 }
 
 impl Check {
-    fn run(self) -> Result<(), Failure> {
-        let checked = existing(&self.storage)?.check(!self.quick)?;
+    fn run(self, context: &Context) -> Result<(), Failure> {
+        let checked = existing(context, &self.storage, self.bucket.as_deref())?.check(!self.quick)?;
         for fault in &checked.faults {
             output(&format!("{fault}\n"))?;
         }
@@ -299,6 +335,7 @@ impl Serve {
             options.tls = Some(TlsFiles { certificate, key });
         }
         options.audit = command.audit_log;
+        options.bucket = command.bucket.as_deref().map(|text| bucket(context, text)).transpose()?;
         let cancel = context.cancel_on_interrupt();
         let server = serve(options)?;
         output(&format!("serving on {}\n", server.local_addr()))?;

@@ -139,7 +139,7 @@ fn write_all(connection: &Connection, queue: &mpsc::Receiver<Job>) {
             let _ = connection.execute_batch("ROLLBACK");
         }
         for reply in replies {
-            reply(committed.as_ref().map(|()| ()));
+            reply(committed.as_ref().copied());
         }
     }
 }
