@@ -1,6 +1,6 @@
 //! The images that nearly every Cloud Build file uses, and what their arguments ask for, as data.
 //!
-//! A builder is a file with a function from arguments to [`Action`]s, and a line in [`TABLE`].
+//! A builder is a file with a function from arguments to [`Action`]s, and a line in `TABLE`.
 
 mod curl;
 mod docker;
