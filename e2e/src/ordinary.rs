@@ -2,12 +2,13 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
-use crate::{has_programs, is_root, run};
+use crate::{binary, has, has_programs, is_root, run};
 
 /// A user of a case. His processes find `/etc/passwd`, `/etc/subuid` and the like of the case's own, in mounts of their
 /// own: nothing of the machine changes.
@@ -57,7 +58,11 @@ impl User {
 
     /// Whether there can be such users here.
     pub fn can_be() -> bool {
-        is_root() && has_programs(&["unshare", "setpriv", "mount", "newuidmap", "newgidmap", "chown", "mknod"])
+        let enter = |folder: &Path| fs::metadata(folder).is_ok_and(|found| found.permissions().mode() & 0o1 != 0);
+        let reach = binary().ancestors().skip(1).filter(|folder| !folder.as_os_str().is_empty()).all(enter);
+        is_root()
+            && has_programs(&["unshare", "setpriv", "mount", "newuidmap", "newgidmap", "chown", "mknod"])
+            && has("a place of the program that others may enter (see CARGO_TARGET_DIR)", reach)
     }
 
     /// Words that run a program as this user, from within mounts of its own.

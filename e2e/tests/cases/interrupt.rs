@@ -122,7 +122,7 @@ image "app" {{
 test "app" image="app" {{
     service "web" image="busybox" {{
         entrypoint "/bin/busybox" "httpd" "-f" "-p" "80" "-h" "/bin"
-        ready exec="/bin/busybox wget -q -O /dev/null http://127.0.0.1/busybox" within="10s"
+        health exec="/bin/busybox wget -q -O /dev/null http://127.0.0.1/busybox" within="10s"
     }}
     command "both" "/bin/busybox" "wc" "-l" "/data/both" {{ stdout contains="2" }}
     command "web" "/bin/busybox" "wget" "-q" "-O" "/dev/null" "http://web/busybox"
