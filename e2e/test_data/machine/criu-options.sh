@@ -4,6 +4,7 @@ exec > /dev/console 2>&1
 export PATH=/e2e/bin:$PATH
 cd /e2e/bundle || exit 1
 mkdir -p /run/host
+# A line each time: a file that is written anew is empty for a moment.
 count=rootfs/tmp/count
 
 say() { echo "$1: $(echo "$2" | tr '\n' ' ')"; }
@@ -17,12 +18,12 @@ until_is() {
         sleep 0.4
     done
 }
-is_more() { test "$(cat $count)" -gt "$1"; }
+is_more() { test "$(tail -n 1 $count)" -gt "$1"; }
 # Whether the count goes on from where it was.
 goes_on() {
     was=$1
     until_is is_more "$was"
-    now=$(cat $count)
+    now=$(tail -n 1 $count)
     if test "$now" -gt "$was" && test "$now" -lt $((was + 60)); then echo yes; else echo "$was then $now"; fi
 }
 quiet() { "$@" > /run/out 2>&1 < /dev/null; echo "$? $(cat /run/out)"; }
@@ -38,7 +39,7 @@ say locks "$(quiet ctk-runtime run --detach box)"
 until_is test -e $count
 say locks-refused "$(quiet ctk-runtime checkpoint --image-path /run/locks-no box | tr -d '\n') $(status)"
 say locks-checkpoint "$(quiet ctk-runtime checkpoint --file-locks --image-path /run/locks box)"
-was=$(cat $count)
+was=$(tail -n 1 $count)
 say locks-free "$(flock -n rootfs/tmp/lock echo free || echo held)"
 say locks-restore "$(quiet ctk-runtime restore --detach --file-locks --image-path /run/locks box) $(goes_on "$was")"
 say locks-held "$(flock -n rootfs/tmp/lock echo free || echo held)"
@@ -74,7 +75,7 @@ take counter
 say job "$(quiet ctk-runtime run --detach box)"
 until_is test -e $count
 say job-checkpoint "$(quiet ctk-runtime checkpoint --shell-job --image-path /run/job box)"
-was=$(cat $count)
+was=$(tail -n 1 $count)
 say job-restore "$(quiet ctk-runtime restore --detach --shell-job --image-path /run/job box) $(goes_on "$was")"
 
 # Memory once only.
@@ -83,7 +84,7 @@ before=$(size /run/dedup-pre/pages-1.img)
 say dedup-checkpoint "$(quiet ctk-runtime checkpoint --auto-dedup --parent-path ../dedup-pre --image-path /run/dedup box)"
 after=$(size /run/dedup-pre/pages-1.img)
 say dedup-less "$(test "$after" -lt "$before" && echo yes || echo "$before then $after")"
-was=$(cat $count)
+was=$(tail -n 1 $count)
 say dedup-restore "$(quiet ctk-runtime restore --detach --auto-dedup --image-path /run/dedup box) $(goes_on "$was")"
 say dedup-used "$(test "$(size /run/dedup-pre/pages-1.img)" -lt "$after" && echo yes)"
 
@@ -91,7 +92,7 @@ say dedup-used "$(test "$(size /run/dedup-pre/pages-1.img)" -lt "$after" && echo
 up() { ctk-runtime exec box busybox ip link show lo 2>&1 | grep -c '[<,]UP[,>]'; }
 say empty-before "$(up)"
 say empty-checkpoint "$(quiet ctk-runtime checkpoint --empty-ns network --image-path /run/empty box)"
-was=$(cat $count)
+was=$(tail -n 1 $count)
 say empty-restore "$(quiet ctk-runtime restore --detach --empty-ns network --image-path /run/empty box) $(goes_on "$was")"
 say empty-after "$(up)"
 say empty-other "$(quiet ctk-runtime checkpoint --empty-ns ipc --image-path /run/ipc box)"
@@ -106,7 +107,7 @@ say profile "$(quiet ctk-runtime run --detach box)"
 label() { cat "/proc/$(ctk-runtime state box | sed -n 's/.*"pid": \([0-9]*\).*/\1/p')/attr/current"; }
 say profile-before "$(label)"
 say profile-checkpoint "$(quiet ctk-runtime checkpoint --image-path /run/profile box)"
-was=$(cat $count)
+was=$(tail -n 1 $count)
 say profile-restore "$(quiet ctk-runtime restore --detach --lsm-profile apparmor:e2e-two --image-path /run/profile box) $(goes_on "$was")"
 say profile-after "$(label)"
 ctk-runtime delete --force box
@@ -124,7 +125,7 @@ say server-checkpoint "$(quiet timeout 60 ctk-runtime checkpoint --page-server 1
 wait $!
 say server-log "$(tail -3 /run/pages.log)"
 say server-pages "$(ls /run/pages | grep -q '^pages-' && echo sent) $(ls /run/served | grep -c '^pages-')"
-was=$(cat $count)
+was=$(tail -n 1 $count)
 cp /run/pages/page* /run/served
 say server-restore "$(quiet ctk-runtime restore --detach --image-path /run/served box) $(goes_on "$was")"
 say server-none "$(quiet timeout 60 ctk-runtime checkpoint --page-server 127.0.0.1:9 --image-path /run/no-server box | tr -d '\n') $(status)"

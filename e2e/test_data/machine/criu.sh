@@ -3,6 +3,7 @@ exec > /dev/console 2>&1
 export PATH=/e2e/bin:$PATH
 cd /e2e/bundle || exit 1
 mkdir -p /run/host
+# A line each time: a file that is written anew is empty for a moment.
 count=rootfs/tmp/count
 
 say() { echo "$1: $(echo "$2" | tr '\n' ' ')"; }
@@ -16,12 +17,12 @@ until_is() {
         sleep 0.4
     done
 }
-is_more() { test "$(cat $count)" -gt "$1"; }
+is_more() { test "$(tail -n 1 $count)" -gt "$1"; }
 # Whether the count goes on from where it was.
 goes_on() {
     was=$1
     until_is is_more "$was"
-    now=$(cat $count)
+    now=$(tail -n 1 $count)
     if test "$now" -gt "$was" && test "$now" -lt $((was + 60)); then echo yes; else echo "$was then $now"; fi
 }
 quiet() { "$@" > /run/out 2>&1 < /dev/null; echo "$? $(cat /run/out)"; }
@@ -37,8 +38,8 @@ say checkpoint "$(quiet ctk-runtime checkpoint --image-path /run/images --work-p
 say gone "$(status) $(ls -d /sys/fs/cgroup/box 2>&1 | grep -v 'No such')"
 say stopped "$(sed -n 's/.*"status":"\([a-z]*\)".*/\1/p' /run/hook-poststop)"
 say log "$(ls /run/work; ls /run/images | grep descriptors)"
-was=$(cat $count)
-say still "$(sleep 0.3; test "$was" = "$(cat $count)" && echo yes)"
+was=$(tail -n 1 $count)
+say still "$(sleep 0.3; test "$was" = "$(tail -n 1 $count)" && echo yes)"
 say restore "$(quiet ctk-runtime restore --detach --pid-file /run/pid --image-path /run/images --work-path /run/work box)"
 say counts "$(goes_on "$was")"
 say status "$(status) $(sed -n 's/.*"pid": \([0-9]*\).*/\1/p' "$(ctk-runtime state box > /run/state; echo /run/state)" | grep -c "^$(cat /run/pid)$")"
@@ -63,7 +64,7 @@ say pre "$(quiet ctk-runtime checkpoint --pre-dump --image-path /run/pre box) $(
 say absolute "$(quiet ctk-runtime checkpoint --parent-path /run/pre --image-path /run/last box) $(status)"
 say last "$(quiet ctk-runtime checkpoint --parent-path ../pre --image-path /run/last box)"
 say parent "$(readlink /run/last/parent)"
-was=$(cat $count)
+was=$(tail -n 1 $count)
 say from-parent "$(quiet ctk-runtime restore --detach --image-path /run/last box) $(goes_on "$was")"
 ctk-runtime delete --force box
 
@@ -93,7 +94,7 @@ ip netns add e2e
 say network "$(quiet ctk-runtime run --detach box)"
 sleep 0.5
 say network-checkpoint "$(quiet ctk-runtime checkpoint --image-path /run/network box)"
-was=$(cat $count)
+was=$(tail -n 1 $count)
 say network-restore "$(quiet ctk-runtime restore --detach --image-path /run/network box) $(goes_on "$was")"
 ip netns exec e2e readlink /proc/self/ns/net > /run/net
 say network-same "$(readlink "/proc/$(ctk-runtime state box | sed -n 's/.*"pid": \([0-9]*\).*/\1/p')/ns/net" | grep -c "$(cat /run/net | tr -d '[]' | sed 's/net://')")"
@@ -104,17 +105,17 @@ take scoped
 say scoped "$(quiet ctk-runtime --systemd-cgroup run --detach box)"
 sleep 0.5
 say scoped-checkpoint "$(quiet ctk-runtime checkpoint --image-path /run/scoped box) $(systemctl is-active e2e-box.scope)"
-was=$(cat $count)
+was=$(tail -n 1 $count)
 say scoped-restore "$(quiet ctk-runtime --systemd-cgroup restore --detach --image-path /run/scoped box) $(systemctl is-active e2e-box.scope)"
 say scoped-counts "$(goes_on "$was") $(cat "/proc/$(ctk-runtime state box | sed -n 's/.*"pid": \([0-9]*\).*/\1/p')/cgroup")"
 ctk-runtime delete --force box
 say scoped-left "$(systemctl list-units --all --no-legend --plain 'e2e-*.scope')"
 
 podman() { command podman --cgroup-manager systemd --runtime /e2e/bin/ctk-runtime --storage-driver vfs "$@" 2> /run/podman-said; }
-say podman "$(podman run --detach --name counter --network none --rootfs /e2e/bundle/rootfs sh -c 'i=0; while :; do i=$((i+1)); echo $i > /tmp/count; sleep 0.1; done' | wc -l)"
+say podman "$(podman run --detach --name counter --network none --rootfs /e2e/bundle/rootfs sh -c 'i=0; while :; do i=$((i+1)); echo $i >> /tmp/count; sleep 0.1; done' | wc -l)"
 sleep 0.5
 say podman-checkpoint "$(podman container checkpoint counter | wc -l; tail -1 /run/podman-said)"
-was=$(cat $count)
+was=$(tail -n 1 $count)
 say podman-restore "$(podman container restore counter | wc -l) $(goes_on "$was"; tail -1 /run/podman-said)"
 say podman-rm "$(podman rm --force --time 0 counter | wc -l)"
 say done "$(cut -d' ' -f1 /proc/uptime)"

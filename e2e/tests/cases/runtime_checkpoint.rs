@@ -12,7 +12,7 @@ use super::runtime_systemd::{findings, findings_with};
 const MIB: u64 = 1 << 20;
 
 fn configurations() -> Vec<(&'static str, Value)> {
-    let count = "i=0; while :; do i=$((i+1)); echo $i > /tmp/count; sleep 0.1; done";
+    let count = "i=0; while :; do i=$((i+1)); echo $i >> /tmp/count; sleep 0.1; done";
     let shell = |script: &str| json!({ "args": ["sh", "-c", script] });
     let hook = |word: &str| json!([{ "path": "/bin/sh", "args": ["sh", "-c", format!("cat > /run/hook-{word}")] }]);
     let mount = json!([{ "destination": "/mnt", "type": "bind", "source": "/run/host", "options": ["bind"] }]);
@@ -102,7 +102,7 @@ const PROFILES: &str = "profile e2e-one flags=(attach_disconnected,mediate_delet
                         ptrace,\n  mount,\n  deny /forbidden w,\n}\n";
 
 fn configurations_of_options() -> Vec<(&'static str, Value)> {
-    let count = "i=0; while :; do i=$((i+1)); echo $i > /tmp/count; sleep 0.1; done";
+    let count = "i=0; while :; do i=$((i+1)); echo $i >> /tmp/count; sleep 0.1; done";
     let shell = |script: &str| json!({ "args": ["sh", "-c", script] });
     let counter = json!({ "process": shell(count), "linux": { "cgroupsPath": "/box" } });
     let mut confined = counter.clone();
@@ -120,7 +120,7 @@ fn configurations_of_options() -> Vec<(&'static str, Value)> {
         })
     };
     let lock = "import fcntl, time\nlock = open('/tmp/lock', 'w')\nfcntl.flock(lock, fcntl.LOCK_EX)\ni = 0\nwhile True:\n    \
-                i += 1\n    with open('/tmp/count', 'w') as f: f.write(f'{i}\\n')\n    time.sleep(0.1)\n";
+                i += 1\n    with open('/tmp/count', 'a') as f: f.write(f'{i}\\n')\n    time.sleep(0.1)\n";
     let locks = python(lock, &["pid", "network", "ipc", "uts", "mount"]);
     let talk = "import socket, time\ns = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)\ns.connect('/run/host/log')\ni = 0\n\
                 while True:\n    i += 1\n    s.send(str(i).encode())\n    time.sleep(0.1)\n";
