@@ -86,8 +86,10 @@ pub(super) fn findings_with(
     if !here || !has("an x86 processor", cfg!(target_arch = "x86_64")) {
         return None;
     }
-    let init = fs::read_to_string(workspace().join("e2e/test_data/machine").join(script)).expect("a script");
+    let scripts = workspace().join("e2e/test_data/machine");
+    let init = fs::read_to_string(scripts.join(script)).expect("a script");
     let machine = SystemMachine::new(&init);
+    fs::copy(scripts.join("counting.sh"), machine.root().join("counting.sh")).expect("what scripts share");
     if !profiles.is_empty() {
         fs::write(machine.root().join("profile"), machine.apparmor(profiles)).expect("profiles");
     }
