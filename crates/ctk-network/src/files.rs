@@ -7,6 +7,7 @@
 //! by-name/NAME/lock       held while members come and go
 //! by-name/NAME/last       the addresses given last: the next are searched behind them
 //! by-name/NAME/members/ID who is there, JSON
+//! by-name/NAME/leaving/DEVICE.NUMBER  who is no longer, but whose device may be; held by who removes that
 //! ```
 
 use std::fs::{self, File};
@@ -22,6 +23,7 @@ use crate::Error;
 use crate::limits::STATE_FILE_BYTES;
 
 /// A file that excludes others as long as it is open.
+#[derive(Debug)]
 pub(crate) struct Lock(#[expect(dead_code, reason = "closing it unlocks")] File);
 
 pub(crate) fn failed(attempt: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
@@ -36,6 +38,19 @@ pub(crate) fn lock(path: PathBuf, shared: bool) -> Result<Lock, Error> {
     let operation = if shared { FlockOperation::LockShared } else { FlockOperation::LockExclusive };
     flock(&file, operation).map_err(|error| failed("lock", &path)(error.into()))?;
     Ok(Lock(file))
+}
+
+/// Holds a file that is there, if nobody else does.
+pub(crate) fn try_lock(path: &Path) -> Result<Option<Lock>, Error> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other.map_err(failed("open", path))?,
+    };
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(Lock(file))),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+        Err(error) => Err(failed("lock", path)(error.into())),
+    }
 }
 
 /// A file's bytes, at most as many; `None` if it is not there.

@@ -6,6 +6,7 @@
 //! program or by reporting `(step, errno)` through a pipe; the parent, which knows the list, explains.
 #![no_std]
 
+mod arena;
 mod child;
 mod clone;
 mod devices;
@@ -16,6 +17,7 @@ mod landlock;
 mod quota;
 mod step;
 
+pub use arena::Arena;
 pub use child::{ENDED, KILLED};
 pub use clone::{Child, Failure, NotWithin, Start, Within, read_record, start, start_within};
 pub use devices::attach_device_program;
