@@ -92,7 +92,9 @@ fn this_project() {
     let port = free_port();
     world.write("containers.kdl", file.replace("127.0.0.1:5050", &format!("127.0.0.1:{port}")));
     match std::env::var_os("CTK_RELEASE") {
-        Some(release) => world.write("target/release/ctk", fs::read(release).unwrap()),
+        Some(release) => {
+            world.write("target/release/ctk", fs::read(release).unwrap());
+        }
         None => {
             world.write("target/release/ctk", fs::read(binary()).unwrap());
             // One that is built for development is larger than what the project promises.
