@@ -76,7 +76,8 @@ pub(crate) fn load<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error>
     Ok(Some(parsed))
 }
 
-/// Writes a file as a whole: others see the old one or the new one. `durable`: it is on the disk when this returns.
+/// Writes a file as a whole: others see the old one or the new one. `durable`: it is on the disk when this returns; else
+/// it may be empty after a power cut.
 pub(crate) fn save<T: Serialize>(path: &Path, value: &T, durable: bool) -> Result<(), Error> {
     let bytes = serde_json::to_vec(value).map_err(|error| failed("write", path)(error.into()))?;
     replace(path, &bytes, durable)
@@ -96,9 +97,10 @@ pub(crate) fn replace(path: &Path, bytes: &[u8], durable: bool) -> Result<(), Er
         file.write_all(bytes)?;
         if durable {
             file.sync_all()?;
+            fs::rename(&unfinished, path)?;
+            return File::open(parent)?.sync_all();
         }
-        fs::rename(&unfinished, path)?;
-        if durable { File::open(parent)?.sync_all() } else { Ok(()) }
+        Ok(ctk_sys::put_in_place(unfinished.as_path(), path)?)
     };
     write().map_err(|error| {
         let _ = fs::remove_file(&unfinished);

@@ -96,7 +96,8 @@ impl Monitor<'_> {
             self.state.status = Status::Exited;
         }
         let never_ran = self.state.started == 0;
-        if !never_ran || !self.state.error.is_empty() {
+        let is_removed = self.config.remove && self.locked.is_some();
+        if !is_removed && (!never_ran || !self.state.error.is_empty()) {
             let _ = self.container.write_state(&self.state);
         }
         let _ = std::fs::remove_file(self.container.directory().join("control"));
