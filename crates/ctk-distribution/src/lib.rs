@@ -24,6 +24,6 @@ pub use path::{blob_path, manifest_path, referrers_path, tags_path, uploads_path
 pub use range::{ByteRange, ContentRange, RangeRequest, chunk_start, parse_content_range, parse_range, upload_offset};
 pub use retry::{is_transient, parse_retry_after};
 pub use route::{Query, Route, RouteError, Target};
-pub use scope::{Actions, Scope};
+pub use scope::{Actions, Scope, ScopeError};
 pub use token::{TokenError, TokenReply, TokenRequest};
 pub use upload::{Answer, Next, Upload, UploadRefused};

@@ -11,3 +11,9 @@ pub const ERROR_ENTRIES_LIMIT: usize = 16;
 pub const PAGE_LIMIT_ENTRIES: usize = 1000;
 /// Most pages a client follows; 10 000 pages of 1000 tags is beyond any repository, a loop of links is not.
 pub const PAGES_LIMIT: usize = 10_000;
+/// Longest text of scopes in one token request, in bytes: a name has 255 at most.
+pub const SCOPES_LIMIT_BYTES: usize = 16 * 1024;
+/// Most scopes in one token request; clients ask for one or two.
+pub const SCOPES_LIMIT: usize = 64;
+/// Most actions in one scope; three are known.
+pub const SCOPE_ACTIONS_LIMIT: usize = 16;

@@ -125,6 +125,14 @@ pub enum RegistryError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A folder of signing keys cannot be read or written, or holds something else.
+    #[error("cannot use the keys in `{}`: {reason}", path.display())]
+    Keys {
+        /// The folder or the key's file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The bytes are not what their descriptor says.
     #[error("content given as {expected} ({expected_size} bytes) is {found} ({found_size} bytes)")]
     Mismatch {

@@ -25,7 +25,10 @@ mod storage;
 mod tls;
 
 pub use error::RegistryError;
-pub use gate::{Access, Action, Gate, Grant, Identity, Rights, Role, Who, add_password};
+pub use gate::{
+    Access, Action, Gate, Grant, Identity, Rights, Role, SigningKey, TokenOptions, Who, add_password, new_key,
+    retire_key, signing_keys,
+};
 pub use glob::{GLOB_LIMIT_BYTES, Glob, GlobError};
 pub use limits::*;
 pub use meta::{Name, Retention, Stored};

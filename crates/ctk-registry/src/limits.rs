@@ -57,5 +57,22 @@ pub const PASSWORD_CHECKS_LIMIT: usize = 2;
 pub const PASSWORD_COST: u32 = 10;
 /// Verified credentials remembered, so that bcrypt runs once a client and not once a request.
 pub const PASSWORD_CACHE_LIMIT: usize = 1024;
+/// A token that allows scopes lives this long, in seconds: what it allows is asked of the grants each time, so it only
+/// has to be fetched seldom enough.
+pub const TOKEN_LIFE_SECONDS: u64 = 300;
+/// A token that stands for a password lives this long, in seconds, unless the password changes: 30 days.
+pub const REFRESH_LIFE_SECONDS: u64 = 30 * 24 * 60 * 60;
+/// So much may the clocks of servers that share keys differ, in seconds.
+pub const TOKEN_SKEW_SECONDS: u64 = 30;
+/// Longest token that is looked at, in bytes: some 64 scopes with long names.
+pub const TOKEN_LIMIT_BYTES: usize = 32 * 1024;
+/// Longest body of a token request, in bytes.
+pub const TOKEN_FORM_LIMIT_BYTES: usize = 64 * 1024;
+/// A new key signs after this time, in seconds: until then, servers that share its folder read it.
+pub const KEY_SETTLE_SECONDS: u64 = 10;
+/// Keys in one folder; a rotation needs two.
+pub const SIGNING_KEYS_LIMIT: usize = 64;
+/// Names of one client certificate that are compared with grants.
+pub const CERTIFICATE_NAMES_LIMIT: usize = 64;
 /// Deepest nesting of indexes that an import follows; real ones have one or two levels.
 pub const NESTING_LIMIT: usize = 8;

@@ -17,10 +17,10 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
-use crate::api::App;
+use crate::api::{App, Peer};
 use crate::audit::Audit;
 use crate::blobs::Bucket;
-use crate::gate::Door;
+use crate::gate::{Door, TokenOptions, certificate_names};
 use crate::tls::Tls;
 use crate::{
     Access, BLOB_LIFE, BLOB_LIMIT_BYTES, CONNECTIONS_LIMIT, FILES_INTERVAL, Gate, Glob, HEAD_TIMEOUT, RegistryError,
@@ -41,6 +41,10 @@ pub struct ServeOptions {
     pub access: Access,
     /// Certificate and key; `None` for plain HTTP. Read again when the files change.
     pub tls: Option<TlsFiles>,
+    /// A PEM file of authorities: clients with a certificate of theirs have its names. Needs `tls`.
+    pub client_authorities: Option<PathBuf>,
+    /// A token server at `/token`, and Bearer challenges that lead to it. Needs users.
+    pub tokens: Option<TokenOptions>,
     /// A file for a line about each request that changes something or is refused.
     pub audit: Option<PathBuf>,
     /// What they may; `None` for everything to everybody, or to every user where there are users.
@@ -72,6 +76,8 @@ impl ServeOptions {
             bucket: None,
             access: Access::Open,
             tls: None,
+            client_authorities: None,
+            tokens: None,
             audit: None,
             rights: None,
             sparse: true,
@@ -130,7 +136,8 @@ pub fn serve(options: ServeOptions) -> Result<Server, RegistryError> {
         None => Storage::open(&options.storage)?,
         Some(bucket) => Storage::open_bucket(&options.storage, bucket)?,
     };
-    let door = Door::load(&options.access)?;
+    let certificates = options.tls.is_some() && options.client_authorities.is_some();
+    let door = Door::load(&options.access, options.tokens.as_ref(), certificates, crate::storage::now())?;
     let everybody = if door.has_users() { Who::Users } else { Who::Anyone };
     let gate: Arc<dyn Gate> = Arc::new(options.rights.clone().unwrap_or_else(|| Rights::all_to(everybody)));
     let failed = |cause| RegistryError::Listen { address: options.listen, cause };
@@ -141,7 +148,8 @@ pub fn serve(options: ServeOptions) -> Result<Server, RegistryError> {
     let _context = runtime.enter();
     let listener = TcpListener::from_std(listener).map_err(failed)?;
     let (stop, stopped) = watch::channel(false);
-    let tls = options.tls.as_ref().map(Tls::load).transpose()?.map(Arc::new);
+    let tls = options.tls.as_ref().map(|files| Tls::load(files, options.client_authorities.as_deref()));
+    let tls = tls.transpose()?.map(Arc::new);
     let audit = options.audit.as_deref().map(Audit::open).transpose()?;
     let draining = AtomicBool::new(false);
     let app = Arc::new(App { storage: storage.clone(), door, gate, audit, draining, options });
@@ -218,12 +226,15 @@ async fn accept(listener: TcpListener, app: Arc<App>, tls: Option<Arc<Tls>>, mut
         };
         let _ = stream.set_nodelay(true);
         let app = app.clone();
-        let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-            let app = app.clone();
-            async move { Ok::<Response<Body>, Infallible>(app.answer(request.map(Body::new), Some(peer.ip())).await) }
-        });
+        let service = move |certificate: Arc<[String]>| {
+            let peer = Peer { address: Some(peer.ip()), certificate };
+            hyper::service::service_fn(move |request: Request<Incoming>| {
+                let (app, peer) = (app.clone(), peer.clone());
+                async move { Ok::<Response<Body>, Infallible>(app.answer(request.map(Body::new), &peer).await) }
+            })
+        };
         let Some(tls) = &tls else {
-            let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+            let connection = builder.serve_connection(TokioIo::new(stream), service(Arc::default())).into_owned();
             let connection = graceful.watch(connection);
             connections.spawn(async move {
                 let _slot = slot;
@@ -237,7 +248,9 @@ async fn accept(listener: TcpListener, app: Arc<App>, tls: Option<Arc<Tls>>, mut
             let _slot = slot;
             // Who does not finish the handshake in time is cut like who does not send a head.
             if let Ok(Ok(stream)) = tokio::time::timeout(HEAD_TIMEOUT, acceptor.accept(stream)).await {
-                let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+                let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+                let names: Arc<[String]> = shown.map(|own| certificate_names(own)).unwrap_or_default().into();
+                let connection = builder.serve_connection(TokioIo::new(stream), service(names)).into_owned();
                 let _ = watcher.watch(connection).await;
             }
         });
@@ -271,7 +284,8 @@ async fn watch_files(app: Arc<App>, tls: Option<Arc<Tls>>, mut stopped: watch::R
     let options = &app.options;
     let certificates: Vec<PathBuf> =
         options.tls.iter().flat_map(|files| [files.certificate.clone(), files.key.clone()]).collect();
-    let users: Vec<PathBuf> = app.door.file().map(Into::into).into_iter().collect();
+    let certificates: Vec<PathBuf> = certificates.into_iter().chain(options.client_authorities.clone()).collect();
+    let users: Vec<PathBuf> = app.door.files().into_iter().map(Into::into).collect();
     let (mut seen_certificates, mut seen_users) = (stamps(&certificates), stamps(&users));
     loop {
         tokio::select! {

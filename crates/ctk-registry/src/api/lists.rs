@@ -57,13 +57,15 @@ impl App {
         let page = Page::parse(asked)?;
         let mut names: Vec<String> = Vec::new();
         let mut last = page.last.clone();
+        // A token for the catalogue is for all of it that its holder may read.
+        let who = asked.who.unlimited();
         while names.len() <= page.n {
             let after = last.clone();
             let found = self.stored(move |storage| storage.meta().repositories(&after, PAGE_LIMIT_ENTRIES + 1)).await?;
             let Some(end) = found.last() else { break };
             last = end.clone();
             let whole = found.len() > PAGE_LIMIT_ENTRIES;
-            names.extend(found.into_iter().filter(|name| self.may(&asked.who, Action::Pull, name)));
+            names.extend(found.into_iter().filter(|name| self.may(&who, Action::Pull, name)));
             if !whole {
                 break;
             }

@@ -4,6 +4,7 @@ mod answer;
 mod blobs;
 mod lists;
 mod manifests;
+mod token;
 mod uploads;
 
 use std::net::IpAddr;
@@ -11,11 +12,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::body::Body;
-use ctk_distribution::{Code, Query, Route, RouteError};
+use ctk_distribution::{Actions, Code, Query, Route, RouteError, Scope};
 use http::{HeaderMap, Method, Request, Response, header};
 
 use crate::audit::{Audit, Record};
-use crate::gate::{Action, Challenged, Door, Gate, Identity, Need, methods, need};
+use crate::gate::{Action, Challenged, Door, Gate, Identity, Need, TOKEN_PATH, Wanted, methods, need};
 use crate::meta::TagChange;
 use crate::storage::{PutRules, now};
 use crate::{RegistryError, ServeOptions, Storage};
@@ -31,6 +32,15 @@ pub(crate) struct App {
     /// Whether it is about to stop: then it is not ready for more.
     pub draining: AtomicBool,
     pub options: ServeOptions,
+}
+
+/// The other end of a connection.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Peer {
+    /// Where it is.
+    pub address: Option<IpAddr>,
+    /// The names of its certificate, which was verified.
+    pub certificate: Arc<[String]>,
 }
 
 /// A request's head, and who sends it.
@@ -49,8 +59,8 @@ impl Asked {
 }
 
 impl App {
-    /// Answers a request that came from `address`.
-    pub(crate) async fn answer(&self, request: Request<Body>, address: Option<IpAddr>) -> Response<Body> {
+    /// Answers a request of `peer`.
+    pub(crate) async fn answer(&self, request: Request<Body>, peer: &Peer) -> Response<Body> {
         match request.uri().path() {
             "/livez" => return empty(200),
             "/readyz" => return self.ready().await,
@@ -58,11 +68,12 @@ impl App {
         }
         let head = request.method() == Method::HEAD;
         let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
-        let mut record = Record { time: now(), address, method, path, ..Record::default() };
-        let mut response = match self.route(request, &mut record).await {
-            Ok(response) => response,
-            Err(failure) => failure.into_response(),
+        let mut record = Record { time: now(), address: peer.address, method, path, ..Record::default() };
+        let answered = match (&self.door.tokens, record.path.as_str()) {
+            (Some(tokens), TOKEN_PATH) => self.token(tokens, request, peer, &mut record).await,
+            _ => self.route(request, peer, &mut record).await,
         };
+        let mut response = answered.unwrap_or_else(Failure::into_response);
         if let Some(audit) = &self.audit {
             record.status = response.status().as_u16();
             audit.write(&record);
@@ -83,22 +94,35 @@ impl App {
 
     /// Whether somebody may do something.
     fn may(&self, who: &Identity, action: Action, repository: &str) -> bool {
-        self.gate.allows(who, action, repository)
+        who.covers(action, repository) && self.gate.allows(who, action, repository)
     }
 
-    fn refuse(&self, who: &Identity) -> Failure {
+    fn challenged(&self, wanted: &Wanted) -> Failure {
+        Failure::of(Code::Unauthorized).with(header::WWW_AUTHENTICATE, self.door.challenge(wanted))
+    }
+
+    fn refuse(&self, who: &Identity, wanted: &Wanted) -> Failure {
         match self.door.refusal(who) {
-            Code::Unauthorized => Failure::of(Code::Unauthorized).with(header::WWW_AUTHENTICATE, self.door.challenge()),
+            Code::Unauthorized => self.challenged(wanted),
             code => Failure::of(code),
         }
     }
 
-    async fn route(&self, request: Request<Body>, record: &mut Record) -> Result<Response<Body>, Failure> {
+    /// The scheme and host that a client asked.
+    fn origin(&self, parts: &http::request::Parts) -> String {
+        let host = parts.uri.authority().map(|authority| authority.as_str());
+        let host = host.or_else(|| parts.headers.get(header::HOST)?.to_str().ok()).unwrap_or_default();
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b".-:[]_".contains(&b);
+        let host = Some(host).filter(|host| host.bytes().all(plain)).unwrap_or_default();
+        format!("{}://{host}", if self.options.tls.is_some() { "https" } else { "http" })
+    }
+
+    async fn route(&self, request: Request<Body>, peer: &Peer, record: &mut Record) -> Result<Response<Body>, Failure> {
         let (parts, body) = request.into_parts();
+        let query = Query::parse(parts.uri.query().unwrap_or_default());
         let authorization = parts.headers.get(header::AUTHORIZATION).map(|value| value.to_str().unwrap_or_default());
-        let challenged = || Failure::of(Code::Unauthorized).with(header::WWW_AUTHENTICATE, self.door.challenge());
-        let who = self.door.identify(authorization).await.map_err(|Challenged| challenged())?;
-        record.who = who.to_string();
+        let mut wanted = Wanted { origin: self.origin(&parts), ..Wanted::default() };
+        let identified = self.door.identify(authorization, &peer.certificate, now()).await;
         let route = Route::parse(parts.uri.path()).map_err(|error| match error {
             RouteError::NotFound => Failure::of(Code::Unsupported).status(404),
             RouteError::Name(name) => Failure::of(Code::NameInvalid).detail(name),
@@ -106,36 +130,52 @@ impl App {
             RouteError::Tag(tag) if parts.method == Method::PUT => Failure::of(Code::ManifestInvalid).detail(tag),
             RouteError::Tag(tag) => Failure::of(Code::ManifestUnknown).detail(tag),
         });
+        if let Ok(route) = &route {
+            wanted.scopes = scopes(route, &parts.method, &query);
+        }
+        let who = identified.map_err(|Challenged| {
+            wanted.error = Some("invalid_token");
+            self.challenged(&wanted)
+        })?;
+        record.who = who.to_string();
         let route = match route {
             Ok(route) => route,
             // Even what is malformed is answered to those only who may ask.
-            Err(_) if who.name.is_none() && self.door.has_users() => return Err(self.refuse(&who)),
+            Err(_) if !who.is_known() && self.door.has_users() => return Err(self.refuse(&who, &wanted)),
             Err(failure) => return Err(failure),
         };
         let method = parts.method;
         match need(&route, &method) {
             None => return Err(Failure::of(Code::Unsupported).with(header::ALLOW, methods(&route))),
             // Clients ask here first, to learn how to say who they are.
-            Some(Need::Identity) if who.name.is_none() && self.door.has_users() => return Err(challenged()),
-            Some(Need::Identity) => {}
+            Some(Need::Identity) if !who.is_known() && who.scopes.is_none() && self.door.has_users() => {
+                return Err(self.challenged(&wanted));
+            }
+            Some(Need::Identity) => {
+                let covered = |scopes: &Arc<Vec<Scope>>| wanted.scopes.iter().all(|scope| scopes.contains(scope));
+                if !who.scopes.as_ref().is_none_or(covered) {
+                    wanted.error = Some("insufficient_scope");
+                    return Err(self.challenged(&wanted));
+                }
+            }
             Some(Need::Action(action)) => {
                 record.action = action.word();
-                let allowed = route.name().is_some_and(|name| self.may(&who, action, name));
-                if !allowed {
-                    return Err(self.refuse(&who));
+                let name = route.name().unwrap_or_default();
+                if !self.gate.allows(&who, action, name) {
+                    return Err(self.refuse(&who, &wanted));
+                }
+                if !who.covers(action, name) {
+                    // Another token would do.
+                    wanted.error = Some("insufficient_scope");
+                    return Err(self.challenged(&wanted));
                 }
                 if action == Action::Delete && !self.options.delete {
                     return Err(Failure::of(Code::Unsupported).with(header::ALLOW, "GET, HEAD, PUT"));
                 }
             }
         }
-        let asked = Asked {
-            method: method.clone(),
-            path: parts.uri.path().to_owned(),
-            query: Query::parse(parts.uri.query().unwrap_or_default()),
-            headers: parts.headers,
-            who,
-        };
+        let asked =
+            Asked { method: method.clone(), path: parts.uri.path().to_owned(), query, headers: parts.headers, who };
         match route {
             Route::Version => Ok(empty(200)),
             Route::Catalog => self.catalog(&asked).await,
@@ -191,4 +231,25 @@ impl App {
             Err(_) => Err(Failure::of(Code::Unknown)),
         }
     }
+}
+
+/// What a token must allow for a request; a mount reads its source, too.
+fn scopes(route: &Route, method: &Method, query: &Query) -> Vec<Scope> {
+    let actions = match need(route, method) {
+        None => return Vec::new(),
+        Some(Need::Identity) => {
+            let all = Scope { kind: "registry".into(), name: "catalog".into(), actions: vec!["*".into()] };
+            return if *route == Route::Catalog { vec![all] } else { Vec::new() };
+        }
+        Some(Need::Action(Action::Pull)) => Actions::Pull,
+        Some(Need::Action(Action::Push | Action::Overwrite)) => Actions::Push,
+        Some(Need::Action(Action::Delete)) => Actions::Delete,
+    };
+    let mut scopes: Vec<Scope> = route.name().map(|name| Scope::repository(name, actions)).into_iter().collect();
+    let source = query.get("from").filter(|_| matches!(route, Route::Uploads { .. }) && query.get("mount").is_some());
+    // A name that is none stands in no header.
+    if let Some(source) = source.filter(|source| ctk_oci::Reference::new("localhost", source, None, None).is_ok()) {
+        scopes.push(Scope::repository(source, Actions::Pull));
+    }
+    scopes
 }

@@ -51,6 +51,18 @@ impl Passwords {
     /// The user that the value of an `Authorization` header proves to be.
     pub(crate) async fn admits(&self, authorization: &str) -> Option<String> {
         let (user, password) = basic(authorization)?;
+        self.admits_pair(&user, &password).await
+    }
+
+    /// What changes with the password of a user; `None` when there is no such user.
+    pub(crate) fn mark(&self, user: &str) -> Option<String> {
+        let users = self.users.read().expect("no holder panics");
+        users.get(user).map(|hash| Digest::of(hash.as_bytes()).hex()[..16].to_owned())
+    }
+
+    /// The user, if this is the password.
+    pub(crate) async fn admits_pair(&self, user: &str, password: &str) -> Option<String> {
+        let (user, password) = (user.to_owned(), password.to_owned());
         let hash = self.users.read().expect("no holder panics").get(&user).cloned();
         let key = Digest::of(format!("{user}\0{password}\0{}", hash.as_deref().unwrap_or("")).as_bytes());
         if hash.is_some() && self.accepted.lock().expect("no holder panics").contains(&key) {

@@ -25,6 +25,8 @@ pub enum Who {
     Users,
     /// This one.
     User(String),
+    /// Whose certificate has this common or alternative name.
+    Certificate(String),
 }
 
 /// What a grant allows. Each holds the ones before it.
@@ -70,12 +72,13 @@ impl FromStr for Who {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Who, String> {
-        match text.strip_prefix("user:") {
-            Some("") => Err("`user:` names nobody".into()),
-            Some(name) => Ok(Who::User(name.into())),
+        match text.split_once(':') {
+            Some((_, "")) => Err(format!("`{text}` names nobody")),
+            Some(("user", name)) => Ok(Who::User(name.into())),
+            Some(("cert", name)) => Ok(Who::Certificate(name.into())),
             None if text == "anyone" => Ok(Who::Anyone),
             None if text == "users" => Ok(Who::Users),
-            None => Err(format!("`{text}` is nobody; expected `anyone`, `users` or `user:NAME`")),
+            _ => Err(format!("`{text}` is nobody; expected `anyone`, `users`, `user:NAME` or `cert:NAME`")),
         }
     }
 }
@@ -111,10 +114,11 @@ impl Rights {
 impl Gate for Rights {
     fn allows(&self, who: &Identity, action: Action, repository: &str) -> bool {
         self.grants.iter().any(|grant| {
-            let meant = match (&grant.who, &who.name) {
-                (Who::Anyone, _) | (Who::Users, Some(_)) => true,
-                (Who::User(name), Some(found)) => name == found,
-                (Who::Users | Who::User(_), None) => false,
+            let meant = match &grant.who {
+                Who::Anyone => true,
+                Who::Users => who.is_known(),
+                Who::User(name) => who.name.as_ref() == Some(name),
+                Who::Certificate(name) => who.certificate.contains(name),
             };
             meant && grant.role.allows(action) && grant.repositories.matches(repository)
         })
@@ -126,7 +130,7 @@ mod tests {
     use super::*;
 
     fn check(rights: &Rights, who: Option<&str>, repository: &str, expected: &[Action]) {
-        let who = Identity { name: who.map(Into::into) };
+        let who = Identity { name: who.map(Into::into), ..Identity::default() };
         let found: Vec<Action> = Action::ALL.into_iter().filter(|a| rights.allows(&who, *a, repository)).collect();
         assert_eq!(found, expected, "{who} in {repository}");
     }
@@ -150,10 +154,24 @@ mod tests {
         check(&rights, Some("ci"), "team/dev/x", &[Pull]);
         check(&rights, Some("root"), "x", &[Pull, Push, Overwrite, Delete]);
         check(&Rights::default(), Some("root"), "x", &[]);
+        // A certificate's name is no user's.
+        let certificate: Rights = Rights { grants: vec!["cert:ci=writer@**".parse().unwrap()] };
+        check(&certificate, Some("ci"), "x", &[]);
+        let holder = Identity { certificate: ["x".to_owned(), "ci".into()].into(), ..Identity::default() };
+        assert!(certificate.allows(&holder, Push, "x") && !rights.allows(&holder, Push, "team/app"));
+        assert!(rights.allows(&holder, Pull, "team/app"), "it is one of the users");
         // A user whose name is one of the words is a user.
         check(&rights, Some("anyone"), "x", &[Pull]);
-        for wrong in ["", "ci=writer@**", "user:=reader@**", "user:ci=owner@**", "user:ci=writer", "user:ci=writer@[x]"]
-        {
+        for wrong in [
+            "",
+            "ci=writer@**",
+            "user:=reader@**",
+            "cert:=reader@**",
+            "x:y=reader@**",
+            "user:ci=owner@**",
+            "user:ci=writer",
+            "user:ci=writer@[x]",
+        ] {
             assert!(wrong.parse::<Grant>().is_err(), "{wrong}");
         }
     }

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 use ctk_plan::Kind;
 use ctk_registry::blobs::Bucket;
 use ctk_registry::{
-    Access, Glob, Grant, InRepositories, Name, Retention, Rights, ServeOptions, Storage, TlsFiles, serve,
+    Access, Glob, Grant, InRepositories, Name, Retention, Rights, ServeOptions, Storage, TlsFiles, TokenOptions, serve,
 };
 
 use super::output;
@@ -38,6 +38,8 @@ enum Command {
     Gc(Gc),
     /// Look for content that is missing, damaged or unknown
     Check(Check),
+    /// The keys that tokens are signed with
+    Keys(Keys),
 }
 
 /// Serve until interrupted
@@ -58,8 +60,18 @@ pub struct Serve {
     /// Only for users of this file of `user:bcrypt-hash` lines
     #[arg(long, value_name = "FILE")]
     htpasswd: Option<PathBuf>,
-    /// Allow this and nothing else: WHO is `anyone`, `users` or `user:NAME`, ROLE is reader, creator, writer or admin,
-    /// e.g. `user:ci=writer@team/**`; may be repeated
+    /// Answer at /token with tokens signed by the keys of this folder, which gets a first one, and tell clients to ask
+    /// there; servers that share the folder honour each other's tokens
+    #[arg(long, value_name = "FOLDER", requires = "htpasswd", help_heading = "Tokens")]
+    token_keys: Option<PathBuf>,
+    /// The URL of /token that clients are told, e.g. behind a proxy [default: the host that they asked]
+    #[arg(long, value_name = "URL", requires = "token_keys", help_heading = "Tokens")]
+    token_realm: Option<String>,
+    /// The registry's name in tokens
+    #[arg(long, value_name = "NAME", requires = "token_keys", default_value = "ctk-registry", help_heading = "Tokens")]
+    token_service: String,
+    /// Allow this and nothing else: WHO is `anyone`, `users`, `user:NAME` or `cert:NAME`, ROLE is reader, creator,
+    /// writer or admin, e.g. `user:ci=writer@team/**`; may be repeated
     #[arg(long, value_name = "WHO=ROLE@PATTERN")]
     allow: Vec<Grant>,
     /// Tags that cannot change once they are there, e.g. `v*` or `v*@team/**`; may be repeated
@@ -80,6 +92,9 @@ pub struct Serve {
     /// PEM file of the certificate's private key
     #[arg(long, value_name = "FILE", requires = "tls_certificate")]
     tls_key: Option<PathBuf>,
+    /// PEM file of authorities: a client with a certificate of theirs has its common and alternative names
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    client_ca: Option<PathBuf>,
     /// Write a line of JSON about each change and each refusal to this file
     #[arg(long, value_name = "FILE")]
     audit_log: Option<PathBuf>,
@@ -210,6 +225,56 @@ pub struct Check {
     quick: bool,
 }
 
+/// The keys that tokens are signed with
+#[derive(Args)]
+pub struct Keys {
+    #[command(subcommand)]
+    command: KeysCommand,
+}
+
+#[derive(Subcommand)]
+enum KeysCommand {
+    /// List the keys, the oldest first, and which of them signs
+    #[command(visible_alias = "ls")]
+    List(KeyFolder),
+    /// Make a key; servers of the folder sign with it some seconds later, and go on to honour the others
+    New(KeyFolder),
+    /// Remove a key: tokens that it signed are refused from now on
+    Retire {
+        /// Its name, from `list`
+        key: String,
+        #[command(flatten)]
+        folder: KeyFolder,
+    },
+}
+
+#[derive(Args)]
+pub struct KeyFolder {
+    /// The folder, as in `serve --token-keys`
+    #[arg(long, value_name = "FOLDER")]
+    keys: PathBuf,
+}
+
+impl Keys {
+    fn run(self) -> Result<(), Failure> {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |age| age.as_secs());
+        match self.command {
+            KeysCommand::List(KeyFolder { keys }) => {
+                for key in ctk_registry::signing_keys(&keys, now)? {
+                    let made = jiff::Timestamp::from_second(key.created as i64).unwrap_or_default();
+                    output(&format!("{}  {made}  {}\n", key.kid, if key.signs { "signs" } else { "verifies" }))?;
+                }
+                Ok(())
+            }
+            KeysCommand::New(KeyFolder { keys }) => output(&format!("{}\n", ctk_registry::new_key(&keys, now)?)),
+            KeysCommand::Retire { key, folder } => {
+                ctk_registry::retire_key(&folder.keys, &key)?;
+                output(&format!("{key} is retired\n"))
+            }
+        }
+    }
+}
+
 impl Registry {
     pub fn run(self, context: &Context) -> Result<(), Failure> {
         match self.command {
@@ -217,6 +282,7 @@ impl Registry {
             Command::User(command) => command.run(),
             Command::Gc(command) => command.run(context),
             Command::Check(command) => command.run(context),
+            Command::Keys(command) => command.run(),
         }
     }
 }
@@ -244,7 +310,7 @@ fn bucket(context: &Context, text: &str) -> Result<Bucket, Failure> {
 }
 
 /// The storage of a folder that is one already: a mistyped name makes none.
-fn existing(context: &Context, folder: &std::path::Path, place: Option<&str>) -> Result<Storage, Failure> {
+fn existing(context: &Context, folder: &Path, place: Option<&str>) -> Result<Storage, Failure> {
     if !folder.join("registry.db").is_file() {
         let message = format!("`{}` is no registry's folder", folder.display());
         return Err(Failure::sentence(message, Some("name the folder that is served, which holds `registry.db`")));
@@ -323,6 +389,12 @@ impl Serve {
         if let Some(file) = command.htpasswd {
             options.access = Access::Htpasswd(file);
         }
+        options.client_authorities = command.client_ca;
+        options.tokens = command.token_keys.map(|keys| TokenOptions {
+            keys,
+            realm: command.token_realm,
+            service: command.token_service,
+        });
         if !command.allow.is_empty() {
             options.rights = Some(Rights { grants: command.allow });
         }
