@@ -81,7 +81,8 @@ pub fn client(options: &Options) -> Result<reqwest::Client, HttpError> {
     Ok(builder.build()?)
 }
 
-fn tls(options: &Options) -> Result<rustls::ClientConfig, HttpError> {
+/// What TLS connections of other protocols are made with, too: the same authorities and client certificate.
+pub fn tls(options: &Options) -> Result<rustls::ClientConfig, HttpError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder =
         rustls::ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;

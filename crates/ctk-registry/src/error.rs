@@ -34,9 +34,11 @@ pub enum RegistryError {
     Metadata {
         /// What was tried.
         action: &'static str,
+        /// Whether the disk is full.
+        full: bool,
         /// The database's word.
         #[source]
-        cause: Box<rusqlite::Error>,
+        cause: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The metadata was written by a later version.
     #[error("`{}` is of version {found}, this program knows {known}; use the program that wrote it", path.display())]
@@ -47,6 +49,12 @@ pub enum RegistryError {
         found: i64,
         /// Ours.
         known: i64,
+    },
+    /// The database of the metadata cannot be used as it is described.
+    #[error("cannot use the database: {reason}")]
+    Database {
+        /// What is wrong; no password.
+        reason: String,
     },
     /// Something in the metadata that nobody writes.
     #[error("the registry's metadata holds `{text}` where {what} should be; restore it from a copy")]
@@ -188,10 +196,6 @@ pub enum RegistryError {
 }
 
 impl RegistryError {
-    pub(crate) fn metadata(action: &'static str) -> impl FnOnce(rusqlite::Error) -> RegistryError {
-        move |cause| RegistryError::Metadata { action, cause: Box::new(cause) }
-    }
-
     pub(crate) fn storage(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> RegistryError {
         let path = path.into();
         move |cause| RegistryError::Storage { action, path, cause }

@@ -8,7 +8,7 @@
 //! api/         a request → a route → an answer; one file a noun (blobs, uploads, manifests, lists)
 //! gate/        who asks, and what they may
 //! storage/     uploads, manifests, import, collection, check: metadata and blobs put together
-//! meta/        trait Meta: who holds what, which tag names what; embedded in a file
+//! meta/        trait Meta: who holds what, which tag names what; in a file, or in PostgreSQL
 //! blobs/       trait Blobs: places and bytes
 //! ```
 
@@ -31,7 +31,7 @@ pub use gate::{
 };
 pub use glob::{GLOB_LIMIT_BYTES, Glob, GlobError};
 pub use limits::*;
-pub use meta::{Name, Retention, Stored};
+pub use meta::{Database, Name, Retention, Stored};
 pub use server::{InRepositories, ServeOptions, Server, serve};
 pub use storage::{Checked, Collected, Fault, Storage};
 pub use tls::TlsFiles;

@@ -40,6 +40,11 @@ pub const SEEN_LIMIT: usize = 100_000;
 pub const METADATA_BUSY_TIMEOUT: Duration = Duration::from_secs(20);
 /// Connections kept for readers of the metadata: as many as can read at once with a few processors.
 pub const METADATA_READERS_LIMIT: usize = 16;
+/// Connections to a database server for readers, of each registry server; one more writes. A database server has
+/// some 100 for all.
+pub const DATABASE_READERS_LIMIT: usize = 8;
+/// A database server that does not answer for this long is not there.
+pub const DATABASE_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Writes committed together at most, so that the first of them does not wait for all the others.
 pub const GATHERED_WRITES_LIMIT: usize = 256;
 /// Blobs and members that one manifest names at most: 4 MiB hold some 30 000 descriptors, real images have 127 layers.

@@ -21,6 +21,7 @@ use crate::api::{App, Peer};
 use crate::audit::Audit;
 use crate::blobs::Bucket;
 use crate::gate::{Door, TokenOptions, certificate_names};
+use crate::meta::Database;
 use crate::tls::Tls;
 use crate::{
     Access, BLOB_LIFE, BLOB_LIMIT_BYTES, CONNECTIONS_LIMIT, FILES_INTERVAL, Gate, Glob, HEAD_TIMEOUT, RegistryError,
@@ -37,6 +38,8 @@ pub struct ServeOptions {
     pub storage: PathBuf,
     /// Where bytes are instead of in the storage directory, which then holds the metadata alone.
     pub bucket: Option<Bucket>,
+    /// A PostgreSQL database of the metadata, instead of a file in the storage directory.
+    pub database: Option<Database>,
     /// How users prove who they are.
     pub access: Access,
     /// Certificate and key; `None` for plain HTTP. Read again when the files change.
@@ -74,6 +77,7 @@ impl ServeOptions {
             listen,
             storage: storage.into(),
             bucket: None,
+            database: None,
             access: Access::Open,
             tls: None,
             client_authorities: None,
@@ -132,9 +136,10 @@ pub struct Server {
 
 /// Starts to serve; when it returns, connections are accepted. Runs on [`ctk_http::runtime`].
 pub fn serve(options: ServeOptions) -> Result<Server, RegistryError> {
-    let storage = match &options.bucket {
-        None => Storage::open(&options.storage)?,
-        Some(bucket) => Storage::open_bucket(&options.storage, bucket)?,
+    let storage = match (&options.database, &options.bucket) {
+        (None, None) => Storage::open(&options.storage)?,
+        (None, Some(bucket)) => Storage::open_bucket(&options.storage, bucket)?,
+        (Some(database), bucket) => Storage::open_database(&options.storage, database, bucket.as_ref())?,
     };
     let certificates = options.tls.is_some() && options.client_authorities.is_some();
     let door = Door::load(&options.access, options.tokens.as_ref(), certificates, crate::storage::now())?;

@@ -69,9 +69,7 @@ impl From<RegistryError> for Failure {
             RegistryError::Storage { cause, .. } if cause.kind() == io::ErrorKind::StorageFull => {
                 Failure::of(Code::Unknown).status(507).detail("the registry's disk is full")
             }
-            RegistryError::Metadata { cause, .. }
-                if cause.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) =>
-            {
+            RegistryError::Metadata { full: true, .. } => {
                 Failure::of(Code::Unknown).status(507).detail("the registry's disk is full")
             }
             // Paths of the server are nobody else's business.

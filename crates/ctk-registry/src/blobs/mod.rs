@@ -58,3 +58,7 @@ pub trait Writing: Send {
     /// Makes the bytes durable and readable. Nothing can be added afterwards.
     fn finish(&mut self) -> Result<(), RegistryError>;
 }
+
+#[cfg(test)]
+#[path = "../../tests/common/s3.rs"]
+mod testing;

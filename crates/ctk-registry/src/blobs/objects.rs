@@ -350,11 +350,6 @@ impl Writing for Growing {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, Write};
-    use std::net::{TcpListener, TcpStream};
-    use std::process::{Child, Command, Stdio};
-    use std::time::{Duration, Instant};
-
     use super::*;
 
     #[test]
@@ -362,47 +357,14 @@ mod tests {
         super::super::conformance::run(&Objects::new(Box::new(object_store::memory::InMemory::new()), "some/prefix"));
     }
 
-    struct Killed(Child);
-
-    impl Drop for Killed {
-        fn drop(&mut self) {
-            let _ = self.0.kill();
-            let _ = self.0.wait();
-        }
-    }
-
     #[test]
     fn passes_the_exam_in_a_bucket() {
-        let program = std::env::var("CTK_TEST_MOTO").unwrap_or_else(|_| "moto_server".into());
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        if !std::env::split_paths(&path).any(|folder| folder.join(&program).exists()) {
-            assert!(std::env::var_os("CTK_TEST_REQUIRE").is_none(), "needs moto_server");
-            println!("skipped: needs moto_server (a server with S3's protocol)");
-            return;
-        }
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut command = Command::new(program);
-        command.args(["-H", "127.0.0.1", "-p", &port.to_string()]).stdout(Stdio::null()).stderr(Stdio::null());
-        let _server = Killed(command.spawn().unwrap());
-        let address = format!("127.0.0.1:{port}");
-        let deadline = Instant::now() + Duration::from_secs(60);
-        let mut stream = loop {
-            match TcpStream::connect(&address) {
-                Ok(stream) => break stream,
-                Err(_) => assert!(Instant::now() < deadline, "moto_server does not start"),
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        };
-        write!(stream, "PUT /blobs HTTP/1.1\r\nHost: {address}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-            .unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        assert!(answer.contains("200 OK"), "{answer}");
+        let Some(server) = super::super::testing::Bucketeer::start() else { return };
         let bucket = Bucket {
             name: "blobs".into(),
             prefix: "registry".into(),
             region: "us-east-1".into(),
-            endpoint: Some(format!("http://{address}")),
+            endpoint: Some(format!("http://{}", server.address)),
             key: Some(("id".into(), "secret".into())),
             token: None,
         };

@@ -13,8 +13,12 @@
 //! [`conformance`] is the exam of every implementation.
 
 pub mod conformance;
+mod postgres;
+mod postgres_tls;
 pub(crate) mod retention;
+mod sql;
 mod sqlite;
+mod tables;
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,8 +26,10 @@ use std::sync::Arc;
 use ctk_oci::{Algorithm, Descriptor, Digest};
 
 use crate::RegistryError;
+pub use postgres::{Database, Postgres};
 pub use retention::{Retention, TagState};
 pub use sqlite::Sqlite;
+pub use tables::Tables;
 
 /// Seconds since 1970.
 pub type Seconds = u64;
@@ -264,3 +270,7 @@ pub trait Meta: Send + Sync + fmt::Debug {
     /// Whether a place is named by anything.
     fn knows(&self, place: &Place) -> Result<bool, RegistryError>;
 }
+
+#[cfg(test)]
+#[path = "../../tests/common/postgres.rs"]
+pub(crate) mod testing;

@@ -21,7 +21,7 @@ use ctk_distribution::ByteRange;
 use ctk_oci::{Descriptor, Digest, Reference};
 
 use crate::blobs::{Blobs, Bucket, Files, Objects, Reading, durable_dir};
-use crate::meta::{Held, Meta, Place, Seconds, Seen, Sqlite};
+use crate::meta::{Database, Held, Meta, Place, Postgres, Seconds, Seen, Sqlite};
 use crate::{RegistryError, SEEN_LIMIT};
 pub use check::{Checked, Fault};
 pub use collect::Collected;
@@ -54,6 +54,20 @@ impl Storage {
         durable_dir(&root)?;
         let meta = Sqlite::open(root.join("registry.db"))?;
         Ok(Storage::new(Arc::new(meta), Arc::new(Objects::open(bucket)?)))
+    }
+
+    /// The storage whose metadata is in a database, and whose bytes are in a bucket or in the directory `root`. Any
+    /// number of servers may share both.
+    pub fn open_database(
+        root: impl Into<PathBuf>,
+        database: &Database,
+        bucket: Option<&Bucket>,
+    ) -> Result<Storage, RegistryError> {
+        let blobs: Arc<dyn Blobs> = match bucket {
+            Some(bucket) => Arc::new(Objects::open(bucket)?),
+            None => Arc::new(Files::open(root.into().join("blobs"))?),
+        };
+        Ok(Storage::new(Arc::new(Postgres::open(database)?), blobs))
     }
 
     /// A storage of these parts.
