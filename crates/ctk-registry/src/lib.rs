@@ -20,6 +20,7 @@ mod gate;
 mod glob;
 mod limits;
 pub mod meta;
+mod metrics;
 mod server;
 mod storage;
 mod tls;
@@ -32,6 +33,7 @@ pub use gate::{
 pub use glob::{GLOB_LIMIT_BYTES, Glob, GlobError};
 pub use limits::*;
 pub use meta::{Database, Name, Retention, Stored};
+pub use metrics::{Log, RequestLog};
 pub use server::{InRepositories, ServeOptions, Server, serve};
 pub use storage::{Checked, Collected, Fault, Storage};
 pub use tls::TlsFiles;

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 /// Connections at once; more wait in the kernel's queue. Each costs two descriptors and some buffers of memory.
 pub const CONNECTIONS_LIMIT: usize = 512;
+/// Connections at once to the address of the metrics: a few who scrape it.
+pub const METRICS_CONNECTIONS_LIMIT: usize = 16;
 /// A client that has not sent its request's head after this long is cut: nobody needs longer, slow-loris does.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// A body that yields no byte for this long is cut; its upload stays and can be resumed.

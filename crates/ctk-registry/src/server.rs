@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use axum::body::Body;
 use hyper::body::Incoming;
@@ -22,10 +22,11 @@ use crate::audit::Audit;
 use crate::blobs::Bucket;
 use crate::gate::{Door, TokenOptions, certificate_names};
 use crate::meta::Database;
+use crate::metrics::{Log, Metrics};
 use crate::tls::Tls;
 use crate::{
-    Access, BLOB_LIFE, BLOB_LIMIT_BYTES, CONNECTIONS_LIMIT, FILES_INTERVAL, Gate, Glob, HEAD_TIMEOUT, RegistryError,
-    Retention,
+    Access, BLOB_LIFE, BLOB_LIMIT_BYTES, CONNECTIONS_LIMIT, FILES_INTERVAL, Gate, Glob, HEAD_TIMEOUT,
+    METRICS_CONNECTIONS_LIMIT, RegistryError, Retention,
 };
 use crate::{Rights, SWEEP_INTERVAL, Storage, TIDY_INTERVAL, TlsFiles, UPLOAD_LIFE, Who};
 
@@ -50,6 +51,10 @@ pub struct ServeOptions {
     pub tokens: Option<TokenOptions>,
     /// A file for a line about each request that changes something or is refused.
     pub audit: Option<PathBuf>,
+    /// Where to answer at `/metrics`, besides the questions about health; a port of its own, which needs no user.
+    pub metrics: Option<SocketAddr>,
+    /// Who is told of each request.
+    pub log: Option<Log>,
     /// What they may; `None` for everything to everybody, or to every user where there are users.
     pub rights: Option<Rights>,
     /// Whether an index may name manifests that are not here (a sparse index).
@@ -83,6 +88,8 @@ impl ServeOptions {
             client_authorities: None,
             tokens: None,
             audit: None,
+            metrics: None,
+            log: None,
             rights: None,
             sparse: true,
             immutable: Vec::new(),
@@ -128,6 +135,7 @@ impl ServeOptions {
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
+    metrics_address: Option<SocketAddr>,
     storage: Storage,
     app: Arc<App>,
     stop: watch::Sender<bool>,
@@ -152,23 +160,42 @@ pub fn serve(options: ServeOptions) -> Result<Server, RegistryError> {
     let runtime = ctk_http::runtime();
     let _context = runtime.enter();
     let listener = TcpListener::from_std(listener).map_err(failed)?;
+    let watched = match options.metrics {
+        None => None,
+        Some(address) => {
+            let failed = |cause| RegistryError::Listen { address, cause };
+            let listener = std::net::TcpListener::bind(address).map_err(failed)?;
+            listener.set_nonblocking(true).map_err(failed)?;
+            Some(TcpListener::from_std(listener).map_err(failed)?)
+        }
+    };
+    let metrics_address = watched.as_ref().and_then(|listener| listener.local_addr().ok());
     let (stop, stopped) = watch::channel(false);
     let tls = options.tls.as_ref().map(|files| Tls::load(files, options.client_authorities.as_deref()));
     let tls = tls.transpose()?.map(Arc::new);
     let audit = options.audit.as_deref().map(Audit::open).transpose()?;
     let draining = AtomicBool::new(false);
-    let app = Arc::new(App { storage: storage.clone(), door, gate, audit, draining, options });
+    let metrics = Metrics::default();
+    let app = Arc::new(App { storage: storage.clone(), door, gate, audit, draining, metrics, options });
+    if let Some(listener) = watched {
+        runtime.spawn(watch_numbers(listener, app.clone(), stopped.clone()));
+    }
     runtime.spawn(sweep(app.clone(), stopped.clone()));
-    runtime.spawn(tidy(storage.clone(), stopped.clone()));
+    runtime.spawn(tidy(app.clone(), stopped.clone()));
     runtime.spawn(watch_files(app.clone(), tls.clone(), stopped.clone()));
     let accept = Some(runtime.spawn(accept(listener, app.clone(), tls, stopped)));
-    Ok(Server { address, storage, app, stop, accept })
+    Ok(Server { address, metrics_address, storage, app, stop, accept })
 }
 
 impl Server {
     /// The address it listens on, with the port it took.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The address of the metrics, with the port they took.
+    pub fn metrics_addr(&self) -> Option<SocketAddr> {
+        self.metrics_address
     }
 
     /// `host:port`, as it stands in a reference.
@@ -265,6 +292,35 @@ async fn accept(listener: TcpListener, app: Arc<App>, tls: Option<Arc<Tls>>, mut
     while connections.join_next().await.is_some() {}
 }
 
+/// Answers at the address of the metrics.
+async fn watch_numbers(listener: TcpListener, app: Arc<App>, mut stopped: watch::Receiver<bool>) {
+    let slots = Arc::new(Semaphore::new(METRICS_CONNECTIONS_LIMIT));
+    let mut connections = tokio::task::JoinSet::new();
+    loop {
+        let slot = slots.clone().acquire_owned().await.expect("never closed");
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stopped.wait_for(|stop| *stop) => return,
+        };
+        while connections.try_join_next().is_some() {}
+        let Ok((stream, _)) = accepted else {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        let app = app.clone();
+        let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+            let app = app.clone();
+            async move { Ok::<Response<Body>, Infallible>(app.watched(request.map(Body::new)).await) }
+        });
+        connections.spawn(async move {
+            let _slot = slot;
+            let mut builder = hyper::server::conn::http1::Builder::new();
+            builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+            let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+        });
+    }
+}
+
 /// Applies the retention and collects, every now and then.
 async fn sweep(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
     loop {
@@ -275,7 +331,9 @@ async fn sweep(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
             shared.storage.sweep(SystemTime::now(), options.upload_life, options.blob_life)
         };
         // A sweep that fails (a full or broken disk) is tried again; requests tell their clients about the disk.
-        let _ = tokio::task::spawn_blocking(work).await;
+        let begun = Instant::now();
+        let done = tokio::task::spawn_blocking(work).await;
+        app.metrics.swept(done.ok().and_then(Result::ok).as_ref(), begun.elapsed());
         let life = app.options.upload_life.min(app.options.blob_life);
         tokio::select! {
             _ = tokio::time::sleep(SWEEP_INTERVAL.min(life)) => {}
@@ -320,14 +378,16 @@ fn stamps(paths: &[PathBuf]) -> Vec<Option<(u64, u64, SystemTime)>> {
 }
 
 /// Removes the bytes of what was deleted, and writes notes of pulls down, soon.
-async fn tidy(storage: Storage, mut stopped: watch::Receiver<bool>) {
+async fn tidy(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
     loop {
         tokio::select! {
             _ = tokio::time::sleep(TIDY_INTERVAL) => {}
             _ = stopped.wait_for(|stop| *stop) => return,
         }
-        let storage = storage.clone();
+        let storage = app.storage.clone();
         let work = move || storage.write_seen().and_then(|()| storage.empty_trash());
-        let _ = tokio::task::spawn_blocking(work).await;
+        if let Ok(Ok(places)) = tokio::task::spawn_blocking(work).await {
+            app.metrics.removed(places);
+        }
     }
 }

@@ -160,6 +160,82 @@ fn it_is_ready_until_it_is_told_to_stop() {
     server.shutdown(Duration::from_secs(5));
 }
 
+#[test]
+fn numbers_and_logs_tell_what_happened() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut options = options(directory.path());
+    let users = directory.path().join("users");
+    add_password(&users, "ci", "secret of ci").unwrap();
+    options.access = Access::Htpasswd(users);
+    options.metrics = Some("127.0.0.1:0".parse().unwrap());
+    let lines = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let kept = lines.clone();
+    options.log = Some(ctk_registry::Log(std::sync::Arc::new(move |line| {
+        kept.lock().unwrap().push(format!("{line}\n{}", serde_json::to_string(line).unwrap()));
+    })));
+    let server = serve(options).unwrap();
+    let host = server.host();
+    assert_eq!(push(&host, "app", "v1", "12345", &basic("ci")), (201, String::new()));
+    assert_eq!(push(&host, "app", "v1", "12345", &basic("nobody")).0, 401);
+    assert_eq!(ask(&host, "GET", "/v2/app/manifests/v1", &basic("ci"), b"").0, 200);
+    assert_eq!(ask(&host, "POST", "/v2/app/blobs/uploads/?secret=hidden", &basic("ci"), b"").0, 202);
+    assert_eq!(ask(&host, "GET", "/metrics", &basic("ci"), b"").0, 404, "not where everybody is");
+    let metrics = server.metrics_addr().unwrap().to_string();
+    assert_eq!(ask(&metrics, "GET", "/readyz", "", b"").0, 200);
+    assert_eq!(ask(&metrics, "GET", "/v2/", "", b"").0, 404);
+    let (status, head, body) = ask(&metrics, "GET", "/metrics", "", b"");
+    assert!(status == 200 && head.contains("text/plain; version=0.0.4"), "{head}");
+    let text = String::from_utf8(body).unwrap();
+    let labels = |method: &str, route: &str, status: u16| {
+        format!("ctk_registry_request_seconds_count{{method=\"{method}\",route=\"{route}\",status=\"{status}\"}} 1\n")
+    };
+    for line in [labels("PUT", "manifest", 201), labels("GET", "manifest", 200), labels("POST", "uploads", 401)] {
+        assert!(text.contains(&line), "{line} in {text}");
+    }
+    for line in ["blobs 1", "blob_bytes 5", "manifests 1", "tags 1", "uploads_open 1", "requests_active 0", "up 1"] {
+        assert!(text.contains(&format!("ctk_registry_{line}\n")), "{line} in {text}");
+    }
+    let number = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(&format!("ctk_registry_{name} "))).unwrap();
+        line.parse::<u64>().unwrap()
+    };
+    assert!(number("received_bytes_total") > 5 && number("sent_bytes_total") > 100, "{text}");
+    let lines = lines.lock().unwrap().join("\n");
+    assert!(lines.contains(" ci PUT /v2/app/manifests/v1 201 ") && lines.contains("\"status\":401"), "{lines}");
+    // CVE-2025-48374: no log holds a secret.
+    for secret in ["secret", "hidden", &basic("ci")[21..]] {
+        assert!(!lines.contains(secret) && !text.contains(secret), "{secret} in {lines}");
+    }
+}
+
+#[test]
+fn what_is_under_way_ends_before_the_server_does() {
+    use std::io::{Read, Write};
+    let directory = tempfile::tempdir().unwrap();
+    let server = serve(options(directory.path())).unwrap();
+    let storage = server.storage().clone();
+    let address = server.local_addr();
+    let digest = Digest::of(b"0123456789");
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    let head = format!("POST /v2/app/blobs/uploads/?digest={digest} HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(b"01234").unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    let stopping = std::thread::spawn(move || server.shutdown(Duration::from_secs(20)));
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while std::net::TcpStream::connect(address).is_ok() {
+        assert!(Instant::now() < deadline, "it goes on to accept");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(!stopping.is_finished(), "a request is under way");
+    stream.write_all(b"56789").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    stopping.join().unwrap();
+    assert_eq!(storage.blob_size("app", &digest).unwrap(), Some(10));
+}
+
 /// A certificate of its own for localhost, as `NAME.crt` and `NAME.key`.
 fn certificate(directory: &Path, name: &str) -> TlsFiles {
     let files =

@@ -18,9 +18,10 @@ use http::{HeaderMap, Method, Request, Response, header};
 use crate::audit::{Audit, Record};
 use crate::gate::{Action, Challenged, Door, Gate, Identity, Need, TOKEN_PATH, Wanted, methods, need};
 use crate::meta::TagChange;
+use crate::metrics::{Log, Metrics, RequestLog};
 use crate::storage::{PutRules, now};
 use crate::{RegistryError, ServeOptions, Storage};
-use answer::{Failure, empty};
+use answer::{Failure, bytes, empty};
 
 /// What every request shares.
 #[derive(Debug)]
@@ -31,6 +32,7 @@ pub(crate) struct App {
     pub audit: Option<Audit>,
     /// Whether it is about to stop: then it is not ready for more.
     pub draining: AtomicBool,
+    pub metrics: Metrics,
     pub options: ServeOptions,
 }
 
@@ -61,11 +63,11 @@ impl Asked {
 impl App {
     /// Answers a request of `peer`.
     pub(crate) async fn answer(&self, request: Request<Body>, peer: &Peer) -> Response<Body> {
-        match request.uri().path() {
-            "/livez" => return empty(200),
-            "/readyz" => return self.ready().await,
-            _ => {}
+        if let Some(health) = self.health(request.uri().path()).await {
+            return health;
         }
+        let (active, begun) = (self.metrics.begin(), std::time::Instant::now());
+        let request = request.map(|body| self.metrics.received(body));
         let head = request.method() == Method::HEAD;
         let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
         let mut record = Record { time: now(), address: peer.address, method, path, ..Record::default() };
@@ -74,16 +76,42 @@ impl App {
             _ => self.route(request, peer, &mut record).await,
         };
         let mut response = answered.unwrap_or_else(Failure::into_response);
+        record.status = response.status().as_u16();
+        let took = begun.elapsed();
+        self.metrics.request(&record.method, &record.path, record.status, took);
         if let Some(audit) = &self.audit {
-            record.status = response.status().as_u16();
             audit.write(&record);
+        }
+        if let Some(Log(tell)) = &self.options.log {
+            let Record { time, address, who, method, path, status, .. } = record;
+            tell(&RequestLog { time, address, who, method, path, status, seconds: took.as_secs_f64() });
         }
         let version = http::HeaderValue::from_static("registry/2.0");
         response.headers_mut().insert("docker-distribution-api-version", version);
         if head {
             *response.body_mut() = Body::empty();
         }
-        response
+        response.map(|body| self.metrics.sent(body, active))
+    }
+
+    /// The answer to a question about the server's health, which everybody may ask; `None` for other paths.
+    pub(crate) async fn health(&self, path: &str) -> Option<Response<Body>> {
+        match path {
+            "/livez" | "/healthz" => Some(empty(200)),
+            "/readyz" => Some(self.ready().await),
+            _ => None,
+        }
+    }
+
+    /// What the listener of the metrics answers.
+    pub(crate) async fn watched(&self, request: Request<Body>) -> Response<Body> {
+        match request.uri().path() {
+            "/metrics" if request.method() == Method::GET => {
+                let totals = self.stored(|storage| storage.meta().totals()).await.ok();
+                bytes(200, "text/plain; version=0.0.4; charset=utf-8", self.metrics.text(totals).into_bytes())
+            }
+            path => self.health(path).await.unwrap_or_else(|| empty(404)),
+        }
     }
 
     /// 200 while requests can be served: the metadata answers, and nobody asked the server to stop.

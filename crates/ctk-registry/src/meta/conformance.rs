@@ -115,6 +115,8 @@ fn content_is_kept_once((meta, other): Pair) {
     assert_eq!(meta.blob("a", &text.digest).expect("blob").map(|held| held.place), Some(place(1)));
     assert_eq!(thrown_away(&*meta), [place(2), place(3)]);
     assert_eq!(meta.all_blobs("", 10).expect("blobs").len(), 1);
+    let totals = super::Totals { blobs: 1, blob_bytes: 4, trash: 2, ..Default::default() };
+    assert_eq!(meta.totals().expect("totals"), totals);
     assert_eq!(meta.all_blobs(&text.digest.to_string(), 10).expect("blobs").len(), 0);
     // Lost bytes are replaced for all who hold them; only those.
     let again = |number: u32, lost: u32| {

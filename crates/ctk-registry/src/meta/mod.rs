@@ -162,6 +162,25 @@ pub struct Usage {
     pub bytes: u64,
 }
 
+/// What all repositories hold together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Uploads that are open.
+    pub uploads: u64,
+    /// Repositories that ever held a manifest.
+    pub repositories: u64,
+    /// Different blobs.
+    pub blobs: u64,
+    /// Bytes of different blobs.
+    pub blob_bytes: u64,
+    /// Manifests.
+    pub manifests: u64,
+    /// Tags.
+    pub tags: u64,
+    /// Places that wait to be removed.
+    pub trash: u64,
+}
+
 /// A pull that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Seen {
@@ -240,6 +259,9 @@ pub trait Meta: Send + Sync + fmt::Debug {
     ) -> Result<Vec<Descriptor>, RegistryError>;
     /// What a repository holds.
     fn usage(&self, repository: &str) -> Result<Usage, RegistryError>;
+
+    /// What all repositories hold together. Counts, so it takes some milliseconds for each hundred thousand.
+    fn totals(&self) -> Result<Totals, RegistryError>;
 
     /// Notes pulls and questions, the last of each. What is gone is left out.
     fn seen(&self, seen: Vec<Seen>, now: Seconds) -> Result<(), RegistryError>;

@@ -9,7 +9,8 @@ use ctk_oci::Digest;
 
 use super::sql::{Row, Sql, blobs, keep, manifests, values};
 use super::{
-    Cursor, Held, ManifestPut, Meta, Name, Place, Retention, Seconds, Seen, Stored, TagRule, Trash, Upload, Usage,
+    Cursor, Held, ManifestPut, Meta, Name, Place, Retention, Seconds, Seen, Stored, TagRule, Totals, Trash, Upload,
+    Usage,
 };
 use crate::{GATHERED_WRITES_LIMIT, RegistryError};
 
@@ -271,6 +272,10 @@ impl Meta for Tables {
 
     fn usage(&self, repository: &str) -> Result<Usage, RegistryError> {
         self.read(|c| keep::usage(c, repository))
+    }
+
+    fn totals(&self) -> Result<Totals, RegistryError> {
+        self.read(keep::totals)
     }
 
     fn seen(&self, seen: Vec<Seen>, now: Seconds) -> Result<(), RegistryError> {

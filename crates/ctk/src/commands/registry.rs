@@ -10,7 +10,8 @@ use clap::{Args, Subcommand};
 use ctk_plan::Kind;
 use ctk_registry::blobs::Bucket;
 use ctk_registry::{
-    Access, Glob, Grant, InRepositories, Name, Retention, Rights, ServeOptions, Storage, TlsFiles, TokenOptions, serve,
+    Access, Database, Glob, Grant, InRepositories, Name, Retention, Rights, ServeOptions, Storage, TlsFiles,
+    TokenOptions, serve,
 };
 
 use super::output;
@@ -57,6 +58,14 @@ pub struct Serve {
     /// AWS_SESSION_TOKEN, AWS_REGION and AWS_ENDPOINT_URL say how it is reached
     #[arg(long, value_name = "s3://NAME[/PREFIX]")]
     bucket: Option<String>,
+    #[command(flatten)]
+    database: DatabaseArgs,
+    /// Answer at this address to `GET /metrics` (Prometheus), /livez and /readyz
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    metrics: Option<SocketAddr>,
+    /// Write a line about each request to standard error
+    #[arg(long, value_name = "FORM")]
+    log: Option<LogForm>,
     /// Only for users of this file of `user:bcrypt-hash` lines
     #[arg(long, value_name = "FILE")]
     htpasswd: Option<PathBuf>,
@@ -102,6 +111,61 @@ pub struct Serve {
     keep: Keep,
     #[command(flatten)]
     project: ProjectArgs,
+}
+
+/// Where the metadata is, if not in a file of the folder.
+#[derive(Args)]
+pub struct DatabaseArgs {
+    /// Keep the metadata in this PostgreSQL database, which several servers may share; its password comes from
+    /// --database-password-file or CTK_DATABASE_PASSWORD
+    #[arg(long, value_name = "postgres://USER@HOST/NAME")]
+    database: Option<String>,
+    /// A file whose first line is the database's password
+    #[arg(long, value_name = "FILE", requires = "database")]
+    database_password_file: Option<PathBuf>,
+    /// PEM file of authorities that may sign the database's certificate; then TLS is required
+    #[arg(long, value_name = "FILE", requires = "database")]
+    database_ca: Option<PathBuf>,
+}
+
+impl DatabaseArgs {
+    fn read(&self, context: &Context) -> Result<Option<Database>, Failure> {
+        let Some(url) = &self.database else { return Ok(None) };
+        let password = match &self.database_password_file {
+            Some(path) => {
+                let text = std::fs::read_to_string(path).map_err(|error| {
+                    let message = format!("cannot read the password file `{}`: {error}", path.display());
+                    Failure::sentence(message, None)
+                })?;
+                Some(text.lines().next().unwrap_or_default().to_owned())
+            }
+            None => context.environment().get("CTK_DATABASE_PASSWORD"),
+        };
+        Ok(Some(Database::parse(url, password.as_deref(), self.database_ca.clone())?))
+    }
+}
+
+/// How a log is written.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum LogForm {
+    /// For people
+    Text,
+    /// A JSON object a line
+    Json,
+}
+
+impl LogForm {
+    fn log(self) -> ctk_registry::Log {
+        use std::io::Write;
+        ctk_registry::Log(std::sync::Arc::new(move |request| {
+            let line = match self {
+                LogForm::Text => request.to_string(),
+                LogForm::Json => serde_json::to_string(request).unwrap_or_default(),
+            };
+            // Who reads no log gets none.
+            let _ = writeln!(std::io::stderr().lock(), "{line}");
+        }))
+    }
 }
 
 /// What is kept; without any of these, everything.
@@ -201,6 +265,8 @@ pub struct Gc {
     /// The bucket that its bytes are in
     #[arg(long, value_name = "s3://NAME[/PREFIX]")]
     bucket: Option<String>,
+    #[command(flatten)]
+    database: DatabaseArgs,
     /// Only tell which tags and manifests would go
     #[arg(long)]
     dry_run: bool,
@@ -220,6 +286,8 @@ pub struct Check {
     /// The bucket that its bytes are in
     #[arg(long, value_name = "s3://NAME[/PREFIX]")]
     bucket: Option<String>,
+    #[command(flatten)]
+    database: DatabaseArgs,
     /// Look at names and sizes only; do not read the bytes
     #[arg(long)]
     quick: bool,
@@ -310,7 +378,16 @@ fn bucket(context: &Context, text: &str) -> Result<Bucket, Failure> {
 }
 
 /// The storage of a folder that is one already: a mistyped name makes none.
-fn existing(context: &Context, folder: &Path, place: Option<&str>) -> Result<Storage, Failure> {
+fn existing(
+    context: &Context,
+    folder: &Path,
+    place: Option<&str>,
+    database: &DatabaseArgs,
+) -> Result<Storage, Failure> {
+    if let Some(database) = database.read(context)? {
+        let bucket = place.map(|place| bucket(context, place)).transpose()?;
+        return Ok(Storage::open_database(folder, &database, bucket.as_ref())?);
+    }
     if !folder.join("registry.db").is_file() {
         let message = format!("`{}` is no registry's folder", folder.display());
         return Err(Failure::sentence(message, Some("name the folder that is served, which holds `registry.db`")));
@@ -332,7 +409,7 @@ impl User {
 
 impl Gc {
     fn run(self, context: &Context) -> Result<(), Failure> {
-        let storage = existing(context, &self.storage, self.bucket.as_deref())?;
+        let storage = existing(context, &self.storage, self.bucket.as_deref(), &self.database)?;
         let now = SystemTime::now();
         if let Some(rule) = self.keep.rule() {
             let which = |name: &str| rule.repositories.matches(name).then(|| rule.value.clone());
@@ -357,7 +434,7 @@ impl Gc {
 
 impl Check {
     fn run(self, context: &Context) -> Result<(), Failure> {
-        let checked = existing(context, &self.storage, self.bucket.as_deref())?.check(!self.quick)?;
+        let checked = existing(context, &self.storage, self.bucket.as_deref(), &self.database)?.check(!self.quick)?;
         for fault in &checked.faults {
             output(&format!("{fault}\n"))?;
         }
@@ -407,10 +484,16 @@ impl Serve {
             options.tls = Some(TlsFiles { certificate, key });
         }
         options.audit = command.audit_log;
+        options.metrics = command.metrics;
+        options.log = command.log.map(LogForm::log);
+        options.database = command.database.read(context)?;
         options.bucket = command.bucket.as_deref().map(|text| bucket(context, text)).transpose()?;
         let cancel = context.cancel_on_interrupt();
         let server = serve(options)?;
         output(&format!("serving on {}\n", server.local_addr()))?;
+        if let Some(address) = server.metrics_addr() {
+            output(&format!("metrics on {address}\n"))?;
+        }
         while !cancel.is_cancelled() {
             std::thread::sleep(Duration::from_millis(50));
         }

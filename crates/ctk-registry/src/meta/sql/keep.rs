@@ -2,7 +2,7 @@
 
 use super::{Row, Sql, blobs, manifests, repository_id, values};
 use crate::RegistryError;
-use crate::meta::{Cursor, Name, Retention, Seconds, Seen, TagState, Usage};
+use crate::meta::{Cursor, Name, Retention, Seconds, Seen, TagState, Totals, Usage};
 
 pub(crate) fn usage(sql: &dyn Sql, repository: &str) -> Result<Usage, RegistryError> {
     let Some(id) = repository_id(sql, repository)? else { return Ok(Usage::default()) };
@@ -18,6 +18,25 @@ pub(crate) fn usage(sql: &dyn Sql, repository: &str) -> Result<Usage, RegistryEr
         pair("SELECT count(*), CAST(coalesce(sum(size), 0) AS BIGINT) FROM manifests WHERE repository = ?1")?;
     let (tags, _) = pair("SELECT count(*), 0 FROM tags WHERE repository = ?1")?;
     Ok(Usage { blobs, manifests, tags, bytes: blob_bytes + manifest_bytes })
+}
+
+pub(crate) fn totals(sql: &dyn Sql) -> Result<Totals, RegistryError> {
+    let rows = sql.one(
+        "SELECT (SELECT count(*) FROM uploads), (SELECT count(*) FROM repositories WHERE listed), \
+         (SELECT count(*) FROM blobs), (SELECT CAST(coalesce(sum(size), 0) AS BIGINT) FROM blobs), \
+         (SELECT count(*) FROM manifests), (SELECT count(*) FROM tags), (SELECT count(*) FROM trash)",
+        &[],
+    )?;
+    let Some(mut row) = rows else { return Ok(Totals::default()) };
+    Ok(Totals {
+        uploads: row.count(0)?,
+        repositories: row.count(1)?,
+        blobs: row.count(2)?,
+        blob_bytes: row.count(3)?,
+        manifests: row.count(4)?,
+        tags: row.count(5)?,
+        trash: row.count(6)?,
+    })
 }
 
 pub(crate) fn seen(sql: &dyn Sql, seen: &[Seen], now: Seconds) -> Result<(), RegistryError> {
