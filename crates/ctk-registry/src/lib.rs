@@ -35,5 +35,5 @@ pub use limits::*;
 pub use meta::{Database, Name, Retention, Stored};
 pub use metrics::{Log, RequestLog};
 pub use server::{InRepositories, ServeOptions, Server, serve};
-pub use storage::{Checked, Collected, Fault, Storage};
+pub use storage::{Checked, Collected, Fault, Imported, Storage, check_manifest};
 pub use tls::TlsFiles;

@@ -81,5 +81,7 @@ pub const KEY_SETTLE_SECONDS: u64 = 10;
 pub const SIGNING_KEYS_LIMIT: usize = 64;
 /// Names of one client certificate that are compared with grants.
 pub const CERTIFICATE_NAMES_LIMIT: usize = 64;
+/// Folders of repositories that an import looks at: more than any registry has.
+pub const FOLDERS_LIMIT: usize = 1_000_000;
 /// Deepest nesting of indexes that an import follows; real ones have one or two levels.
 pub const NESTING_LIMIT: usize = 8;

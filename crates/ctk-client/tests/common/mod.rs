@@ -74,6 +74,11 @@ impl DockerRegistry {
     pub fn reference(&self, name: &str) -> Reference {
         format!("{}/{name}", self.host).parse().unwrap()
     }
+
+    /// Where it keeps everything.
+    pub fn folder(&self) -> PathBuf {
+        self._root.path().join("data")
+    }
 }
 
 impl Drop for DockerRegistry {

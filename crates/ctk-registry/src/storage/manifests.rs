@@ -144,18 +144,24 @@ impl Storage {
     }
 }
 
+/// Whether bytes that were sent as `kind` are a manifest or index that the registry takes, whatever they name. Reads
+/// nothing else.
+pub fn check_manifest(kind: &str, bytes: &[u8]) -> Result<(), RegistryError> {
+    Parsed::parse(kind, bytes).map(drop)
+}
+
 /// What a manifest names.
 #[derive(Debug)]
-struct Parsed {
-    blobs: Vec<Descriptor>,
-    manifests: Vec<Descriptor>,
+pub(super) struct Parsed {
+    pub(super) blobs: Vec<Descriptor>,
+    pub(super) manifests: Vec<Descriptor>,
     subject: Option<Digest>,
     artifact_type: Option<String>,
     annotations: std::collections::BTreeMap<String, String>,
 }
 
 impl Parsed {
-    fn parse(kind: &str, bytes: &[u8]) -> Result<Parsed, RegistryError> {
+    pub(super) fn parse(kind: &str, bytes: &[u8]) -> Result<Parsed, RegistryError> {
         let fields: serde_json::Map<String, serde_json::Value> =
             serde_json::from_slice(bytes).map_err(|error| refused(format!("not a JSON object: {error}")))?;
         match fields.get("mediaType").map(|m| m.as_str()) {

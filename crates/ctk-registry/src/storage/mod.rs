@@ -9,6 +9,7 @@ mod check;
 mod collect;
 mod import;
 mod manifests;
+mod trees;
 mod uploads;
 
 use std::fs::File;
@@ -26,6 +27,8 @@ use crate::{RegistryError, SEEN_LIMIT};
 pub use check::{Checked, Fault};
 pub use collect::Collected;
 pub(crate) use manifests::PutRules;
+pub use manifests::check_manifest;
+pub use trees::Imported;
 pub(crate) use uploads::{Append, Session};
 
 /// A registry's content. Cheap to clone; any number of processes may hold the same directory.

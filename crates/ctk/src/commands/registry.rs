@@ -41,6 +41,10 @@ enum Command {
     Check(Check),
     /// The keys that tokens are signed with
     Keys(Keys),
+    /// Take what another registry's folder or an OCI layout holds
+    Import(Import),
+    /// Write a repository as an OCI layout
+    Export(Export),
 }
 
 /// Serve until interrupted
@@ -293,6 +297,87 @@ pub struct Check {
     quick: bool,
 }
 
+/// Take what another registry's folder or an OCI layout holds
+#[derive(Args)]
+pub struct Import {
+    /// The registry's folder, made if it does not exist; servers may run meanwhile
+    #[arg(long, value_name = "FOLDER")]
+    storage: PathBuf,
+    /// The bucket that its bytes are in
+    #[arg(long, value_name = "s3://NAME[/PREFIX]")]
+    bucket: Option<String>,
+    #[command(flatten)]
+    database: DatabaseArgs,
+    /// The storage folder of a distribution registry (docker-registry), with all its repositories
+    #[arg(long, value_name = "FOLDER", required_unless_present = "from_layout")]
+    from_distribution: Option<PathBuf>,
+    /// An OCI layout, into the repository of --to
+    #[arg(long, value_name = "FOLDER", conflicts_with = "from_distribution", requires = "to")]
+    from_layout: Option<PathBuf>,
+    /// The repository of a layout's images
+    #[arg(long, value_name = "REPOSITORY")]
+    to: Option<String>,
+}
+
+impl Import {
+    fn run(self, context: &Context) -> Result<(), Failure> {
+        let bucket = self.bucket.as_deref().map(|text| bucket(context, text)).transpose()?;
+        let storage = match (self.database.read(context)?, bucket) {
+            (Some(database), bucket) => Storage::open_database(&self.storage, &database, bucket.as_ref())?,
+            (None, Some(bucket)) => Storage::open_bucket(&self.storage, &bucket)?,
+            (None, None) => Storage::open(&self.storage)?,
+        };
+        let done = match (self.from_distribution, self.from_layout) {
+            (Some(folder), _) => storage.import_distribution(&folder)?,
+            (None, layout) => {
+                storage.import_layout(self.to.as_deref().unwrap_or_default(), &layout.unwrap_or_default())?
+            }
+        };
+        for text in &done.refused {
+            output(&format!("refused: {text}\n"))?;
+        }
+        output(&format!(
+            "imported: {} repositories, {} blobs, {} manifests, {} tags; {} refused\n",
+            done.repositories,
+            done.blobs,
+            done.manifests,
+            done.tags,
+            done.refused.len()
+        ))?;
+        if done.refused.is_empty() { Ok(()) } else { Err(Failure::Exit(crate::failure::code::FAILURE)) }
+    }
+}
+
+/// Write a repository as an OCI layout
+#[derive(Args)]
+pub struct Export {
+    /// The repository, with all its tags, or one of them
+    #[arg(value_name = "REPOSITORY[:TAG]")]
+    name: String,
+    /// The folder of the layout: empty, or not there
+    folder: PathBuf,
+    /// The registry's folder; servers may run meanwhile
+    #[arg(long, value_name = "FOLDER")]
+    storage: PathBuf,
+    /// The bucket that its bytes are in
+    #[arg(long, value_name = "s3://NAME[/PREFIX]")]
+    bucket: Option<String>,
+    #[command(flatten)]
+    database: DatabaseArgs,
+}
+
+impl Export {
+    fn run(self, context: &Context) -> Result<(), Failure> {
+        let storage = existing(context, &self.storage, self.bucket.as_deref(), &self.database)?;
+        let (repository, tag) = match self.name.split_once(':') {
+            Some((repository, tag)) => (repository, Some(tag)),
+            None => (self.name.as_str(), None),
+        };
+        let manifests = storage.export_layout(repository, tag, &self.folder)?;
+        output(&format!("exported: {manifests} manifests to {}\n", self.folder.display()))
+    }
+}
+
 /// The keys that tokens are signed with
 #[derive(Args)]
 pub struct Keys {
@@ -351,6 +436,8 @@ impl Registry {
             Command::Gc(command) => command.run(context),
             Command::Check(command) => command.run(context),
             Command::Keys(command) => command.run(),
+            Command::Import(command) => command.run(context),
+            Command::Export(command) => command.run(context),
         }
     }
 }
