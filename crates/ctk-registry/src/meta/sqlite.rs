@@ -120,6 +120,14 @@ impl Sql for Open {
     }
 }
 
+/// An empty database in memory.
+#[cfg(test)]
+pub(super) fn in_memory() -> Box<dyn Sql> {
+    let connection = Connection::open_in_memory().expect("memory");
+    connection.execute_batch(include_str!("schema.sql")).expect("tables");
+    Box::new(Open(connection))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

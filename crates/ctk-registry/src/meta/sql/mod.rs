@@ -5,6 +5,8 @@
 pub(super) mod blobs;
 pub(super) mod keep;
 pub(super) mod manifests;
+#[cfg(test)]
+mod model;
 
 use std::borrow::Cow;
 
