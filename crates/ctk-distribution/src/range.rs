@@ -81,7 +81,9 @@ pub fn chunk_start(value: &str) -> Option<ByteRange> {
         return None;
     }
     let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
-    Some(ByteRange { start: first, end: last.checked_add(1)? })
+    let end = last.checked_add(1)?;
+    // `5-4` is how some say that they send nothing; what ends further before its start is no range.
+    (first <= end).then_some(ByteRange { start: first, end })
 }
 
 /// How many bytes an upload holds, from the `Range: 0-9` of its status. `0-0` means none, since every registry
@@ -134,6 +136,9 @@ mod tests {
         assert_eq!(chunk_start("5-9"), Some(range));
         assert_eq!(chunk_start("bytes=5-9"), Some(range));
         assert_eq!(chunk_start("5-"), None);
+        assert_eq!(chunk_start("5-4"), Some(ByteRange { start: 5, end: 5 }));
+        assert_eq!(chunk_start("5-3"), None);
+        assert_eq!(chunk_start("18446744073709551615-0"), None);
         assert_eq!(upload_offset("0-9"), Some(10));
         assert_eq!(upload_offset("0-0"), Some(0));
         assert_eq!(upload_offset("bytes=0-9"), Some(10));
