@@ -27,6 +27,7 @@ mod platforms;
 mod project_caches;
 mod random;
 mod registry;
+mod registry_server;
 mod rootless;
 mod runs;
 mod runtime;
