@@ -111,6 +111,9 @@ impl Client {
                 path: path.clone(),
                 cause: cause.without_url(),
             })?;
+            if own_origin {
+                self.options().warnings.note(&host.name, response.headers());
+            }
             let redirect = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
             match response.headers().get(LOCATION).and_then(|v| v.to_str().ok()) {
                 Some(location) if redirect => {

@@ -151,6 +151,18 @@ pub enum ClientError {
         #[source]
         cause: ctk_http::HttpError,
     },
+    /// What was fetched could not be written.
+    #[error("cannot write what was fetched")]
+    Write(#[source] io::Error),
+    /// A file to push that cannot be read, or that changed meanwhile.
+    #[error("cannot read `{}`", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        cause: io::Error,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] ctk_store::StoreError),

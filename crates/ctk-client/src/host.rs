@@ -152,6 +152,7 @@ impl Client {
                 // A TLS server that hears plain HTTP answers 400 (Go, nginx) and nothing of the protocol.
                 Ok(sent) if *scheme == "http" && schemes.len() > 1 && sent.status() == 400 => {}
                 Ok(sent) => {
+                    self.options().warnings.note(name, sent.response.headers());
                     let host = host(challenge(&sent.response));
                     let asked = question.is_some() && sent.path != ping.target && sent.response.status().is_success();
                     return Ok((host, asked.then_some(sent)));

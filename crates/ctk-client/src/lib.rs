@@ -8,15 +8,17 @@
 //! registries.rs    registries.conf: mirrors, insecure hosts        credentials/  auth files and helpers
 //! host.rs          one registry: scheme, TLS, challenge            auth.rs       tokens
 //! call.rs          one request: redirects, 401, limits             retry.rs      again, and when
-//! manifest.rs blob.rs                                              one object
-//! pull.rs push.rs copy.rs tags.rs login.rs fetch.rs                what users ask for
+//! manifest.rs blob.rs pieces.rs                                    one object
+//! pull.rs push.rs copy.rs artifact.rs tags.rs referrers.rs delete.rs login.rs fetch.rs     what users ask for
 //! ```
 
+mod artifact;
 mod auth;
 mod blob;
 mod call;
 mod copy;
 mod credentials;
+mod delete;
 mod error;
 mod fetch;
 mod host;
@@ -25,13 +27,16 @@ mod login;
 mod manifest;
 mod options;
 mod origins;
+mod pieces;
 mod progress;
 mod pull;
 mod push;
+mod referrers;
 mod registries;
 mod retry;
 mod secret;
 mod tags;
+mod warnings;
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
@@ -39,14 +44,20 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use ctk_plan::Cancel;
 
+pub use artifact::{Artifact, ArtifactFile};
+pub use copy::{Copied, CopyFrom, CopyOptions, CopyTo};
 pub use credentials::Credentials;
+pub use ctk_distribution::referrers_tag;
+pub use delete::{DeleteOptions, Doomed, DoomedKind};
 pub use error::{Answered, ClientError};
 pub use fetch::RegistryFetch;
 pub use limits::*;
 pub use login::LoginPlace;
 pub use options::{ClientOptions, Retry};
 pub use push::{PushOptions, Pushed};
+pub use referrers::{Listing, Referrer, Referrers};
 pub use secret::Secret;
+pub use warnings::{Warning, Warnings};
 
 use host::HostCell;
 use registries::Registries;
@@ -62,12 +73,23 @@ struct Inner {
     registries: OnceLock<Registries>,
     hosts: Mutex<HashMap<(String, bool), Arc<HostCell>>>,
     clients: Mutex<BTreeMap<String, reqwest::Client>>,
+    /// Held while one blob is fetched by several requests.
+    ranges: tokio::sync::Semaphore,
+    /// Held while a list of referrers under a tag is changed.
+    tags: tokio::sync::Mutex<()>,
 }
 
 impl Client {
     /// A client after `options`. Reads and connects nothing yet.
     pub fn new(options: ClientOptions) -> Client {
-        let inner = Inner { options, registries: OnceLock::new(), hosts: Mutex::default(), clients: Mutex::default() };
+        let inner = Inner {
+            options,
+            registries: OnceLock::new(),
+            hosts: Mutex::default(),
+            clients: Mutex::default(),
+            ranges: tokio::sync::Semaphore::new(1),
+            tags: tokio::sync::Mutex::default(),
+        };
         Client { inner: Arc::new(inner) }
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::{Credentials, PARALLEL_BLOBS};
+use crate::{Credentials, PARALLEL_BLOBS, Warnings};
 
 /// How a [`Client`](crate::Client) finds its way. All paths may be absent on disk.
 #[derive(Clone, Debug)]
@@ -29,6 +29,8 @@ pub struct ClientOptions {
     pub retry: Retry,
     /// Proxy and authorities for every host.
     pub http: ctk_http::Options,
+    /// Where warnings of registries are gathered.
+    pub warnings: Warnings,
 }
 
 /// When a request that failed is sent again.
@@ -62,6 +64,7 @@ impl Default for ClientOptions {
             parallel: PARALLEL_BLOBS,
             retry: Retry::default(),
             http: ctk_http::Options::default(),
+            warnings: Warnings::default(),
         }
     }
 }

@@ -20,8 +20,15 @@ use crate::{Client, ClientError, MANIFESTS_LIMIT, OBSERVE_ATTEMPTS, Retry, block
 /// The places that may serve a reference, mirrors first, and the one that did last.
 pub(crate) struct Sources {
     places: Vec<Place>,
-    reference: String,
+    pub reference: String,
     good: AtomicUsize,
+}
+
+impl Sources {
+    /// The place that served something last.
+    pub(crate) fn last_good(&self) -> &Place {
+        &self.places[self.good.load(Ordering::Relaxed)]
+    }
 }
 
 impl Client {
@@ -142,7 +149,10 @@ impl Client {
                     sources.good.store(place, Ordering::Relaxed);
                     return Ok(value);
                 }
-                Err(error @ (ClientError::Store(_) | ClientError::Cancelled | ClientError::Task)) => return Err(error),
+                Err(
+                    error
+                    @ (ClientError::Store(_) | ClientError::Write(_) | ClientError::Cancelled | ClientError::Task),
+                ) => return Err(error),
                 Err(error) => {
                     // The registry itself, the last of the places, is the one whose word counts.
                     if last.is_none() || place + 1 == count {
@@ -228,7 +238,7 @@ impl Client {
         Ok(Fetched { descriptor: member.clone(), bytes: fetched.bytes })
     }
 
-    async fn pull_one(
+    pub(crate) async fn pull_one(
         &self,
         sources: &Sources,
         blob: &Descriptor,
@@ -277,7 +287,7 @@ pub(crate) fn wanted(
     Err(ClientError::Platform { reference: reference.into(), platform: Box::new(platform.clone()), offered })
 }
 
-fn keep(store: &Store, fetched: &Fetched) -> Result<(), ClientError> {
+pub(crate) fn keep(store: &Store, fetched: &Fetched) -> Result<(), ClientError> {
     if !store.contains(&fetched.descriptor.digest)? {
         let mut ingest = store.ingest(Some(&fetched.descriptor))?;
         ingest.write_bytes(&fetched.bytes)?;

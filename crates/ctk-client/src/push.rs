@@ -11,7 +11,7 @@ use bytes::Bytes;
 use ctk_distribution::{Actions, Answer, Next, Scope, Upload, UploadRefused, is_transient, uploads_path};
 use ctk_oci::{Descriptor, Digest, Reference};
 use ctk_plan::{Cancel, Step};
-use ctk_store::{Store, StoreError};
+use ctk_store::{Blobs, Store, StoreError};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderName, LOCATION, RANGE};
 use reqwest::{Body, Method, Url};
@@ -49,6 +49,25 @@ pub struct Pushed {
     pub bytes: u64,
 }
 
+impl std::ops::Add for Pushed {
+    type Output = Pushed;
+
+    fn add(self, other: Pushed) -> Pushed {
+        Pushed {
+            uploaded: self.uploaded + other.uploaded,
+            mounted: self.mounted + other.mounted,
+            present: self.present + other.present,
+            bytes: self.bytes + other.bytes,
+        }
+    }
+}
+
+impl std::ops::AddAssign for Pushed {
+    fn add_assign(&mut self, other: Pushed) {
+        *self = *self + other;
+    }
+}
+
 impl Client {
     /// Pushes the blobs under `root` to the repository of `to`. Nothing becomes visible by that. Safe to repeat.
     pub fn push_blobs(
@@ -70,7 +89,7 @@ impl Client {
             if !options.every_blob && whole.await?.is_some() {
                 return Ok(Pushed { present: blobs.len(), ..Pushed::default() });
             }
-            let source = Source::Store(store);
+            let source = Source::Local { blobs: Arc::new(store.clone()), store: Some(store) };
             self.send_blobs(&repository, &blobs, &source, &options.mount_from, step).await
         })
     }
@@ -174,13 +193,7 @@ impl Client {
         let parallel = self.options().parallel.max(1);
         let sent = stream::iter(transfers).buffer_unordered(parallel).try_collect::<Vec<Pushed>>().await?;
         progress.flush();
-        let sum = |a: Pushed, b: Pushed| Pushed {
-            uploaded: a.uploaded + b.uploaded,
-            mounted: a.mounted + b.mounted,
-            present: a.present + b.present,
-            bytes: a.bytes + b.bytes,
-        };
-        Ok(sent.into_iter().fold(Pushed::default(), sum))
+        Ok(sent.into_iter().fold(Pushed::default(), |sum, one| sum + one))
     }
 
     async fn push_blob(
@@ -348,7 +361,11 @@ pub(crate) struct Flow {
 
 /// Where the bytes of blobs come from.
 pub(crate) enum Source<'a> {
-    Store(&'a Store),
+    /// This machine; the store remembers which registries have a blob.
+    Local {
+        blobs: Arc<dyn Blobs>,
+        store: Option<&'a Store>,
+    },
     Registry(&'a Repository),
 }
 
@@ -356,13 +373,13 @@ impl Source<'_> {
     /// A repository next to `to` that may have the blob.
     fn origin(&self, blob: &Descriptor, to: &Repository) -> Option<String> {
         match self {
-            Source::Store(store) => origins::find(store, &blob.digest, to),
+            Source::Local { store, .. } => store.and_then(|store| origins::find(store, &blob.digest, to)),
             Source::Registry(from) => (from.host.name == to.host.name).then(|| from.name.clone()),
         }
     }
 
     fn note(&self, blob: &Descriptor, at: &Repository) {
-        if let Source::Store(store) = self {
+        if let Source::Local { store: Some(store), .. } = self {
             origins::note(store, &blob.digest, at);
         }
     }
@@ -378,7 +395,7 @@ impl Source<'_> {
     ) -> Result<Body, ClientError> {
         flow.sent.store(0, Ordering::Relaxed);
         match self {
-            Source::Store(store) => Ok(stored_body(store, blob, from, end, flow)),
+            Source::Local { blobs, .. } => Ok(stored_body(blobs.clone(), blob, from, end, flow)),
             Source::Registry(repository) => {
                 let sent = client.get_blob(repository, blob, from, end).await?;
                 let mut skip = match sent.status() {
@@ -403,16 +420,16 @@ impl Source<'_> {
 }
 
 /// Reads ahead on a thread, verified: a blob that rotted on disk ends the body with an error before its end.
-fn stored_body(store: &Store, blob: &Descriptor, from: u64, end: u64, flow: &Flow) -> Body {
+fn stored_body(blobs: Arc<dyn Blobs>, blob: &Descriptor, from: u64, end: u64, flow: &Flow) -> Body {
     let (sender, receiver) = tokio::sync::mpsc::channel::<std::io::Result<Bytes>>(2);
-    let (store, blob, flow) = (store.clone(), blob.clone(), flow.clone());
+    let (blob, flow) = (blob.clone(), flow.clone());
     let counted = flow.sent.clone();
     tokio::task::spawn_blocking(move || {
         let fail = |error: StoreError| {
             *flow.failure.lock().expect("no holder panics") = Some(error.into());
             let _ = sender.blocking_send(Err(std::io::Error::other("the blob cannot be read")));
         };
-        let mut reader = match store.open_blob(&blob) {
+        let mut reader = match blobs.open(&blob) {
             Ok(reader) => reader,
             Err(error) => return fail(error),
         };
@@ -425,9 +442,13 @@ fn stored_body(store: &Store, blob: &Descriptor, from: u64, end: u64, flow: &Flo
                 true => reader.read(&mut [0]).map(drop),
                 false => Ok(()),
             });
-            if let Err(source) = read {
-                let path = store.root().join("blobs").join(blob.digest.to_string());
-                return fail(StoreError::Io { action: "read", path, source });
+            if let Err(error) = read {
+                // A verifying reader says itself what is wrong.
+                return fail(error.downcast::<StoreError>().unwrap_or_else(|source| StoreError::Io {
+                    action: "read",
+                    path: blob.digest.to_string().into(),
+                    source,
+                }));
             }
             let skipped = from.saturating_sub(at).min(length as u64) as usize;
             at += length as u64;

@@ -5,7 +5,7 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::*;
-use ctk_client::{Client, ClientError, ClientOptions, PushOptions, Retry};
+use ctk_client::{Client, ClientError, ClientOptions, CopyOptions, PushOptions, Retry};
 use ctk_oci::{Descriptor, Manifest};
 use ctk_plan::Cancel;
 use ctk_store::{Depth, Store};
@@ -186,7 +186,7 @@ fn copies_survive_cuts_on_both_sides() {
     bench.proxy.order("GET /v2/app/blobs/", 1, Fault::CutAnswer(200_000));
     before.order("PUT /v2/app/blobs/uploads/", 1, Fault::CutRequest(200_000));
     let to = before.reference("app:1");
-    let copied = client().copy(&bench.proxy.reference("app:1"), &to, None, None, &never()).unwrap();
+    let copied = copy(&client(), &bench.proxy.reference("app:1"), &to, CopyOptions::default()).unwrap().root;
     assert_eq!(copied.digest, bench.root.digest);
     let (_d, into) = store();
     client().pull(&target.reference("app:1"), None, Depth::Layers, &into, None, &never()).unwrap();

@@ -80,6 +80,12 @@ impl Context {
         Client::new(self.options.client.clone())
     }
 
+    /// What registries warned of and nobody told yet, a line each.
+    pub fn registry_warnings(&self) -> String {
+        let warnings = self.options.client.warnings.take();
+        warnings.iter().map(|warning| format!("warning: {} says: {}\n", warning.host, warning.text)).collect()
+    }
+
     /// From now on an interrupt cancels.
     pub fn cancel_on_interrupt(&self) -> Cancel {
         let cancel = Cancel::new();

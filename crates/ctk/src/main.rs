@@ -48,6 +48,8 @@ fn main() -> ExitCode {
     let context = Context::new(&arguments.global, environment, is_root);
     context.tell(&standing, arguments.command.trees());
     let done = enter(arguments.global.directory.as_deref()).and_then(|()| arguments.command.run(&context));
+    context.end_story();
+    let _ = std::io::stderr().lock().write_all(context.registry_warnings().as_bytes());
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

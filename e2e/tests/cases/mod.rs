@@ -45,3 +45,4 @@ mod services;
 mod solver;
 mod ssh;
 mod store;
+mod transfers;
