@@ -73,6 +73,8 @@ struct Inner {
     registries: OnceLock<Registries>,
     hosts: Mutex<HashMap<(String, bool), Arc<HostCell>>>,
     clients: Mutex<BTreeMap<String, reqwest::Client>>,
+    /// In which repository of a host a blob was seen first, for mounts.
+    seen: Mutex<HashMap<(String, ctk_oci::Digest), String>>,
     /// Held while one blob is fetched by several requests.
     ranges: tokio::sync::Semaphore,
     /// Held while a list of referrers under a tag is changed.
@@ -87,6 +89,7 @@ impl Client {
             registries: OnceLock::new(),
             hosts: Mutex::default(),
             clients: Mutex::default(),
+            seen: Mutex::default(),
             ranges: tokio::sync::Semaphore::new(1),
             tags: tokio::sync::Mutex::default(),
         };

@@ -46,3 +46,5 @@ pub const RANGES_FROM_BYTES: u64 = 32 * 1024 * 1024;
 pub const RANGE_BYTES: u64 = 8 * 1024 * 1024;
 /// Most of these requests at once for one blob.
 pub const RANGES_AT_ONCE: usize = 4;
+/// Blobs of which a client remembers where it saw them: some 20 MB of memory at most.
+pub const SEEN_BLOBS_LIMIT: usize = 100_000;

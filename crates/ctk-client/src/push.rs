@@ -21,7 +21,7 @@ use crate::host::Repository;
 use crate::manifest::{Fetched, Shape};
 use crate::progress::Progress;
 use crate::retry::{Patience, patiently};
-use crate::{Client, ClientError, MANIFESTS_LIMIT, PIECE_BYTES, PROGRESS_INTERVAL, block, origins};
+use crate::{Client, ClientError, MANIFESTS_LIMIT, PIECE_BYTES, PROGRESS_INTERVAL, SEEN_BLOBS_LIMIT, block, origins};
 
 const CHUNK_MIN_LENGTH: HeaderName = HeaderName::from_static("oci-chunk-min-length");
 
@@ -205,12 +205,13 @@ impl Client {
         progress: &Progress<'_>,
     ) -> Result<Pushed, ClientError> {
         let named = mount_from.iter().find(|from| **from != to.name).cloned();
-        let mount = named.or_else(|| source.origin(blob, to));
+        let mount = named.or_else(|| source.origin(blob, to)).or_else(|| self.beside(blob, to));
         let mut scopes = vec![Scope::repository(&to.name, Actions::Push)];
         scopes.extend(mount.iter().map(|from| Scope::repository(from, Actions::Pull)));
         let present = patiently(self.options().retry, async || self.has_blob(to, blob, &scopes).await);
         if present.await? {
             progress.add(blob.size);
+            self.saw(blob, to);
             return Ok(Pushed { present: 1, ..Pushed::default() });
         }
         let mut upload = Upload::new(blob.digest.clone(), blob.size, mount);
@@ -224,10 +225,12 @@ impl Client {
                 Next::Done { mounted: true } => {
                     progress.add(blob.size);
                     source.note(blob, to);
+                    self.saw(blob, to);
                     return Ok(Pushed { mounted: 1, ..Pushed::default() });
                 }
                 Next::Done { mounted: false } => {
                     source.note(blob, to);
+                    self.saw(blob, to);
                     return Ok(Pushed { uploaded: 1, bytes: blob.size, ..Pushed::default() });
                 }
                 Next::Start { .. } => starts += 1,
@@ -277,6 +280,19 @@ impl Client {
                 Next::Start { .. } if told > 0 => progress.back(told),
                 _ => {}
             }
+        }
+    }
+
+    /// Another repository of the same registry in which this client saw the blob.
+    fn beside(&self, blob: &Descriptor, to: &Repository) -> Option<String> {
+        let seen = self.inner.seen.lock().expect("no holder panics");
+        seen.get(&(to.host.name.clone(), blob.digest.clone())).filter(|name| **name != to.name).cloned()
+    }
+
+    fn saw(&self, blob: &Descriptor, at: &Repository) {
+        let mut seen = self.inner.seen.lock().expect("no holder panics");
+        if seen.len() < SEEN_BLOBS_LIMIT {
+            seen.entry((at.host.name.clone(), blob.digest.clone())).or_insert_with(|| at.name.clone());
         }
     }
 

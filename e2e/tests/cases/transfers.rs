@@ -6,6 +6,7 @@ use std::fs;
 use std::process::Stdio;
 use std::time::Duration;
 
+use ctk_e2e::front::{Fault, Front};
 use ctk_e2e::{World, contains, eventually, free_port, has_programs};
 use serde_json::Value;
 
@@ -208,4 +209,121 @@ fn files_of_artifacts_stay_in_their_folder() {
     contains(&world.ctk(&["artifact", "push", &name, "sub"]).fails(1), &["`sub` is a folder"]);
     contains(&world.ctk(&["artifact", "push", &name, "absent"]).fails(1), &["cannot read `absent`"]);
     contains(&world.ctk(&["artifact", "push", &name, "b.bin", "sub/../b.bin", "-a", "x"]).fails(1), &["b.bin"]);
+}
+
+#[test]
+fn many_images_are_synced_once() {
+    if !has_programs(&["docker-registry", "skopeo"]) {
+        return;
+    }
+    let world = world("app:1");
+    let (docker, (_server, own)) = (Docker::start(&world, "127.0.0.1", ""), embedded(&world));
+    let (source, target) = (Front::before(&docker.host), Front::before(&own));
+    for tag in ["1.0", "1.1", "1.2-rc1", "2.0", "latest"] {
+        world.ctk(&["copy", "store:app:1", &format!("{}/app:{tag}", docker.host)]).ok();
+    }
+    world.write("sbom.spdx.json", "{}");
+    let first = format!("{}/app:1.0", docker.host);
+    world.ctk(&["artifact", "attach", &first, "--artifact-type", "application/spdx+json", "sbom.spdx.json"]).ok();
+    let (from, to) = (&source.host, &target.host);
+    world.write(
+        "sync.kdl",
+        format!(
+            "to \"{to}/mirror\"\ncopy \"{from}/app\" {{\n    semver \"^1\"\n    newest 1\n    referrers\n}}\n\
+             copy \"{from}/app\" {{ to \"{to}/old\"; tag \"1.0\" \"2.*\"; }}\n\
+             copy \"{from}/app:latest\" {{ to \"{to}/arm:x\"; platform \"linux/arm64\"; }}\n\
+             copy \"{from}/absent:1\"\ncopy \"{from}/app\" {{ to \"{to}/none\"; tag \"9.*\"; }}\n"
+        ),
+    );
+    let plan = world.ctk(&["sync", "sync.kdl", "--dry-run"]);
+    contains(&plan.out, &["4 would be copied, 0 already there, 2 failed"]);
+    plan.fails(1);
+    assert!(!target.requests().iter().any(|request| !request.starts_with("HEAD") && !request.starts_with("GET")));
+
+    // What cannot be copied keeps nothing else from it.
+    let report = world.ctk(&["sync", "sync.kdl"]);
+    contains(&report.out, &["4 copied (", "0 already there, 2 failed", "it does not exist", "none of its 6 tags fits"]);
+    contains(&report.out, &["sync.kdl:9:1", &format!("copied {from}/app:1.1 to {to}/mirror/app:1.1")]);
+    contains(&report.fails(1), &["2 of 6 could not be copied"]);
+    assert_eq!(referrers(&world, &format!("{own}/mirror/app:1.1")), ["application/spdx+json"]);
+    // What one repository of a registry got is mounted into the next: of 5 blobs no one is sent for each image.
+    let sent =
+        target.requests().iter().filter(|request| request.starts_with("PUT") && request.contains("uploads")).count();
+    assert!(sent < 15, "{sent}");
+    contains(&world.ctk(&["tags", &format!("{own}/old")]).ok(), &["1.0\n2.0\n"]);
+    let arm =
+        world.peer("skopeo", &["inspect", "--tls-verify=false", "--config", &format!("docker://{own}/arm:x")]).ok();
+    contains(&arm, &["\"architecture\": \"arm64\""]);
+
+    // The second time nothing but heads and lists; nothing is written.
+    source.requests();
+    target.requests();
+    world.write("two.txt", format!("{from}/app:1.0 {to}/old:1.0\n{from}/app:2.0 {to}/old # a comment\n"));
+    assert_eq!(world.ctk(&["sync", "two.txt"]).ok(), "0 copied (0 B sent), 2 already there, 0 failed\n");
+    for requests in [source.requests(), target.requests()] {
+        assert!(requests.iter().all(|request| request.starts_with("HEAD ") || request == "GET /v2/"), "{requests:?}");
+    }
+    let again = world.ctk(&["sync", "sync.kdl", "--json"]);
+    let json: Value = serde_json::from_str(&again.out).expect("JSON");
+    assert_eq!((&json["copied"], &json["present"], &json["failed"]), (&0.into(), &4.into(), &2.into()), "{json}");
+    assert_eq!(json["images"].as_array().expect("a list").len(), 6);
+    assert!(!target.requests().iter().any(|request| request.starts_with("P")), "nothing is written");
+
+    // skopeo's own file, and what skopeo makes of it.
+    world.write(
+        "sync.yaml",
+        format!(
+            "{}:\n  tls-verify: false\n  images:\n    app: [\"1.0\", \"2.0\"]\n  images-by-semver: {{}}\n",
+            docker.host
+        ),
+    );
+    contains(&world.ctk(&["sync", "sync.yaml", "--to", &format!("{own}/yaml")]).ok(), &["2 copied"]);
+    let theirs = ["sync", "--all", "--src-tls-verify=false", "--src", "yaml", "--dest", "dir", "sync.yaml", "theirs"];
+    world.peer("skopeo", &theirs).ok();
+    let digest = digest_of(&world.ctk(&["copy", &format!("{own}/yaml/app:1.0"), "oci:check:1"]).ok());
+    let dir = world.project().join("theirs");
+    let manifest = fs::read(dir.join("app:1.0/manifest.json")).expect("skopeo's copy");
+    assert_eq!(ctk_oci::Digest::of(&manifest).to_string(), digest);
+
+    // Mistakes of a file are told with their places.
+    let told = world.write("wrong.kdl", "copi \"a\"\ncopy \"A\"\n").ctk(&["sync", "wrong.kdl"]).fails(1);
+    contains(&told, &["wrong.kdl:1:1", "did you mean `copy`?", "wrong.kdl:2:6"]);
+}
+
+#[test]
+fn a_sync_that_was_killed_goes_on() {
+    if !has_programs(&["docker-registry"]) {
+        return;
+    }
+    let world = World::new();
+    let (docker, (_server, own)) = (Docker::start(&world, "127.0.0.1", ""), embedded(&world));
+    world.write("src/Dockerfile", "FROM scratch\nARG N\nCOPY file$N /file\n");
+    let mut lines = String::new();
+    for n in 0..4 {
+        world.write(&format!("src/file{n}"), format!("{n}").repeat(50_000));
+        let name = format!("{}/app:{n}", docker.host);
+        world.ctk(&["build", "--build-arg", &format!("N={n}"), "--provenance=false", "-t", &name, "src"]).ok();
+        world.ctk(&["push", &name]).ok();
+        lines += &format!("{name} {own}/app\n");
+    }
+    world.write("list", lines);
+    // After the second image no upload is answered any more.
+    let stalled = Front::before(&own);
+    let text = world.read("list").replace(&own, &stalled.host);
+    world.write("stalled", text);
+    let mut uploads = 0;
+    stalled.fault(move |asked| {
+        uploads += usize::from(asked.method == "PUT" && asked.path.contains("/blobs/uploads/"));
+        (uploads > 3).then_some(Fault::Status("503 Service Unavailable"))
+    });
+    let mut child = world.spawn(&["sync", "stalled", "--jobs", "1"]);
+    eventually(Duration::from_secs(20), "one image is there", || {
+        world.ctk(&["tags", &format!("{own}/app")]).out.contains('0')
+    });
+    child.kill().expect("a child");
+    child.wait().expect("a child");
+    let report = world.ctk(&["sync", "list"]).ok();
+    contains(&report, &["already there, 0 failed"]);
+    assert!(!report.contains(" 0 already there"), "{report}");
+    assert_eq!(world.ctk(&["tags", &format!("{own}/app")]).ok(), "0\n1\n2\n3\n");
 }

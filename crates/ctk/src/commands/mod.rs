@@ -27,6 +27,7 @@ mod referrers;
 mod registry;
 mod rmi;
 mod save;
+mod sync;
 mod tags;
 mod test;
 mod update;
@@ -177,6 +178,8 @@ commands! {
     Pull(pull::Pull);
     /// Copy an image between registries, the store, layouts and archives
     Copy(copy::Copy);
+    /// Copy many images from registry to registry, as a file lists them
+    Sync(sync::Sync);
     /// List the tags of a repository
     Tags(tags::Tags);
     /// List what refers to an image: signatures, SBOMs, attestations
