@@ -278,3 +278,34 @@ fn token_servers_by_plain_http_get_no_credentials() {
     let error = Client::new(options).head(&reference, &never()).unwrap_err();
     assert!(std::error::Error::source(&error).unwrap().to_string().contains("no credentials are sent"), "{error}");
 }
+
+#[test]
+fn uploads_elsewhere_carry_no_credentials() {
+    let seen = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let log = seen.clone();
+    let elsewhere = little_server(move |request| {
+        log.lock().unwrap().push(request.to_lowercase());
+        http("201 Created", "", "")
+    });
+    let registry = little_server(move |request| {
+        let lower = request.to_lowercase();
+        if !lower.contains("authorization: basic") {
+            return http("401 Unauthorized", "WWW-Authenticate: Basic realm=\"x\"\r\n", "");
+        }
+        match request.split(' ').next() {
+            Some("POST") => http("202 Accepted", &format!("Location: http://{elsewhere}/upload?signature=1\r\n"), ""),
+            Some("PUT") => http("201 Created", "", ""),
+            _ => http("404 Not Found", "", ""),
+        }
+    });
+    let mut options = options();
+    let credentials = ctk_client::Credentials::Basic { user: "u".into(), password: ctk_client::Secret::new("p") };
+    options.credentials.insert(registry.to_string(), credentials);
+    let (_d, source) = store();
+    let root = image(&source, "amd64", 91, 1, 1000);
+    let to = format!("{registry}/app:1").parse().unwrap();
+    Client::new(options).push(&to, &root, &source, &PushOptions::default(), None, &never()).unwrap();
+    let seen = seen.lock().unwrap();
+    assert_eq!(seen.iter().filter(|request| request.starts_with("put /upload?signature=1&digest=")).count(), 2);
+    assert!(seen.iter().all(|request| !request.contains("authorization")), "{seen:#?}");
+}
