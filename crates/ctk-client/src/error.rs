@@ -109,6 +109,15 @@ pub enum ClientError {
         /// Why we don't go.
         reason: &'static str,
     },
+    /// A name that is none.
+    #[error("`{name}` is no name of an image")]
+    Name {
+        /// What was written.
+        name: String,
+        /// Why not.
+        #[source]
+        cause: ctk_oci::ReferenceError,
+    },
     /// The configuration forbids this registry.
     #[error("registry `{prefix}` is blocked by `{}`", file.display())]
     Blocked {

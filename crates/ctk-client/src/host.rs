@@ -190,7 +190,7 @@ impl Client {
             return Ok(found.clone());
         }
         let (client, name, path) = (self.clone(), host.name.clone(), repository.to_owned());
-        let find = move || credentials::find(&client.inner.options, &name, &path);
+        let find = move || credentials::find(&client.inner.options, &client.registries()?.helpers, &name, &path);
         let found = tokio::task::spawn_blocking(find).await.map_err(|_| ClientError::Task)??;
         known.insert(repository.to_owned(), found.clone());
         Ok(found)

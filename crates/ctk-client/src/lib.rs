@@ -42,6 +42,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::sync::{Arc, Mutex, OnceLock};
 
+use ctk_oci::Reference;
 use ctk_plan::Cancel;
 
 pub use artifact::{Artifact, ArtifactFile};
@@ -99,6 +100,22 @@ impl Client {
     /// What it was made with.
     pub fn options(&self) -> &ClientOptions {
         &self.inner.options
+    }
+
+    /// What users call `name`: with a registry itself; else the alias that registries.conf has for it; else the first of
+    /// its `unqualified-search-registries` that has it (the first of all when none does), which asks them. Without any
+    /// of these it is `docker.io`'s.
+    pub fn full_name(&self, name: &str, cancel: &Cancel) -> Result<Reference, ClientError> {
+        let malformed = |error: ctk_oci::ReferenceError| ClientError::Name { name: name.into(), cause: error };
+        let mut found = self.registries()?.long_names(name).map_err(malformed)?;
+        if found.len() > 1 {
+            for candidate in &found {
+                if self.head(candidate, cancel)?.is_some() {
+                    return Ok(candidate.clone());
+                }
+            }
+        }
+        Ok(found.remove(0))
     }
 
     fn registries(&self) -> Result<&Registries, ClientError> {

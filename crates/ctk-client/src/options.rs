@@ -9,8 +9,8 @@ use crate::{Credentials, PARALLEL_BLOBS, Warnings};
 /// How a [`Client`](crate::Client) finds its way. All paths may be absent on disk.
 #[derive(Clone, Debug)]
 pub struct ClientOptions {
-    /// Files in the format of containers-registries.conf(5), version 2: mirrors, insecure hosts, other locations.
-    /// The first file with a matching prefix wins. A directory stands for its `*.conf` files.
+    /// Files in the format of containers-registries.conf(5): mirrors, insecure hosts, other locations, short names. The
+    /// longest prefix of all counts, of equal ones that of the first file. A directory stands for its `*.conf` files.
     pub registries: Vec<PathBuf>,
     /// Directories in the layout of containers-certs.d(5): `<host:port>/*.crt`, `*.cert` with `*.key`.
     pub certificates: Vec<PathBuf>,
@@ -85,9 +85,12 @@ impl ClientOptions {
         match path("CONTAINERS_REGISTRIES_CONF") {
             Some(file) => options.registries.push(file),
             None => {
-                options.registries.extend(config.as_ref().map(|c| c.join("containers/registries.conf")));
+                let own = config.as_ref().map(|c| c.join("containers"));
+                // Drop-ins go before the file; the user's file stands in the place of the system's.
+                options.registries.extend(own.as_ref().map(|own| own.join("registries.conf.d")));
                 options.registries.push("/etc/containers/registries.conf.d".into());
-                options.registries.push("/etc/containers/registries.conf".into());
+                let file = own.map(|own| own.join("registries.conf")).filter(|file| file.exists());
+                options.registries.push(file.unwrap_or_else(|| "/etc/containers/registries.conf".into()));
             }
         }
         options.certificates.extend(config.as_ref().map(|c| c.join("containers/certs.d")));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ctk_apply::{ApplyError, Options, Session};
 use ctk_client::Client;
-use ctk_oci::Descriptor;
+use ctk_oci::{Descriptor, Reference};
 use ctk_plan::{Address, Cancel, Kind, Sink};
 use ctk_snapshot::LayerForm;
 use ctk_store::Store;
@@ -14,7 +14,7 @@ use ctk_store::Store;
 use crate::commands::project::ProjectArgs;
 use crate::commands::{Global, Trees, store_name};
 use crate::env::Environment;
-use crate::failure::Failure;
+use crate::failure::{Failure, of_client};
 use crate::rootless::Standing;
 use crate::signals;
 
@@ -78,6 +78,12 @@ impl Context {
     /// The registry client. Connects nothing yet.
     pub fn client(&self) -> Client {
         Client::new(self.options.client.clone())
+    }
+
+    /// What the user calls `name` in a registry: with aliases and registries to search as registries.conf has them.
+    pub fn full_name(&self, name: &str, cancel: &Cancel) -> Result<Reference, Failure> {
+        let name = name.strip_prefix("docker://").unwrap_or(name);
+        self.client().full_name(name, cancel).map_err(of_client)
     }
 
     /// What registries warned of and nobody told yet, a line each.

@@ -47,7 +47,7 @@ enum End {
 }
 
 impl End {
-    fn parse(text: &str) -> Result<End, Failure> {
+    fn parse(context: &Context, text: &str, cancel: &Cancel) -> Result<End, Failure> {
         let place = |rest: &str| {
             // `@` chooses by digest what has no name.
             let by_digest = rest.split_once('@').filter(|(_, digest)| digest.parse::<Digest>().is_ok());
@@ -57,9 +57,6 @@ impl End {
             }
         };
         let end = match text.split_once(':') {
-            Some(("docker", rest)) if rest.starts_with("//") => {
-                End::Registry(rest[2..].parse::<Reference>()?.or_latest())
-            }
             Some(("store", name)) => End::Store(name.to_owned()),
             Some(("oci", rest)) => {
                 let (path, name) = place(rest);
@@ -73,7 +70,7 @@ impl End {
                 let (path, name) = place(rest);
                 End::DockerArchive(path, name)
             }
-            _ => End::Registry(text.parse::<Reference>()?.or_latest()),
+            _ => End::Registry(context.full_name(text, cancel)?.or_latest()),
         };
         if let End::Layout(path, _) | End::OciArchive(path, _) | End::DockerArchive(path, _) = &end
             && path.as_os_str().is_empty()
@@ -91,7 +88,7 @@ fn is_stream(path: &Path) -> bool {
 impl Copy {
     pub fn run(self, context: &Context) -> Result<(), Failure> {
         let cancel = context.cancel_on_interrupt();
-        let (from, to) = (End::parse(&self.from)?, End::parse(&self.to)?);
+        let (from, to) = (End::parse(context, &self.from, &cancel)?, End::parse(context, &self.to, &cancel)?);
         if self.recursive && matches!(to, End::DockerArchive(..)) {
             let hint = "an OCI archive (`oci-archive:`) has room for them";
             return Err(Failure::sentence("a docker archive cannot hold what refers to an image", Some(hint)));

@@ -2,7 +2,6 @@
 
 use clap::Args;
 use ctk_client::{ClientError, DeleteOptions, Doomed, DoomedKind};
-use ctk_oci::Reference;
 use serde_json::{Value, json};
 
 use super::output;
@@ -15,7 +14,7 @@ use crate::failure::{Failure, of_client};
 pub struct Delete {
     /// `HOST/REPOSITORY:TAG` is the tag alone, `HOST/REPOSITORY@DIGEST` the manifest with all its tags
     #[arg(required = true, value_name = "REFERENCE")]
-    references: Vec<Reference>,
+    references: Vec<String>,
     /// The manifest that a tag names, with all its tags
     #[arg(long)]
     manifest: bool,
@@ -40,7 +39,8 @@ impl Delete {
         let options = DeleteOptions { manifest: self.manifest, referrers: self.referrers };
         // All is looked up before anything goes: a misspelt name among several changes nothing.
         let mut doomed: Vec<Doomed> = Vec::new();
-        for reference in &self.references {
+        for name in &self.references {
+            let reference = &context.full_name(name, &cancel)?;
             if reference.tag().is_none() && reference.digest().is_none() {
                 let text = format!("`{reference}` names a repository");
                 return Err(Failure::sentence(text, Some("say which tag (`:TAG`) or manifest (`@DIGEST`)")));

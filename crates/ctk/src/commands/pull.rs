@@ -1,7 +1,7 @@
 //! `ctk pull`: an image from a registry into the store, under its name.
 
 use clap::Args;
-use ctk_oci::{Descriptor, Manifest, Platform, Reference};
+use ctk_oci::{Descriptor, Manifest, Platform};
 use ctk_plan::{Address, Cancel, Kind, Reporter, Step};
 use ctk_snapshot::{SnapshotError, Snapshots};
 use ctk_store::{Depth, Ref, Store};
@@ -16,7 +16,7 @@ use crate::failure::{Failure, of_client};
 pub struct Pull {
     /// The images
     #[arg(required = true, value_name = "REFERENCE")]
-    references: Vec<Reference>,
+    references: Vec<String>,
     /// Only the image for this platform [default: this machine's]
     #[arg(long)]
     platform: Option<Platform>,
@@ -36,7 +36,7 @@ impl Pull {
         let platform = (!self.all_platforms).then(|| self.platform.unwrap_or_else(Platform::host));
         let mut text = String::new();
         for reference in self.references {
-            let reference = reference.or_latest();
+            let reference = context.full_name(&reference, &cancel)?.or_latest();
             let name = reference.to_string();
             let reporter = Reporter::new(Address::new(Kind::Image, name.as_str()), context.sink());
             let step = reporter.step("pull");

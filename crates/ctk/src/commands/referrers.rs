@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 use ctk_client::{Listing, Referrer};
-use ctk_oci::{Platform, Reference};
+use ctk_oci::Platform;
 use serde_json::{Value, json};
 
 use super::output;
@@ -14,7 +14,7 @@ use crate::failure::{Failure, of_client};
 pub struct Referrers {
     /// The image, by tag or digest
     #[arg(value_name = "REFERENCE")]
-    reference: Reference,
+    reference: String,
     /// Only those of this artifact type
     #[arg(long, value_name = "TYPE")]
     artifact_type: Option<String>,
@@ -43,7 +43,7 @@ pub enum Format {
 impl Referrers {
     pub fn run(self, context: &Context) -> Result<(), Failure> {
         let cancel = context.cancel_on_interrupt();
-        let reference = self.reference.or_latest();
+        let reference = context.full_name(&self.reference, &cancel)?.or_latest();
         let deep = self.format == Format::Tree || self.recursive;
         let kind = self.artifact_type.as_deref();
         let found = context.client().referrers(&reference, self.platform.as_ref(), kind, deep, &cancel);

@@ -1,7 +1,6 @@
 //! `ctk tags`: the tags of a repository.
 
 use clap::Args;
-use ctk_oci::Reference;
 
 use super::output;
 use crate::context::Context;
@@ -11,13 +10,14 @@ use crate::failure::{Failure, of_client};
 #[derive(Args)]
 pub struct Tags {
     /// `HOST/REPOSITORY`
-    repository: Reference,
+    repository: String,
 }
 
 impl Tags {
     pub fn run(self, context: &Context) -> Result<(), Failure> {
         let cancel = context.cancel_on_interrupt();
-        let tags = context.client().tags(&self.repository, &cancel).map_err(of_client)?;
+        let repository = context.full_name(&self.repository, &cancel)?;
+        let tags = context.client().tags(&repository, &cancel).map_err(of_client)?;
         output(&tags.iter().map(|tag| format!("{tag}\n")).collect::<String>())
     }
 }

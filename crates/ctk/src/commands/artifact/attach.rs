@@ -2,7 +2,7 @@
 
 use clap::Args;
 use ctk_client::Artifact;
-use ctk_oci::{Platform, Reference};
+use ctk_oci::Platform;
 
 use super::files::Content;
 use crate::context::Context;
@@ -13,7 +13,7 @@ use crate::failure::{Failure, of_client};
 pub struct Attach {
     /// The image, by tag or digest
     #[arg(value_name = "REFERENCE")]
-    reference: Reference,
+    reference: String,
     #[command(flatten)]
     content: Content,
     /// What kind of thing it is, a media type: `application/spdx+json`
@@ -27,7 +27,7 @@ pub struct Attach {
 impl Attach {
     pub fn run(self, context: &Context) -> Result<(), Failure> {
         let cancel = context.cancel_on_interrupt();
-        let reference = self.reference.or_latest();
+        let reference = context.full_name(&self.reference, &cancel)?.or_latest();
         let subject = context.client().subject(&reference, self.platform.as_ref(), &cancel).map_err(of_client)?;
         // By digest: an attachment has no tag.
         let to = reference.with_digest(subject.digest.clone());
@@ -38,6 +38,6 @@ impl Attach {
             annotations: self.content.annotations()?,
             subject: Some(subject),
         };
-        super::files::push(context, &to, &artifact)
+        super::files::push(context, &to, &artifact, &cancel)
     }
 }

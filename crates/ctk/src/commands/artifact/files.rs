@@ -6,7 +6,7 @@ use std::path::{Component, Path};
 use clap::Args;
 use ctk_client::{Artifact, ArtifactFile};
 use ctk_oci::Reference;
-use ctk_plan::{Address, Kind, Reporter};
+use ctk_plan::{Address, Cancel, Kind, Reporter};
 
 use crate::commands::output;
 use crate::context::Context;
@@ -113,11 +113,11 @@ fn by_ending(name: &str) -> &'static str {
 }
 
 /// Pushes it and says what it is.
-pub fn push(context: &Context, to: &Reference, artifact: &Artifact) -> Result<(), Failure> {
-    let cancel = context.cancel_on_interrupt();
+pub fn push(context: &Context, to: &Reference, artifact: &Artifact, cancel: &Cancel) -> Result<(), Failure> {
     let reporter = Reporter::new(Address::new(Kind::Image, to.to_string()), context.sink());
     let step = reporter.step("push");
-    let pushed = step.conclude(context.client().push_artifact(to, artifact, None, &cancel));
+    let pushed = context.client().push_artifact(to, artifact, Some(&step), cancel);
+    let pushed = step.conclude(pushed);
     context.end_story();
     let pushed = pushed.map_err(of_client)?;
     let name = match to.tag() {

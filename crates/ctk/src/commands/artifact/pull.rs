@@ -29,7 +29,7 @@ const AT_ONCE: usize = 4;
 pub struct Pull {
     /// The artifact
     #[arg(value_name = "REFERENCE")]
-    reference: Reference,
+    reference: String,
     /// The folder; files that it has under these names are replaced
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     output: PathBuf,
@@ -42,7 +42,7 @@ impl Pull {
     pub fn run(self, context: &Context) -> Result<(), Failure> {
         let cancel = context.cancel_on_interrupt();
         let client = context.client();
-        let reference = self.reference.or_latest();
+        let reference = context.full_name(&self.reference, &cancel)?.or_latest();
         let (found, bytes) = client.manifest(&reference, self.platform.as_ref(), &cancel).map_err(of_client)?;
         if media_type::is_index(&found.media_type) {
             let hint = "`--platform` chooses a member; so does its digest";

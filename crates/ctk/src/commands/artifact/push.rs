@@ -2,7 +2,6 @@
 
 use clap::Args;
 use ctk_client::Artifact;
-use ctk_oci::Reference;
 
 use super::files::Content;
 use crate::context::Context;
@@ -16,7 +15,7 @@ const UNKNOWN: &str = "application/vnd.unknown.artifact.v1";
 pub struct Push {
     /// Where to
     #[arg(value_name = "REFERENCE")]
-    reference: Reference,
+    reference: String,
     #[command(flatten)]
     content: Content,
     /// What kind of thing it is, a media type
@@ -29,7 +28,8 @@ pub struct Push {
 
 impl Push {
     pub fn run(self, context: &Context) -> Result<(), Failure> {
-        let to = self.reference.or_latest();
+        let cancel = context.cancel_on_interrupt();
+        let to = context.full_name(&self.reference, &cancel)?.or_latest();
         let config = self.config.as_deref().map(super::files::given).transpose()?;
         let artifact = Artifact {
             artifact_type: self.artifact_type,
@@ -38,6 +38,6 @@ impl Push {
             annotations: self.content.annotations()?,
             subject: None,
         };
-        super::files::push(context, &to, &artifact)
+        super::files::push(context, &to, &artifact, &cancel)
     }
 }
