@@ -11,6 +11,7 @@ mod layers;
 mod lives;
 mod others;
 mod scale;
+mod transfers;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -187,6 +188,7 @@ impl Bench {
             .chain(containers::CASES)
             .chain(lives::CASES)
             .chain(forms::CASES)
+            .chain(transfers::CASES)
         {
             if self.filter.as_ref().is_some_and(|filter| !case.name.contains(filter.as_str())) {
                 continue;

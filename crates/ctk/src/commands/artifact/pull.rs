@@ -21,6 +21,9 @@ use crate::failure::{Failure, of_client};
 /// The annotation that has a file's name.
 const TITLE: &str = "org.opencontainers.image.title";
 
+/// The annotation of a folder that was packed as tar, which oras writes.
+const PACKED: &str = "io.deis.oras.content.unpack";
+
 /// Files on their way at once.
 const AT_ONCE: usize = 4;
 
@@ -83,6 +86,12 @@ fn named(manifest: &Manifest) -> Result<Vec<(String, Descriptor)>, Failure> {
                 ));
             }
             None => format!("{}-{}", layer.digest.algorithm().name(), layer.digest.hex()),
+        };
+        // A folder that oras packed: it comes as the archive that it is.
+        let name = match layer.annotations.get(PACKED).map(String::as_str) {
+            Some("true") if layer.media_type.contains("gzip") => name + ".tar.gz",
+            Some("true") => name + ".tar",
+            _ => name,
         };
         if names.insert(name.clone()) {
             files.push((name, layer.clone()));
