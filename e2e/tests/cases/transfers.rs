@@ -285,6 +285,20 @@ fn many_images_are_synced_once() {
     let manifest = fs::read(dir.join("app:1.0/manifest.json")).expect("skopeo's copy");
     assert_eq!(ctk_oci::Digest::of(&manifest).to_string(), digest);
 
+    // Tags are chosen in the same words.
+    let app = format!("{}/app", docker.host);
+    assert_eq!(world.ctk(&["tags", &app, "--semver", "^1"]).ok(), "1.0\n1.1\n");
+    assert_eq!(world.ctk(&["tags", &app, "1.*", "2*", "--not", "*-rc*", "--newest", "2"]).ok(), "1.1\n2.0\n");
+    contains(&world.ctk(&["tags", &app, "9*"]).fails(1), &["none of its 6 tags fits"]);
+    // An image is looked at where it is.
+    let seen: Value = serde_json::from_str(&world.ctk(&["inspect", &format!("docker://{first}")]).ok()).expect("JSON");
+    assert_eq!((&seen["index"], seen["images"].as_array().expect("two").len()), (&true.into(), 2));
+    assert_eq!(seen["images"][1]["config"]["architecture"], "arm64");
+    let one = ["inspect", &format!("docker://{first}"), "--platform", "linux/arm64", "--config"];
+    contains(&world.ctk(&one).ok(), &["\"arch\": \"arm64\""]);
+    let raw = world.ctk(&["inspect", "--raw", &format!("docker://{first}")]).ok();
+    assert_eq!(ctk_oci::Digest::of(raw.as_bytes()).to_string(), digest);
+
     // Mistakes of a file are told with their places.
     let told = world.write("wrong.kdl", "copi \"a\"\ncopy \"A\"\n").ctk(&["sync", "wrong.kdl"]).fails(1);
     contains(&told, &["wrong.kdl:1:1", "did you mean `copy`?", "wrong.kdl:2:6"]);
