@@ -9,7 +9,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use ctk_client::{Client, ClientOptions, CopyFrom, CopyOptions, CopyTo, PushOptions};
+use ctk_client::{Client, ClientOptions, PushOptions};
 use ctk_oci::Descriptor;
 use ctk_plan::Cancel;
 use ctk_store::{Depth, Store};
@@ -34,15 +34,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             println!("{pushed:?}");
         }
         ["copy", from, to] => {
-            let root = client
-                .copy(
-                    CopyFrom::Registry(&from.parse()?),
-                    CopyTo::Registry(&to.parse()?),
-                    CopyOptions::default(),
-                    None,
-                    &cancel,
-                )?
-                .root;
+            let root = client.copy(&from.parse()?, &to.parse()?, None, None, &cancel)?;
             println!("{}", root.digest);
         }
         _ => return Err("expected pull REFERENCE STORE, push REFERENCE STORE DIGEST, or copy FROM TO".into()),

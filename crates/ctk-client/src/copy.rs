@@ -95,10 +95,25 @@ struct Tree {
 }
 
 impl Client {
+    /// Copies an image from registry to registry, with `platform` of an index the one for it. Gives what `to` names now.
+    /// See [`Client::transfer`].
+    pub fn copy(
+        &self,
+        from: &Reference,
+        to: &Reference,
+        platform: Option<&Platform>,
+        step: Option<&Step>,
+        cancel: &Cancel,
+    ) -> Result<Descriptor, ClientError> {
+        let options = CopyOptions { platform, referrers: false };
+        let copied = self.transfer(CopyFrom::Registry(from), CopyTo::Registry(to), options, step, cancel)?;
+        Ok(copied.root)
+    }
+
     /// Copies an image: blobs, then manifests, then the tag. Safe to repeat: what is there is not copied again.
     ///
     /// Within one registry blobs are mounted.
-    pub fn copy(
+    pub fn transfer(
         &self,
         from: CopyFrom<'_>,
         to: CopyTo<'_>,
@@ -130,7 +145,9 @@ impl Client {
                     subjects = tree.manifests.iter().map(|m| m.descriptor.digest.clone()).collect();
                     match whole {
                         true => copied.blobs.present += tree.blobs.len(),
-                        false => copied.blobs += self.transfer(&origin, &goal, &tree, &progress, step, cancel).await?,
+                        false => {
+                            copied.blobs += self.bring_tree(&origin, &goal, &tree, &progress, step, cancel).await?
+                        }
                     }
                 }
                 for subject in subjects.into_iter().filter(|_| options.referrers) {
@@ -273,7 +290,7 @@ impl Client {
     }
 
     /// Brings what the goal lacks of a tree.
-    async fn transfer(
+    async fn bring_tree(
         &self,
         origin: &Origin<'_>,
         goal: &Goal<'_>,

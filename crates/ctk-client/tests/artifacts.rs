@@ -185,7 +185,7 @@ fn copies_take_referrers_along_everywhere() {
     // Registry → layout → store → registry: every digest as it was.
     let folder = tempfile::tempdir().unwrap();
     let layout = Layout::new(&folder.path().join("layout"));
-    let copied = client.copy(CopyFrom::Registry(&from), CopyTo::Local(&layout), options, None, &never()).unwrap();
+    let copied = client.transfer(CopyFrom::Registry(&from), CopyTo::Local(&layout), options, None, &never()).unwrap();
     assert_eq!((copied.root.digest.clone(), copied.referrers.len()), (root.digest.clone(), 3));
     assert_eq!((copied.blobs.uploaded, copied.blobs.present), (7, 2));
     let others: Vec<Descriptor> = copied.referrers.iter().map(|(_, referrer)| referrer.clone()).collect();
@@ -197,10 +197,11 @@ fn copies_take_referrers_along_everywhere() {
         shown: "x".into(),
     };
     let (_b, second) = store();
-    let copied = client.copy(local(Arc::new(layout.clone())), CopyTo::Store(&second), options, None, &never()).unwrap();
+    let copied =
+        client.transfer(local(Arc::new(layout.clone())), CopyTo::Store(&second), options, None, &never()).unwrap();
     assert_eq!(copied.referrers.len(), 3);
     let to = two.reference("deep/er/app:x");
-    let copied = client.copy(local(Arc::new(second)), CopyTo::Registry(&to), options, None, &never()).unwrap();
+    let copied = client.transfer(local(Arc::new(second)), CopyTo::Registry(&to), options, None, &never()).unwrap();
     assert_eq!((copied.referrers.len(), copied.blobs.uploaded), (3, 7));
     assert_eq!(found(&client, &to, None), [on_index.digest]);
     let member = to.with_digest(members.manifests[1].digest.clone());
@@ -257,7 +258,7 @@ fn damaged_layouts_are_told() {
     };
     let client = client();
     client
-        .copy(local(Arc::new(store.clone())), CopyTo::Local(&layout), CopyOptions::default(), None, &never())
+        .transfer(local(Arc::new(store.clone())), CopyTo::Local(&layout), CopyOptions::default(), None, &never())
         .unwrap();
     let manifest: Manifest = store.document("manifest", &root).unwrap().into_value();
     let blob = folder.path().join("blobs/sha256").join(manifest.layers[0].digest.hex());
@@ -266,11 +267,11 @@ fn damaged_layouts_are_told() {
     std::fs::write(&blob, bytes).unwrap();
     let to = registry.reference("app:1");
     let error =
-        client.copy(local(Arc::new(layout.clone())), CopyTo::Registry(&to), CopyOptions::default(), None, &never());
+        client.transfer(local(Arc::new(layout.clone())), CopyTo::Registry(&to), CopyOptions::default(), None, &never());
     assert!(error.unwrap_err().to_string().contains("content does not match"));
     assert_eq!(client.head(&to, &never()).unwrap(), None);
     std::fs::remove_file(&blob).unwrap();
-    let error = client.copy(local(Arc::new(layout)), CopyTo::Registry(&to), CopyOptions::default(), None, &never());
+    let error = client.transfer(local(Arc::new(layout)), CopyTo::Registry(&to), CopyOptions::default(), None, &never());
     assert!(error.unwrap_err().to_string().contains(manifest.layers[0].digest.hex()));
 }
 

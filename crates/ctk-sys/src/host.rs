@@ -191,3 +191,15 @@ pub fn execute_file(file: BorrowedFd<'_>, arguments: &[Pointer<'_>], environment
     };
     result.map_or_else(errno, |_| Errno::INVAL)
 }
+
+/// Puts a new file in the place of another: others see the old one or the new one, whole. For what nobody needs after a
+/// power cut, when it may be empty: `rename` over another file has ext4 send the new one to the disk at once
+/// (`auto_da_alloc`), some 150 µs each time.
+pub fn put_in_place<P: rustix::path::Arg + Copy>(new: P, path: P) -> Result<(), Errno> {
+    use rustix::fs::{CWD, RenameFlags, rename, renameat_with, unlink};
+    match renameat_with(CWD, new, CWD, path, RenameFlags::EXCHANGE) {
+        Ok(()) => unlink(new),
+        // There is no other yet, or this filesystem cannot.
+        Err(_) => rename(new, path),
+    }
+}

@@ -99,7 +99,7 @@ pub fn copy(
     to: &Reference,
     options: CopyOptions<'_>,
 ) -> Result<Copied, ctk_client::ClientError> {
-    client.copy(CopyFrom::Registry(from), CopyTo::Registry(to), options, None, &never())
+    client.transfer(CopyFrom::Registry(from), CopyTo::Registry(to), options, None, &never())
 }
 
 pub fn never() -> Cancel {

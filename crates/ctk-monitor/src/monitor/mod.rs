@@ -40,8 +40,8 @@ pub trait Networking {
     fn attach(&mut self, container: &Container, config: &Config, pid: i32) -> Result<serde_json::Value, String>;
     /// Goes on for a container that runs already, whose monitor was killed.
     fn resume(&mut self, container: &Container, config: &Config, pid: i32) -> Result<serde_json::Value, String>;
-    /// Undoes that; safe to repeat, and after the process has ended. Somebody else may have started the container again
-    /// meanwhile.
+    /// Undoes that, before it is attached again or after it could not be; safe to repeat. Somebody else may have started
+    /// the container again meanwhile.
     fn detach(&mut self, container: &Container, config: &Config);
     /// Joins another network, or leaves one, while the program runs.
     fn change(
@@ -51,9 +51,11 @@ pub trait Networking {
         pid: i32,
         what: &serde_json::Value,
     ) -> Result<serde_json::Value, String>;
-    /// Frees at the end what is found by the container's directory only, which may go after this. Nobody else starts the
-    /// container or removes it meanwhile.
-    fn finish(&mut self, container: &Container, config: &Config);
+    /// The end for good: when it returns, its names, addresses and ports are others' to take. Nobody else starts the
+    /// container or removes it meanwhile; its directory may go after this.
+    fn let_go(&mut self, container: &Container, config: &Config);
+    /// What comes after that and takes its time. Nobody waits for it.
+    fn clean_up(&mut self);
 }
 
 struct Monitor<'a> {

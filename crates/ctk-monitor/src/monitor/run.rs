@@ -69,7 +69,7 @@ impl Run {
         foreground: bool,
         prepare: Option<&mut dyn FnMut(i32) -> Result<(), Error>>,
     ) -> Result<Run, Error> {
-        let (spec, _) = container::read_bundle(&container.bundle())?;
+        let (spec, text) = container::read_bundle(&container.bundle())?;
         let mounted = root(&config.root, &spec)?;
         fresh_overlays(container)?;
         if let Some(runtime) = &config.runtime {
@@ -93,6 +93,7 @@ impl Run {
             root: container.runtime_root(),
             id: container.id().into(),
             bundle: container.bundle(),
+            configuration: Some((spec, text)),
             switches: Switches { waits: prepare.is_some(), ..Switches::default() },
             console,
             pid_file: None,

@@ -257,7 +257,7 @@ fn one(
     let what = CopyOptions { platform: job.platform.as_ref(), referrers: job.referrers };
     // By digest: the tag may have moved since we looked, and the report says what was copied.
     let from = job.from.with_digest(wanted.digest.clone());
-    let copied = client.copy(CopyFrom::Registry(&from), CopyTo::Registry(&job.to), what, step.as_ref(), cancel);
+    let copied = client.transfer(CopyFrom::Registry(&from), CopyTo::Registry(&job.to), what, step.as_ref(), cancel);
     let copied = match step {
         Some(step) => step.conclude(copied)?,
         None => copied?,

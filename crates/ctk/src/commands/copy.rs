@@ -161,7 +161,7 @@ impl Copy {
             End::Layout(..) => CopyTo::Local(&layout),
             _ => CopyTo::Store(store.expect("opened above")),
         };
-        let copied = client.copy(source, goal, options, Some(step), cancel).map_err(of_client)?;
+        let copied = client.transfer(source, goal, options, Some(step), cancel).map_err(of_client)?;
         match to {
             End::Registry(_) => {}
             End::Layout(_, name) => {
