@@ -81,6 +81,9 @@ impl Client {
             reason,
         };
         let mut url = host.base.join(call.target).map_err(|_| astray(call.target, "it is no URL"))?;
+        if let Some(namespace) = repository.namespace.as_ref().filter(|_| call.target.starts_with("/v2/")) {
+            url.query_pairs_mut().append_pair("ns", namespace);
+        }
         for _ in 0..=REDIRECTS_LIMIT {
             if !matches!(url.scheme(), "http" | "https") {
                 return Err(astray(url.as_str(), "it is neither http nor https"));

@@ -5,7 +5,8 @@
 //!
 //! ```text
 //! options.rs       what the caller decides: files, hosts, retries
-//! registries.rs    registries.conf: mirrors, insecure hosts        credentials/  auth files and helpers
+//! registries.rs    registries.conf: mirrors, short names           credentials/  auth files and helpers
+//! hosts.rs         the same of containerd
 //! host.rs          one registry: scheme, TLS, challenge            auth.rs       tokens
 //! call.rs          one request: redirects, 401, limits             retry.rs      again, and when
 //! manifest.rs blob.rs pieces.rs                                    one object
@@ -22,6 +23,7 @@ mod delete;
 mod error;
 mod fetch;
 mod host;
+mod hosts;
 mod limits;
 mod login;
 mod manifest;
@@ -74,6 +76,8 @@ struct Inner {
     registries: OnceLock<Registries>,
     hosts: Mutex<HashMap<(String, bool), Arc<HostCell>>>,
     clients: Mutex<BTreeMap<String, reqwest::Client>>,
+    /// Certificates for hosts that a `hosts.toml` names.
+    identities: Mutex<HashMap<String, hosts::Identity>>,
     /// In which repository of a host a blob was seen first, for mounts.
     seen: Mutex<HashMap<(String, ctk_oci::Digest), String>>,
     /// Held while one blob is fetched by several requests.
@@ -90,6 +94,7 @@ impl Client {
             registries: OnceLock::new(),
             hosts: Mutex::default(),
             clients: Mutex::default(),
+            identities: Mutex::default(),
             seen: Mutex::default(),
             ranges: tokio::sync::Semaphore::new(1),
             tags: tokio::sync::Mutex::default(),
@@ -122,7 +127,7 @@ impl Client {
         if let Some(registries) = self.inner.registries.get() {
             return Ok(registries);
         }
-        let loaded = Registries::load(&self.inner.options.registries)?;
+        let loaded = Registries::load(&self.inner.options.registries, &self.inner.options.hosts)?;
         Ok(self.inner.registries.get_or_init(|| loaded))
     }
 }

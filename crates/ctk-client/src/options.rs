@@ -12,6 +12,8 @@ pub struct ClientOptions {
     /// Files in the format of containers-registries.conf(5): mirrors, insecure hosts, other locations, short names. The
     /// longest prefix of all counts, of equal ones that of the first file. A directory stands for its `*.conf` files.
     pub registries: Vec<PathBuf>,
+    /// Directories of containerd's `<host>/hosts.toml`, for registries that the files above say nothing about.
+    pub hosts: Vec<PathBuf>,
     /// Directories in the layout of containers-certs.d(5): `<host:port>/*.crt`, `*.cert` with `*.key`.
     pub certificates: Vec<PathBuf>,
     /// Credential files as `docker login` and `podman login` write them; the first that knows a host wins. `login`
@@ -56,6 +58,7 @@ impl Default for ClientOptions {
     fn default() -> ClientOptions {
         ClientOptions {
             registries: Vec::new(),
+            hosts: Vec::new(),
             certificates: Vec::new(),
             auth_files: Vec::new(),
             helper_path: Vec::new(),
@@ -93,6 +96,8 @@ impl ClientOptions {
                 options.registries.push(file.unwrap_or_else(|| "/etc/containers/registries.conf".into()));
             }
         }
+        options.hosts.extend(config.as_ref().map(|c| c.join("containerd/certs.d")));
+        options.hosts.push("/etc/containerd/certs.d".into());
         options.certificates.extend(config.as_ref().map(|c| c.join("containers/certs.d")));
         options.certificates.extend(["/etc/containers/certs.d".into(), "/etc/docker/certs.d".into()]);
 

@@ -15,6 +15,7 @@ use ctk_oci::Reference;
 use serde::Deserialize;
 
 use crate::ClientError;
+use crate::hosts::{Hosts, Identity};
 
 /// Every entry of the files, the first file first.
 #[derive(Debug, Default)]
@@ -25,6 +26,8 @@ pub(crate) struct Registries {
     aliases: BTreeMap<String, String>,
     /// Programs that keep credentials besides auth files.
     pub(crate) helpers: Vec<String>,
+    /// Where containerd's files are.
+    hosts: Vec<PathBuf>,
 }
 
 /// A place that serves a repository.
@@ -36,6 +39,10 @@ pub(crate) struct Place {
     pub repository: String,
     /// Whether its entry says so.
     pub insecure: bool,
+    /// Whose mirror it is, if it wants to be told.
+    pub namespace: Option<String>,
+    /// Certificates that its entry names.
+    pub identity: Option<Identity>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -83,8 +90,10 @@ struct Mirror {
 }
 
 impl Registries {
-    pub(crate) fn load(paths: &[PathBuf]) -> Result<Registries, ClientError> {
-        let mut registries = Registries::default();
+    /// Reads registries.conf and its kin; `hosts` are directories of containerd's files, for registries that these say
+    /// nothing about.
+    pub(crate) fn load(paths: &[PathBuf], hosts: &[PathBuf]) -> Result<Registries, ClientError> {
+        let mut registries = Registries { hosts: hosts.to_vec(), ..Registries::default() };
         for path in paths {
             for file in files(path)? {
                 let text = match fs::read_to_string(&file) {
@@ -171,7 +180,13 @@ impl Registries {
     /// Where to pull `reference` from: mirrors first, the place itself last.
     pub(crate) fn pull_places(&self, reference: &Reference) -> Result<Vec<Place>, ClientError> {
         let mut places = Vec::new();
-        if let Some((prefix, entry)) = self.entry(reference)? {
+        let entry = self.entry(reference)?;
+        if entry.is_none()
+            && let Some(hosts) = Hosts::read(&self.hosts, reference.registry())?
+        {
+            return Ok(hosts.pull_places(reference));
+        }
+        if let Some((prefix, entry)) = entry {
             for mirror in &entry.mirror {
                 let by_digest = reference.digest().is_some();
                 let wanted = match mirror.pull_from_mirror.as_str() {
@@ -192,7 +207,10 @@ impl Registries {
     pub(crate) fn push_place(&self, reference: &Reference) -> Result<Place, ClientError> {
         Ok(match self.entry(reference)? {
             Some((prefix, entry)) => place(reference, &prefix, &entry.location, entry.insecure),
-            None => place(reference, "", "", false),
+            None => match Hosts::read(&self.hosts, reference.registry())? {
+                Some(hosts) => hosts.own_place(reference),
+                None => place(reference, "", "", false),
+            },
         })
     }
 
@@ -255,8 +273,10 @@ fn place(reference: &Reference, prefix: &str, location: &str, insecure: bool) ->
         _ => name.clone(),
     };
     match name.split_once('/') {
-        Some((host, repository)) => Place { host: host.into(), repository: repository.into(), insecure },
-        None => Place { host: name, repository: String::new(), insecure },
+        Some((host, repository)) => {
+            Place { host: host.into(), repository: repository.into(), insecure, namespace: None, identity: None }
+        }
+        None => Place { host: name, repository: String::new(), insecure, namespace: None, identity: None },
     }
 }
 

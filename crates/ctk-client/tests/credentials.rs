@@ -169,3 +169,31 @@ fn short_names_are_searched_in_order() {
     assert_eq!(full("short:1"), format!("{}/app:1", two.host), "later drop-ins go before");
     assert_eq!(full("quay.io/a/b"), "quay.io/a/b");
 }
+
+#[test]
+fn containerds_files_name_mirrors() {
+    if !has("docker-registry") {
+        return;
+    }
+    let registry = DockerRegistry::start("");
+    let proxy = Proxy::before(&registry.host);
+    let (_a, store) = store();
+    let root = image(&store, "amd64", 83, 1, 1000);
+    let kept = registry.reference("hub/library/app:1");
+    client().push(&kept, &root, &store, &PushOptions::default(), None, &never()).unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path().join("docker.io");
+    std::fs::create_dir(&folder).unwrap();
+    let text = format!(
+        "server = \"http://127.0.0.1:9\"\n[host.\"http://127.0.0.1:9\"]\n[host.\"http://{}/v2/hub\"]\noverride_path = true\n",
+        proxy.host
+    );
+    std::fs::write(folder.join("hosts.toml"), text).unwrap();
+    let client = Client::new(ClientOptions { hosts: vec![home.path().to_owned()], ..options() });
+    let (_b, into) = common::store();
+    let pulled = client.pull(&"app:1".parse().unwrap(), None, ctk_store::Depth::Layers, &into, None, &never());
+    assert_eq!(pulled.unwrap().digest, root.digest);
+    // The mirror is told whose it is.
+    let asked = proxy.seen("GET /v2/hub/library/app/");
+    assert!(asked.len() >= 3 && asked.iter().all(|head| head.contains("?ns=docker.io ")), "{asked:#?}");
+}

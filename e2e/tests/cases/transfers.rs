@@ -153,6 +153,11 @@ fn attachments_and_deletions_in_registries_with_and_without_a_list() {
         contains(&world.ctk(&["delete", &name]).fails(1), &["does not exist", "`ctk tags"]);
         world.ctk(&["delete", "--force", &name]).ok();
     }
+    // What a registry warns of is told, once.
+    let front = Front::before(&own);
+    front.fault(|asked| (asked.path == "/v2/").then_some(Fault::Status("200 OK\r\nWarning: 299 - \"we move in May\"")));
+    let told = world.ctk(&["tags", &format!("{}/app", front.host)]);
+    assert_eq!(told.err, format!("warning: {} says: we move in May\n", front.host));
     // A tag alone: only registries of distribution-spec 1.1 can.
     for (host, can) in [(docker.host.as_str(), false), (own.as_str(), true)] {
         let (one, two) = (format!("{host}/tags:1"), format!("{host}/tags:2"));

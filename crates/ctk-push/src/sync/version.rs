@@ -296,4 +296,22 @@ mod tests {
             assert_eq!(Version::parse(tag), None, "{tag}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_requirement_ends(text in "[ -~]{0,40}|[=<>!^~v.x*, |0-9-]{0,30}", tag in "v?[0-9.]{0,12}(-[a-z0-9.]{0,6})?") {
+            if let (Ok(wanted), Some(version)) = (Requirement::parse(&text), Version::parse(&tag)) {
+                wanted.fits(&version);
+            }
+        }
+
+        #[test]
+        fn the_order_of_tags_is_one(tags in proptest::collection::vec("v?[0-3](\\.[0-3]){0,3}(-[ab0-2.]{0,3})?|[a-c][0-9]{0,3}", 3)) {
+            let order = |one: usize, other: usize| by_age(&tags[one], &tags[other]);
+            proptest::prop_assert_eq!(order(0, 1), order(1, 0).reverse());
+            if order(0, 1) != Ordering::Greater && order(1, 2) != Ordering::Greater {
+                proptest::prop_assert!(order(0, 2) != Ordering::Greater, "{:?}", tags);
+            }
+        }
+    }
 }
