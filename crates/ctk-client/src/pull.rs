@@ -82,6 +82,22 @@ impl Client {
         step: Option<&Step>,
         cancel: &Cancel,
     ) -> Result<Descriptor, ClientError> {
+        self.pull_telling(reference, platform, depth, store, &|_| (), step, cancel)
+    }
+
+    /// The same; `arrived` is told each blob as soon as the store has it, so that something can be done with it while
+    /// others are on their way. It must not block.
+    #[expect(clippy::too_many_arguments, reason = "those of a pull, and one more")]
+    pub fn pull_telling(
+        &self,
+        reference: &Reference,
+        platform: Option<&Platform>,
+        depth: Depth,
+        store: &Store,
+        arrived: &dyn Fn(&Descriptor),
+        step: Option<&Step>,
+        cancel: &Cancel,
+    ) -> Result<Descriptor, ClientError> {
         block(cancel, async {
             let progress = Progress::new(step);
             let sources = self.sources(reference)?;
@@ -91,7 +107,11 @@ impl Client {
             };
             let descriptor = root.descriptor.clone();
             let blobs = self.pull_manifests(&sources, root, platform, depth, store).await?;
-            let transfers = blobs.iter().map(|blob| self.pull_one(&sources, blob, store, &progress, cancel));
+            let transfers = blobs.iter().map(async |blob| {
+                self.pull_one(&sources, blob, store, &progress, cancel).await?;
+                arrived(blob);
+                Ok::<(), ClientError>(())
+            });
             let parallel = self.options().parallel.max(1);
             stream::iter(transfers).buffer_unordered(parallel).try_collect::<Vec<()>>().await?;
             progress.flush();
