@@ -164,7 +164,10 @@ impl Client {
                     }
                 }
             }
-            progress.flush();
+            // Pushes tell their own.
+            if !matches!(goal, Goal::Registry(_)) {
+                progress.flush();
+            }
             if let (Goal::Registry(target), CopyTo::Registry(to)) = (&goal, &to)
                 && (to.digest().is_none() || to.tag().is_some())
             {

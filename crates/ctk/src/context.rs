@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ctk_apply::{ApplyError, Options, Session};
 use ctk_client::Client;
 use ctk_oci::{Descriptor, Reference};
-use ctk_plan::{Address, Cancel, Kind, Sink};
+use ctk_plan::{Address, Cancel, Kind, Reporter, Sink};
 use ctk_snapshot::LayerForm;
 use ctk_store::Store;
 
@@ -86,10 +86,16 @@ impl Context {
         self.client().full_name(name, cancel).map_err(of_client)
     }
 
-    /// What registries warned of and nobody told yet, a line each.
-    pub fn registry_warnings(&self) -> String {
-        let warnings = self.options.client.warnings.take();
-        warnings.iter().map(|warning| format!("warning: {} says: {}\n", warning.host, warning.text)).collect()
+    /// Tells what registries warned of: to people a line each, to programs as events.
+    pub fn tell_registry_warnings(&self) {
+        for warning in self.options.client.warnings.take() {
+            if self.progress.is_for_people() {
+                eprintln!("warning: {} says: {}", warning.host, warning.text);
+            } else {
+                Reporter::new(Address::new(Kind::Registry, warning.host), self.sink()).warn(warning.text);
+            }
+        }
+        self.end_story();
     }
 
     /// From now on an interrupt cancels.

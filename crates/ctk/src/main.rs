@@ -47,7 +47,7 @@ fn main() -> ExitCode {
     context.tell(&standing, arguments.command.trees());
     let done = enter(arguments.global.directory.as_deref()).and_then(|()| arguments.command.run(&context));
     context.end_story();
-    let _ = std::io::stderr().lock().write_all(context.registry_warnings().as_bytes());
+    context.tell_registry_warnings();
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

@@ -107,6 +107,11 @@ fn copies_keep_digests_between_all_places() {
     let output = command.stdin(fs::File::open(world.path("piped.tar")).expect("a file")).output().expect("ctk");
     assert_eq!(digest_of(&String::from_utf8_lossy(&output.stdout)), digest);
 
+    let mut command = world.command(&["copy", "docker-archive:-", &format!("{own}/piped:2")]);
+    let archive = fs::File::open(world.project().join("docker.tar")).expect("a file");
+    assert!(command.stdin(archive).output().expect("ctk").status.success());
+    contains(&world.ctk(&["inspect", "--config", &format!("docker://{own}/piped:2")]).ok(), &["\"arch\": \"arm64\""]);
+
     // What cannot be is told.
     let refused = world.ctk(&["copy", "--recursive", &second, "docker-archive:x.tar:x:1"]).fails(1);
     contains(&refused, &["a docker archive cannot hold what refers to an image", "oci-archive:"]);

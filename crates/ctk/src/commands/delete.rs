@@ -1,11 +1,10 @@
 //! `ctk delete`: tags and manifests of a registry, with what refers to them.
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use ctk_client::{ClientError, DeleteOptions, Doomed, DoomedKind};
 use serde_json::{Value, json};
 
 use super::output;
-use super::referrers::Format;
 use crate::context::Context;
 use crate::failure::{Failure, of_client};
 
@@ -28,8 +27,16 @@ pub struct Delete {
     #[arg(short, long)]
     force: bool,
     /// How it is told
-    #[arg(long, value_enum, default_value_t = Format::Table, hide_possible_values = true, value_name = "table|json")]
+    #[arg(long, value_enum, default_value_t = Format::Lines)]
     format: Format,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// A line each, as it goes.
+    Lines,
+    /// One JSON value.
+    Json,
 }
 
 impl Delete {
@@ -62,12 +69,12 @@ impl Delete {
             match self.format {
                 Format::Json => told.push(value(one, deleted)),
                 // Told at once: should the next one fail, this one is gone all the same.
-                _ => output(&line(one, self.dry_run, deleted))?,
+                Format::Lines => output(&line(one, self.dry_run, deleted))?,
             }
         }
         match self.format {
             Format::Json => output(&(serde_json::to_string_pretty(&told)? + "\n")),
-            _ => Ok(()),
+            Format::Lines => Ok(()),
         }
     }
 }

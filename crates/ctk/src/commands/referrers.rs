@@ -31,7 +31,7 @@ pub struct Referrers {
 
 /// How results are told.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
+enum Format {
     /// A line each.
     Table,
     /// With what refers to them below them.
