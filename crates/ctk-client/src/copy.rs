@@ -227,7 +227,18 @@ impl Client {
 
     async fn referrers_at(&self, origin: &Origin<'_>, subject: &Digest) -> Result<Vec<Descriptor>, ClientError> {
         match origin {
-            Origin::Registry(sources) => Ok(self.list_referrers(&self.good(sources).await?, subject, None).await?.1),
+            Origin::Registry(sources) => {
+                let listed = self.list_referrers(&self.good(sources).await?, subject, None).await?.1;
+                if !listed.is_empty() || sources.last_good() == sources.own() {
+                    return Ok(listed);
+                }
+                // Mirrors need not have them; the registry itself need not answer.
+                let asked = async { self.list_referrers(&self.own(sources).await?, subject, None).await };
+                match asked.await {
+                    Err(ClientError::NoAnswer { .. }) => Ok(listed),
+                    found => Ok(found?.1),
+                }
+            }
             Origin::Local { by_subject, .. } => Ok(by_subject.get(subject).cloned().unwrap_or_default()),
         }
     }
@@ -308,8 +319,10 @@ impl Client {
                 let (source, mount) = match origin {
                     Origin::Registry(sources) => {
                         near = self.good(sources).await?;
+                        let own = Some(sources.own()).filter(|own| *own != sources.last_good());
                         let same = near.host.base.origin() == target.host.base.origin();
-                        (Source::Registry(&near), if same { vec![near.name.clone()] } else { Vec::new() })
+                        let mount = if same { vec![near.name.clone()] } else { Vec::new() };
+                        (Source::Registry { near: &near, own }, mount)
                     }
                     Origin::Local { blobs, store, .. } => {
                         (Source::Local { blobs: blobs.clone(), store: *store }, Vec::new())
@@ -390,6 +403,11 @@ impl Client {
             }
         }
         Ok(done)
+    }
+
+    /// The registry itself.
+    async fn own(&self, sources: &Sources) -> Result<Repository, ClientError> {
+        self.repository(sources.own(), &sources.reference, self.options().retry).await
     }
 
     /// The place that answered last.

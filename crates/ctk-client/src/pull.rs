@@ -25,6 +25,11 @@ pub(crate) struct Sources {
 }
 
 impl Sources {
+    /// The registry itself.
+    pub(crate) fn own(&self) -> &Place {
+        self.places.last().expect("there is at least one place")
+    }
+
     /// The place that served something last.
     pub(crate) fn last_good(&self) -> &Place {
         &self.places[self.good.load(Ordering::Relaxed)]

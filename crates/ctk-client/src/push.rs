@@ -20,6 +20,7 @@ use crate::call::{Call, Sent};
 use crate::host::Repository;
 use crate::manifest::{Fetched, Shape};
 use crate::progress::Progress;
+use crate::registries::Place;
 use crate::retry::{Patience, patiently};
 use crate::{Client, ClientError, MANIFESTS_LIMIT, PIECE_BYTES, PROGRESS_INTERVAL, SEEN_BLOBS_LIMIT, block, origins};
 
@@ -378,11 +379,9 @@ pub(crate) struct Flow {
 /// Where the bytes of blobs come from.
 pub(crate) enum Source<'a> {
     /// This machine; the store remembers which registries have a blob.
-    Local {
-        blobs: Arc<dyn Blobs>,
-        store: Option<&'a Store>,
-    },
-    Registry(&'a Repository),
+    Local { blobs: Arc<dyn Blobs>, store: Option<&'a Store> },
+    /// The place that served the manifests, and the registry itself, which may have what a mirror lacks.
+    Registry { near: &'a Repository, own: Option<&'a Place> },
 }
 
 impl Source<'_> {
@@ -390,7 +389,7 @@ impl Source<'_> {
     fn origin(&self, blob: &Descriptor, to: &Repository) -> Option<String> {
         match self {
             Source::Local { store, .. } => store.and_then(|store| origins::find(store, &blob.digest, to)),
-            Source::Registry(from) => (from.host.name == to.host.name).then(|| from.name.clone()),
+            Source::Registry { near, .. } => (near.host.name == to.host.name).then(|| near.name.clone()),
         }
     }
 
@@ -412,12 +411,20 @@ impl Source<'_> {
         flow.sent.store(0, Ordering::Relaxed);
         match self {
             Source::Local { blobs, .. } => Ok(stored_body(blobs.clone(), blob, from, end, flow)),
-            Source::Registry(repository) => {
-                let sent = client.get_blob(repository, blob, from, end).await?;
+            Source::Registry { near, own } => {
+                let mut asked = client.get_blob(near, blob, from, end).await;
+                let mut place = (*near).clone();
+                if let Some(own) = own
+                    && !asked.as_ref().is_ok_and(|sent| matches!(sent.status(), 200 | 206))
+                {
+                    place = client.repository(own, &near.reference, client.options().retry).await?;
+                    asked = client.get_blob(&place, blob, from, end).await;
+                }
+                let sent = asked?;
                 let mut skip = match sent.status() {
                     206 => 0,
                     200 => from,
-                    _ => return Err(client.complain(repository, &Method::GET, sent).await),
+                    _ => return Err(client.complain(&place, &Method::GET, sent).await),
                 };
                 let (mut left, flow) = (end - from, flow.clone());
                 let pieces = sent.response.bytes_stream().map_ok(move |mut piece: Bytes| {

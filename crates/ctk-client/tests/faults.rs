@@ -242,6 +242,29 @@ fn mirrors_are_asked_first_and_may_fail() {
 }
 
 #[test]
+fn copies_take_from_the_registry_what_its_mirror_lacks() {
+    let Some(bench) = bench(25) else { return };
+    let target = DockerRegistry::start("");
+    let directory = tempfile::tempdir().unwrap();
+    let conf = directory.path().join("registries.conf");
+    let text = format!(
+        "[[registry]]\nprefix = \"example.test\"\nlocation = \"{}\"\n[[registry.mirror]]\nlocation = \"{}\"\n",
+        bench.registry.host, bench.proxy.host
+    );
+    std::fs::write(&conf, text).unwrap();
+    let client = Client::new(ClientOptions { registries: vec![conf], ..options() });
+    bench.proxy.order("GET /v2/app/blobs/", usize::MAX, Fault::Answer(http("404 Not Found", "", "")));
+    let (from, to) = ("example.test/app:1".parse().unwrap(), target.reference("app:1"));
+    let options = CopyOptions { referrers: true, ..CopyOptions::default() };
+    assert_eq!(copy(&client, &from, &to, options).unwrap().root.digest, bench.root.digest);
+    assert!(
+        !bench.proxy.seen("GET /v2/app/manifests/1").is_empty() && !bench.proxy.seen("GET /v2/app/blobs/").is_empty()
+    );
+    let (_d, into) = store();
+    client.pull(&to, None, Depth::Layers, &into, None, &never()).unwrap();
+}
+
+#[test]
 fn redirects_carry_no_credentials_elsewhere() {
     let seen = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
     let log = seen.clone();
