@@ -67,24 +67,28 @@ impl Client {
         sent: Option<Sent>,
     ) -> Result<Vec<Bytes>, ClientError> {
         let end = blob.size.min(start + RANGE_BYTES);
-        let sent = match sent {
-            Some(sent) => sent,
-            None => self.get_blob(from, blob, start, end).await?,
-        };
-        if sent.status() != 206 {
-            return Err(self.complain(from, &Method::GET, sent).await);
+        let (mut pieces, mut at, mut answered) = (Vec::new(), start, sent);
+        // A registry may give less at a time than it is asked for.
+        while at < end {
+            let sent = match answered.take() {
+                Some(sent) => sent,
+                None => self.get_blob(from, blob, at, end).await?,
+            };
+            if sent.status() != 206 {
+                return Err(self.complain(from, &Method::GET, sent).await);
+            }
+            let before = at;
+            let mut body = body(from, sent);
+            while let Some(piece) = body.try_next().await? {
+                at += piece.len() as u64;
+                pieces.push(piece);
+            }
+            if at == before || at > end {
+                let (host, digest) = (from.host.name.clone(), blob.digest.clone());
+                return Err(ClientError::Short { host, digest, received: at, expected: end });
+            }
         }
-        let pieces: Vec<Bytes> = body(from, sent).try_collect().await?;
-        let received: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
-        match received == end - start {
-            true => Ok(pieces),
-            false => Err(ClientError::Short {
-                host: from.host.name.clone(),
-                digest: blob.digest.clone(),
-                received: start + received,
-                expected: end,
-            }),
-        }
+        Ok(pieces)
     }
 }
 

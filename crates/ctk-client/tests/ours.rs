@@ -126,6 +126,50 @@ fn large_blobs_come_in_ranges_side_by_side() {
 }
 
 #[test]
+fn a_registry_may_give_less_than_a_range() {
+    let (_a, source) = store();
+    let (root, layer) = blob_image(&source, 9, (RANGES_FROM_BYTES + 3 * RANGE_BYTES / 2) as usize);
+    let bytes = source.read(&layer, 1 << 30).unwrap();
+    let manifest: Manifest = source.document("manifest", &root).unwrap().into_value();
+    let config = source.read(&manifest.config, 1 << 20).unwrap();
+    let document = source.read(&root, 1 << 20).unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    let at_most = RANGE_BYTES as usize * 2 / 3;
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let Ok((head, _)) = read_head(&mut stream) else { continue };
+            let range = header(&head, "range").and_then(|range| range.strip_prefix("bytes=")?.split_once('-'));
+            let range = range.map(|(start, end)| (start.parse::<usize>().unwrap(), end.parse::<usize>().unwrap() + 1));
+            let (kind, body) = match head.lines().next().unwrap_or_default() {
+                line if line.contains("/manifests/") => (media_type::MANIFEST, &document),
+                line if line.contains(layer.digest.hex()) => ("application/octet-stream", &bytes),
+                _ => ("application/octet-stream", &config),
+            };
+            let (status, part) = match range {
+                Some((start, end)) => {
+                    let end = end.min(start + at_most);
+                    (
+                        format!("206 Partial Content\r\nContent-Range: bytes {start}-{}/{}", end - 1, body.len()),
+                        &body[start..end],
+                    )
+                }
+                None => ("200 OK".to_owned(), &body[..]),
+            };
+            let head = format!(
+                "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n",
+                part.len()
+            );
+            let _ = std::io::Write::write_all(&mut stream, head.as_bytes());
+            let _ = std::io::Write::write_all(&mut stream, part);
+        }
+    });
+    let (_b, into) = store();
+    client().pull(&format!("{host}/app:1").parse().unwrap(), None, Depth::Layers, &into, None, &never()).unwrap();
+    assert!(into.read(&manifest.layers[0], 1 << 30).is_ok());
+}
+
+#[test]
 fn a_registry_without_ranges_gives_all() {
     let (_a, source) = store();
     let size = (RANGES_FROM_BYTES + 5) as usize;
