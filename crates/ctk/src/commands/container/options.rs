@@ -338,7 +338,7 @@ pub struct SecurityOptions {
     /// A kernel setting of its namespaces: `net.core.somaxconn=1024`
     #[arg(long, value_name = "NAME=VALUE", value_parser = super::parse::setting)]
     pub sysctl: Vec<String>,
-    /// A namespace of users: `host`, `auto`, `keep-id`, `nomap`, `container:NAME`, `ns:PATH`
+    /// A namespace of users: `host`, `auto`, `container:NAME`, `ns:PATH`
     #[arg(long, value_name = "MODE")]
     pub userns: Option<String>,
     /// Users inside and outside: `INSIDE:OUTSIDE:COUNT`
