@@ -134,6 +134,7 @@ impl Session {
                 Kind::Service => keep(ctk_service::decode(&self.project, resource).map(|decl| {
                     self.services.insert(address, decl);
                 })),
+                Kind::Pipeline => {}
                 Kind::Registry => {
                     let directory = self.directory.join(&resource.directory);
                     let decl = RegistryDecl::decode(&address, &resource.node, &directory, diagnostics);

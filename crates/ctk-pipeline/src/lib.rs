@@ -4,8 +4,8 @@
 //! text ──yaml──▶ nodes ──schema──▶ records ──substitute──▶ records ──decode──▶ Build ──plan──▶ Plan
 //!                 every mistake of the file is found on the way, each with its place
 //! ```
-//! Everything here is pure: no file, clock or environment. Substitutions that come from elsewhere (the commit, the
-//! command line) are arguments.
+//! All of that is pure: no file, clock or environment. Substitutions that come from elsewhere (the commit, the
+//! command line) are arguments. [`run`] carries a plan out.
 //!
 //! The images that nearly every such file uses (`gcr.io/cloud-builders/docker`, kaniko, git, curl, gsutil) are read by
 //! [`builders`]: their arguments become data, so that no step needs a Docker daemon.
@@ -18,6 +18,7 @@ mod glob;
 mod graph;
 pub mod limits;
 pub mod plan;
+pub mod run;
 mod text;
 mod yaml;
 

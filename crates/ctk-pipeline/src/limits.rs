@@ -12,8 +12,11 @@ pub const NODES: usize = 500_000;
 /// Levels of lists and mappings in a file, which is read recursively; the schema has 5.
 pub const DEPTH_LEVELS: usize = 64;
 
-/// Steps of a build.
+/// Steps of a build. Here there may be more, with a warning: [`STEPS_HERE`].
 pub const STEPS: usize = 300;
+
+/// Steps that are read: each costs some kilobytes of a plan.
+pub const STEPS_HERE: usize = 20_000;
 
 /// Characters of a step's image.
 pub const STEP_NAME_CHARACTERS: usize = 1_000;

@@ -149,7 +149,8 @@ fn inferred(project: &Project, resource: &Resource, needs: &mut Vec<(Address, Sp
                 }
             }
         }
-        Kind::Registry => {}
+        // A pipeline's steps know by themselves what they use.
+        Kind::Registry | Kind::Pipeline => {}
     }
 }
 

@@ -87,6 +87,11 @@ impl Context {
         cancel
     }
 
+    /// How progress is told.
+    pub fn progress(&self) -> crate::report::Progress {
+        self.progress
+    }
+
     /// Who hears events; one for the whole command.
     pub fn sink(&self) -> Arc<dyn Sink> {
         self.sink.borrow_mut().get_or_insert_with(|| self.progress.sink()).clone()

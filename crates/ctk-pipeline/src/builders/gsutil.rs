@@ -1,12 +1,12 @@
 //! `gsutil cp`, `rsync` and `rm`, and `gcloud storage` with the same verbs.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Action;
 use super::options::{Known, line, switch, value};
 
 /// What is done with objects of buckets.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "verb", rename_all = "kebab-case")]
 pub enum Storage {
     /// Copy files or objects.

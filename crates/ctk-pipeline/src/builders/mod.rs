@@ -14,6 +14,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+pub use curl::Fetch;
+pub use gsutil::Storage;
+
 /// A builder.
 struct Builder {
     /// What the images that have it are called, without tag and digest.
@@ -142,6 +145,9 @@ pub enum Action {
         username: Option<String>,
         /// Where the password is from; it is never part of a plan.
         password: Password,
+        /// The one of [`Password::Argument`], for who carries it out.
+        #[serde(skip)]
+        secret: Option<String>,
     },
     /// Fetch or look at a repository.
     Git(git::Git),
@@ -399,7 +405,7 @@ impl Action {
                 words.extend(format.iter().flat_map(|format| ["--format".to_owned(), format.clone()]));
                 words.extend(names.iter().cloned());
             }
-            Action::Login { registry, username, password } => {
+            Action::Login { registry, username, password, .. } => {
                 put(&["ctk", "login"]);
                 words.extend(username.iter().flat_map(|name| ["--username".to_owned(), name.clone()]));
                 if *password != Password::None {

@@ -2,6 +2,7 @@
 
 mod json;
 mod live;
+pub mod pipeline;
 mod plain;
 mod rawjson;
 
