@@ -18,6 +18,7 @@ mod glob;
 mod graph;
 pub mod limits;
 pub mod plan;
+pub mod project;
 pub mod run;
 mod text;
 mod yaml;

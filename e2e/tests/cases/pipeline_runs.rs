@@ -309,3 +309,220 @@ fn artifacts_go_to_a_bucket_and_to_repositories() {
     let said = ctk_e2e::run(command).err;
     contains(&said, &["Step #1: one\nStep #1: one\nStep #1: 9437184\n", "Step #1: artifacts-"]);
 }
+
+const PROJECT: &str = r#"
+project "shop"
+var "branch" default="main"
+
+image "tool" dockerfile="tool/Dockerfile" context="tool"
+
+pipeline "all" timeout="2m" {
+    env GLOBAL="all steps"
+    secret "word" from="env:THE_SECRET"
+    secret "filed" from="file:secret.txt"
+    secret "printed" from="command:echo printed-secret"
+    secret "vaulted" from="vault:kv/data/app#token"
+    step "repo" git="REPO" ref="first" into="repo"
+    step "page" url="http://HTTP/page" sha256="SUM" into="page.txt"
+    step "stored" bucket="gs://stored/deep" into="stored"
+    step "unit" image="image:tool" needs="repo" "page" "stored" {
+        matrix { os "debian" "alpine"; size "1" "2" }
+        run "echo unit ${matrix.os} ${matrix.size} $(cat repo/file page.txt stored/x /tool) $$GLOBAL"
+    }
+    step "after" image="localhost/base" needs="unit" { run "echo" "all" "units ended" }
+    step "secrets" image="localhost/base" {
+        secret "word" env="A"; secret "filed" env="B"; secret "printed" env="C"; secret "vaulted" env="D"
+        run "test $${#A}-$${#B}-$${#C}-$${#D} = 17-12-14-14"
+        run "echo seen $$A $$B $$C $$D"
+    }
+    step "served" image="localhost/base" {
+        service "web" image="localhost/base" {
+            command "sh" "-c" "mkdir -p /www; sleep 0.2; echo served by $$NAME > /www/index.html; exec httpd -f -p 80 -h /www"
+            env NAME="web"
+            health exec="wget -q -O - http://127.0.0.1/" within="20s"
+        }
+        run "wget -q -O - http://web/"
+    }
+    step "flaky" image="localhost/base" {
+        retry 3 pause="10ms"
+        run "echo x >> tries; test $(wc -l < tries) -ge 3"
+    }
+    step "never" image="localhost/base" { if "${branch}" is="release"; run "echo never runs" }
+    step "behind" image="localhost/base" needs="never" { if "${branch}" not="release"; run "echo behind it" }
+    step "first" image="localhost/base" { group "one"; run "test ! -e busy; touch busy; sleep 0.2; rm busy" }
+    step "second" image="localhost/base" { group "one"; run "test ! -e busy; touch busy; sleep 0.2; rm busy" }
+    step "late" image="localhost/base" { allow-failure; timeout "300ms"; run "sleep 60" }
+    step "codes" image="localhost/base" { allow-exit 3 4; run "exit 4" }
+    artifact "report" from="repo/*"
+    artifact "out" from="page.txt" to="OUT"
+}
+
+pipeline "fails" fail-fast=#false {
+    step "bad" image="localhost/base" { run "exit 9" }
+    step "side" image="localhost/base" { run "sleep 0.3; echo side went on" }
+    step "clean" image="localhost/base" needs="bad" { when "always"; run "echo cleaned" }
+    step "mail" image="localhost/base" needs="side" "bad" { when "failure"; run "echo told" }
+    step "next" image="localhost/base" needs="bad" { run "echo never runs" }
+}
+
+pipeline "cached" {
+    step "make" image="localhost/base" { reads "input/**"; makes "made/**"; run "echo making; mkdir -p made; cp input/a made/b" }
+    step "use" image="localhost/base" needs="make" { run "cat made/b" }
+}
+
+pipeline "ci" cloudbuild="ci/cloudbuild.yaml" { substitution "_ENV" "prod" }
+"#;
+
+#[test]
+fn pipelines_of_the_project() {
+    let Some(world) = world() else { return };
+    let www = world.path("www");
+    fs::create_dir_all(www.join("v1/kv/data")).unwrap();
+    fs::write(www.join("page"), "page\n").unwrap();
+    fs::write(www.join("v1/kv/data/app"), r#"{"data": {"data": {"token": "vaulted-secret"}}}"#).unwrap();
+    let port = free_port();
+    let mut command = Command::new("busybox");
+    command.args(["httpd", "-f", "-p", &format!("127.0.0.1:{port}"), "-h"]).arg(&www);
+    let _web = listening(command, port);
+    let repo = world.path("repo");
+    fs::create_dir(&repo).unwrap();
+    fs::write(repo.join("file"), "cloned\n").unwrap();
+    let git = |words: &[&str]| {
+        let own = ["-C", repo.to_str().unwrap(), "-c", "user.name=me", "-c", "user.email=me@example.com"];
+        world.peer("git", &[&own[..], words].concat()).ok()
+    };
+    git(&["init", "-q", "-b", "main"]);
+    git(&["add", "."]);
+    git(&["commit", "-q", "-m", "one"]);
+    git(&["tag", "first"]);
+    fs::create_dir_all(world.path("bucket/deep")).unwrap();
+    fs::write(world.path("bucket/deep/x"), "stored\n").unwrap();
+    let sum = ctk_oci::Digest::of(b"page\n").to_string();
+    let file = PROJECT
+        .replace("REPO", repo.to_str().unwrap())
+        .replace("HTTP", &format!("127.0.0.1:{port}"))
+        .replace("SUM", sum.trim_start_matches("sha256:"))
+        .replace("to=\"OUT\"", &format!("to=\"{}\"", world.path("out").display()));
+    world.write("containers.kdl", file).write("secret.txt", "filed-secret\n").write("input/a", "one\n");
+    let base = fs::read_to_string(world.path("base/Dockerfile")).unwrap();
+    world.write("tool/Dockerfile", base + "RUN [\"/bin/sh\", \"-c\", \"echo tool > /tool\"]\n");
+    fs::copy(world.path("base/busybox"), world.project().join("tool/busybox")).unwrap();
+    let ci = "steps:\n- {name: base, args: [echo, $_ENV, $PROJECT_ID]}\n";
+    world.write("ci/cloudbuild.yaml", ci);
+    world.ctk(&["check"]).ok();
+    let map = format!("gs://stored={}", world.path("bucket").display());
+    let run = |words: &[&str]| {
+        let mut command = world.command(&[&["--progress", "plain", "pipeline", "run"], words].concat());
+        command.env("THE_SECRET", SECRET).env("VAULT_ADDR", format!("http://127.0.0.1:{port}")).env("VAULT_TOKEN", "t");
+        ctk_e2e::run(command)
+    };
+    let output = run(&["all", "--map", &map]);
+    contains(
+        &output.err,
+        &[
+            "\"unit[os=debian,size=1]\": unit debian 1 cloned page stored tool all steps\n",
+            "\"unit[os=alpine,size=2]\": unit alpine 2 cloned page stored tool all steps\n",
+            "\"after\": all units ended",
+            "\"secrets\": seen *** *** *** ***\n",
+            "\"served\": served by web",
+            "Finished Step #10 - \"flaky\": succeeded in",
+            "try 3",
+            "\"never\": skipped",
+            "\"behind\": behind it",
+            "\"late\": failed, which is allowed",
+            "\"codes\": failed, which is allowed",
+        ],
+    );
+    let id = output.out.split(' ').next().unwrap().to_owned();
+    output.ok();
+    let record = world.store().join("pipelines").join(&id);
+    assert_eq!(fs::read_to_string(record.join("artifacts/report/file")).unwrap(), "cloned\n");
+    assert_eq!(fs::read_to_string(world.path("out/page.txt")).unwrap(), "page\n");
+    for secret in [SECRET, "filed-secret", "printed-secret", "vaulted-secret"] {
+        assert_eq!(having(world.store(), secret), Vec::<PathBuf>::new(), "{secret} is in the store");
+    }
+
+    let output = run(&["fails"]);
+    contains(
+        &output.err,
+        &["\"side\": side went on", "\"clean\": cleaned", "\"mail\": told", "\"next\": skipped", "exit code 9"],
+    );
+    output.fails(1);
+
+    contains(&run(&["cached"]).err, &["\"make\": making", "\"use\": one"]);
+    let again = run(&["pipeline:cached"]).err;
+    contains(&again, &["\"make\": cached", "\"use\": one"]);
+    world.write("input/a", "two\n");
+    contains(&run(&["cached"]).err, &["\"make\": making", "\"use\": two"]);
+
+    contains(&run(&["ci", "--project", "acme"]).err, &["Step #0: prod acme"]);
+    contains(&run(&["cii"]).fails(1), &["no pipeline `cii`", "all, cached, ci, fails"]);
+    contains(&run(&[]).fails(1), &["it is not clear which pipeline"]);
+    contains(&world.ctk(&["pipeline", "plan", "none.yaml"]).fails(1), &["cannot read none.yaml", "cloudbuild.yaml"]);
+    // Applying does nothing about pipelines.
+    let applied = world.ctk(&["--progress", "plain", "apply"]);
+    assert!(!applied.err.contains("pipeline:"), "{}", applied.err);
+    applied.ok();
+
+    let wrong = "pipeline \"x\" {\n    step \"a\" image=\"localhost/base\" needs=\"b\" { run \"x\" }\n    step \"bb\" image=\"localhost/base\" needs=\"a\" { runn \"x\" }\n    step \"c\"\n}\n";
+    world.write("containers.kdl", wrong);
+    contains(
+        &world.ctk(&["check"]).fails(1),
+        &["no step `b`", "did you mean `bb`?", "did you mean `run`?", "step `c` does nothing"],
+    );
+}
+
+#[test]
+fn webhooks_and_machines_hear_of_a_run() {
+    let Some(world) = world() else { return };
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let heard = std::thread::spawn(move || {
+        use std::io::{Read, Write};
+        let mut bodies = Vec::new();
+        for _ in 0..2 {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut text = Vec::new();
+            let mut buffer = [0; 4096];
+            // Its body is the last that comes, and ends with a brace.
+            while !text.ends_with(b"}") {
+                let count = stream.read(&mut buffer).unwrap();
+                text.extend_from_slice(&buffer[..count]);
+            }
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
+            let text = String::from_utf8(text).unwrap();
+            bodies.push(serde_json::from_str::<Value>(text.split("\r\n\r\n").nth(1).unwrap()).unwrap());
+        }
+        bodies
+    });
+    let file = "steps:\n- {id: one, name: base, args: [sh, -c, 'echo ::error::none; echo line; exit 2']}\n";
+    world.write("cloudbuild.yaml", file);
+    let hook = format!("http://{address}/hook");
+    let output = world.ctk(&["--progress", "json", "pipeline", "run", "--webhook", &hook]);
+    let events: Vec<Value> = output.err.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let names: Vec<&str> = events.iter().filter_map(|event| event["event"].as_str()).collect();
+    assert_eq!(names, ["run-started", "step-started", "step-log", "step-log", "step-finished", "run-finished"]);
+    assert_eq!((&events[3]["line"], &events[4]["exit_code"]), (&"line".into(), &2.into()));
+    output.fails(1);
+    let bodies = heard.join().unwrap();
+    assert_eq!((&bodies[0]["event"], &bodies[0]["steps"]), (&"started".into(), &1.into()));
+    assert_eq!((&bodies[1]["state"], &bodies[1]["step"]), (&"failed".into(), &"#0 \"one\"".into()));
+    let mut command = world.command(&["pipeline", "run"]);
+    command.env("GITHUB_ACTIONS", "true");
+    let said = ctk_e2e::run(command).fails(1);
+    contains(
+        &said,
+        &[
+            "::group::Step #0 - \"one\"",
+            "::stop-commands::",
+            "\nline\n",
+            "::endgroup::",
+            "::error title=Step #0 - \"one\"::failed",
+        ],
+    );
+    // Neither is there one: it is a warning.
+    let output = world.ctk(&["--progress", "plain", "pipeline", "run", "--webhook", &hook]);
+    contains(&output.err, &["warning: a webhook was not told"]);
+    let explained = world.ctk(&["pipeline", "run", "--explain"]).ok();
+    contains(&explained, &["step #0 \"one\": image `base` is what the store has", "substitutions: empty here"]);
+}

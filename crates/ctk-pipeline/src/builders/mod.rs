@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 pub use curl::Fetch;
+pub use git::Git;
 pub use gsutil::Storage;
 
 /// A builder.

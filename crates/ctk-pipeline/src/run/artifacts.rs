@@ -14,7 +14,10 @@ pub(crate) fn deliver(run: &Run<'_>, artifact: &Artifact) -> Result<(), String> 
     let here = |address: &str| run.request.settings.mapping.here(address);
     match artifact {
         Artifact::Objects { location, paths } => {
-            let target = here(location.trim_end_matches('/'))?;
+            let target = match location.strip_prefix("record:") {
+                Some(name) => Here::Folder(run.request.journal.folder.join("artifacts").join(name)),
+                None => here(location.trim_end_matches('/'))?,
+            };
             let files = found(&workspace, paths)?;
             let mut manifest = String::new();
             for file in &files {
@@ -28,6 +31,9 @@ pub(crate) fn deliver(run: &Run<'_>, artifact: &Artifact) -> Result<(), String> 
                     "file_hash": [{ "file_hash": [{ "type": 2, "value": packages::md5_base64(&bytes) }] }],
                 });
                 manifest += &format!("{line}\n");
+            }
+            if !location.starts_with("gs://") {
+                return Ok(());
             }
             let id = run.request.job.labels.get("BUILD_ID").cloned();
             let id = id.filter(|id| id.contains(|c| c != '0' && c != '-'));

@@ -454,6 +454,7 @@ impl<'a> Run<'a> {
         let needs_are_good = task.needs.iter().all(|need| good.get(*need).copied().flatten() == Some(true));
         match task.when {
             When::Always => Verdict::Run,
+            When::Never => Verdict::Skip { is_good: true },
             When::Failure if failed || !needs_are_good => Verdict::Run,
             When::Failure => Verdict::Skip { is_good: true },
             When::Success if needs_are_good => Verdict::Run,

@@ -78,6 +78,8 @@ pub enum When {
     Failure,
     /// In any case.
     Always,
+    /// Its condition does not hold.
+    Never,
 }
 
 /// What is tried again, how often and when.
@@ -219,7 +221,8 @@ impl Task {
                 lines.join(" && ")
             }
             TaskWork::Container { image, script: Some(script), .. } => {
-                let lines = || script.lines().filter(|line| !line.trim().is_empty() && !line.starts_with("#!"));
+                let tells = |line: &&str| !line.trim().is_empty() && !line.starts_with("#!") && *line != "set -e";
+                let lines = || script.lines().filter(tells);
                 let more = if lines().count() > 1 { " …" } else { "" };
                 format!("{image}: {}{more}", lines().next().unwrap_or_default().trim())
             }

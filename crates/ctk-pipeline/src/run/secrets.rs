@@ -10,6 +10,7 @@ use super::limits::{REDACTED_BYTES_MIN, SECRET_BYTES};
 pub const MASK: &str = "***";
 
 /// What secrets are made of.
+#[derive(Clone, Copy)]
 pub struct Given<'a> {
     /// Stand-ins of this machine, by the secret's variable, its name in the cloud, or the last word of that.
     pub stand_ins: &'a BTreeMap<String, SecretSource>,
@@ -36,6 +37,10 @@ fn value(env: &str, source: &SecretSource, given: &Given<'_>) -> Result<String, 
         let text = String::from_utf8(bytes).map_err(|_| failed(from.into(), "it is no UTF-8".into()))?;
         Ok(text.strip_suffix('\n').map(|text| text.strip_suffix('\r').unwrap_or(text)).unwrap_or(&text).to_owned())
     };
+    // What the command line says of a secret counts more than what the file does.
+    if let (Some(own), false) = (given.stand_ins.get(env), matches!(source, SecretSource::Cloud { .. })) {
+        return value(env, own, &Given { stand_ins: &BTreeMap::new(), ..*given });
+    }
     match source {
         SecretSource::Cloud { name } => match stand_in(env, name, given.stand_ins) {
             Some(source) => value(env, source, given),

@@ -7,17 +7,16 @@ use ctk_pipeline::run::{Job, SecretSource, TaskWork};
 use super::Looked;
 
 /// What could differ, a line each, by the step it is about.
-pub fn text(looked: &Looked, job: &Job, privileged: bool, mapping: &Mapping) -> String {
+pub fn text(looked: Option<&Looked>, job: &Job, privileged: bool, mapping: &Mapping) -> String {
     let mut out = String::new();
     let mut say = |about: &str, text: String| out += &format!("{about}: {text}\n");
-    let Some(plan) = &looked.plan else { return out };
-    let empty: Vec<&str> = ctk_pipeline::cloudbuild::BUILT_IN
-        .iter()
-        .filter(|name| plan.substitutions.get(**name).is_none_or(String::is_empty))
-        .copied()
-        .collect();
-    if !empty.is_empty() {
-        say("substitutions", format!("empty here, and set by triggers: {}", empty.join(" ")));
+    let plan = looked.and_then(|looked| looked.plan.as_ref());
+    if let Some(plan) = plan {
+        let is_empty = |name: &&&str| plan.substitutions.get(**name).is_none_or(String::is_empty);
+        let empty: Vec<&str> = ctk_pipeline::cloudbuild::BUILT_IN.iter().filter(is_empty).copied().collect();
+        if !empty.is_empty() {
+            say("substitutions", format!("empty here, and set by triggers: {}", empty.join(" ")));
+        }
     }
     if let Some(changed) = changed_files() {
         say("source", format!("{changed} files are not as they are committed; a trigger builds what is committed"));
@@ -30,7 +29,7 @@ pub fn text(looked: &Looked, job: &Job, privileged: bool, mapping: &Mapping) -> 
     if std::env::consts::ARCH != "x86_64" {
         say("machine", format!("this is {}, Cloud Build's are x86_64", std::env::consts::ARCH));
     }
-    for note in &plan.notes {
+    for note in plan.map(|plan| plan.notes.as_slice()).unwrap_or_default() {
         say(&note.field, note.text.clone());
     }
     for (name, source) in &job.secrets {
@@ -57,7 +56,7 @@ pub fn text(looked: &Looked, job: &Job, privileged: bool, mapping: &Mapping) -> 
             _ => {}
         }
     }
-    for artifact in &plan.artifacts {
+    for artifact in &job.artifacts {
         if let ctk_pipeline::cloudbuild::Artifact::Objects { location, .. } = artifact {
             let bucket = location.trim_end_matches('/');
             let here = mapping.0.iter().find(|(from, _)| bucket.starts_with(from.as_str()));

@@ -1,11 +1,13 @@
 //! `ctk pipeline run`: steps are run, and what happens is kept as a record.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser};
+use ctk_apply::Session;
+use ctk_pipeline::project::{PipelineDecl, Steps};
 use ctk_pipeline::run::native::Program;
 use ctk_pipeline::run::record::{Record, clear, header_steps};
 use ctk_pipeline::run::secrets::{Given, parse_source, values};
@@ -13,10 +15,12 @@ use ctk_pipeline::run::storage::{Mapping, ask_vault, tell};
 use ctk_pipeline::run::{
     Ending, Job, Journal, Outcome, Request, SecretSource, Settings, collect_junit, enter, fill, html, limits, places,
 };
+use ctk_plan::Address;
 use ctk_snapshot::Snapshots;
 use serde_json::{Value, json};
 
-use super::{FileArgs, of_run, records};
+use super::{FILES, FileArgs, of_run, records};
+use crate::commands::project::{ProjectArgs, pair};
 use crate::commands::{Arguments, Command as Verb, output};
 use crate::context::Context;
 use crate::failure::{Failure, code};
@@ -26,6 +30,8 @@ use crate::report::duration;
 const EXIT_TIMED_OUT: u8 = 124;
 
 /// Run a file's steps, or a pipeline of the project
+///
+/// FILE may also be the name of a pipeline in containers.kdl.
 ///
 /// Exits with 0 when all went well, 1 when a step failed or the file is wrong, 124 when the run took longer than its
 /// timeout, 125 when it could not be made, and 130 when it was interrupted.
@@ -79,6 +85,9 @@ struct How {
     /// Write the run as one HTML file when it has ended
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
+    /// Set a variable of the project
+    #[arg(long = "var", value_name = "NAME=VALUE", value_parser = pair)]
+    vars: Vec<(String, String)>,
     /// POST to this URL when the run begins and when it ends
     #[arg(long, value_name = "URL")]
     webhook: Vec<String>,
@@ -107,6 +116,19 @@ struct Again {
     build_id: String,
 }
 
+/// What is to be run.
+struct Asked {
+    job: Job,
+    /// Of a Cloud Build file.
+    looked: Option<super::Looked>,
+    /// Images of the project that steps use.
+    images: BTreeSet<Address>,
+    /// The project's folder.
+    source: Option<PathBuf>,
+    junit: Vec<String>,
+    webhooks: Vec<String>,
+}
+
 /// A run that has a record.
 struct Begun {
     journal: Journal,
@@ -124,9 +146,10 @@ impl Run {
 
     pub fn run(self, context: &Context) -> Result<(), Failure> {
         if self.how.explain {
-            let job = self.job(context, "00000000-0000-0000-0000-000000000000")?;
-            let looked = job.1;
-            return output(&super::explain::text(&looked, &job.0, self.how.privileged, &mapping(&self.how.map)?));
+            let asked = self.job(context, "00000000-0000-0000-0000-000000000000")?;
+            let text =
+                super::explain::text(asked.looked.as_ref(), &asked.job, self.how.privileged, &mapping(&self.how.map)?);
+            return output(&text);
         }
         let begun = match self.how.resume.clone() {
             None => self.begin(context)?,
@@ -142,9 +165,83 @@ impl Run {
         conclude(context, &begun, &outcome)
     }
 
-    /// What the file asks for, and how it was read.
-    fn job(&self, context: &Context, build_id: &str) -> Result<(Job, super::Looked), Failure> {
-        let mut file = self.file.clone();
+    /// What is asked for: a pipeline of the project, or a file.
+    fn job(&self, context: &Context, build_id: &str) -> Result<Asked, Failure> {
+        let Some((session, decl)) = self.of_project(context)? else {
+            return self.of_file(context, self.file.clone(), build_id);
+        };
+        let mut asked = match &decl.steps {
+            Steps::Own(job) => Asked {
+                job: Job::clone(job),
+                looked: None,
+                images: BTreeSet::new(),
+                source: None,
+                junit: Vec::new(),
+                webhooks: Vec::new(),
+            },
+            Steps::CloudBuild { file, substitutions } => {
+                let mut own = self.file.clone();
+                own.file = Some(session.directory().join(file));
+                // What the command line says comes last, and counts.
+                let given = substitutions.iter().map(|(name, value)| format!("{name}={value}"));
+                own.substitutions.splice(0..0, given);
+                let mut asked = self.of_file(context, own, build_id)?;
+                asked.job.name = decl.address.to_string();
+                asked
+            }
+        };
+        let needs = session.project().get(&decl.address).map(|resource| resource.needs.clone()).unwrap_or_default();
+        asked.images = needs.into_iter().filter(|need| need.kind.is_applied()).collect();
+        asked.source = Some(session.directory().to_owned());
+        asked.junit = decl.junit.clone();
+        asked.webhooks = decl.webhooks.clone();
+        // Images of the project are made by the project, before any step runs.
+        if !asked.images.is_empty() && !self.how.explain {
+            let request = ctk_apply::Request { only: asked.images.clone(), ..ctk_apply::Request::default() };
+            let applied = session.apply(&request, context.sink(), &ctk_plan::Cancel::new());
+            context.explain(applied)?;
+        }
+        Ok(asked)
+    }
+
+    /// The pipeline of the project that is meant, if one is.
+    fn of_project(&self, context: &Context) -> Result<Option<(Session, PipelineDecl)>, Failure> {
+        let project = ProjectArgs { file: None, vars: self.how.vars.clone() };
+        let has_project = project.find().is_ok();
+        let name = match &self.file.file {
+            Some(path) if path.is_file() || !has_project => return Ok(None),
+            Some(path) => Some(path.display().to_string()),
+            None if !has_project || FILES.iter().any(|name| Path::new(name).is_file()) => return Ok(None),
+            None => None,
+        };
+        let session = project.open(context)?;
+        let all: Vec<String> = session.pipelines().map(|(address, _)| address.name.clone()).collect();
+        let wanted = match (&name, all.as_slice()) {
+            (Some(name), _) => name.trim_start_matches("pipeline:").to_owned(),
+            (None, [only]) => only.clone(),
+            (None, []) => return Ok(None),
+            (None, _) => {
+                let hint = format!("its pipelines are {}", all.join(", "));
+                return Err(Failure::sentence("it is not clear which pipeline of the project to run", Some(&hint)));
+            }
+        };
+        let found = session.pipelines().find(|(address, _)| address.name == wanted).map(|(_, decl)| decl.clone());
+        match found {
+            Some(decl) => Ok(Some((session, decl))),
+            // A file that is not there says so itself.
+            None if wanted.contains(['.', '/']) => Ok(None),
+            None => {
+                let hint = match all.is_empty() {
+                    true => "the project has no pipelines".to_owned(),
+                    false => format!("its pipelines are {}", all.join(", ")),
+                };
+                Err(Failure::sentence(format!("there is no file and no pipeline `{wanted}`"), Some(&hint)))
+            }
+        }
+    }
+
+    /// What a Cloud Build file asks for, and how it was read.
+    fn of_file(&self, context: &Context, mut file: FileArgs, build_id: &str) -> Result<Asked, Failure> {
         if file.build_id.chars().all(|c| c == '0' || c == '-') {
             file.build_id = build_id.to_owned();
         }
@@ -156,19 +253,30 @@ impl Run {
         if context.progress().is_for_people() {
             eprint!("{said}");
         }
-        Ok((Job::of_plan(&looked.name, plan), looked))
+        let job = Job::of_plan(&looked.name, plan);
+        Ok(Asked {
+            job,
+            looked: Some(looked),
+            images: BTreeSet::new(),
+            source: None,
+            junit: Vec::new(),
+            webhooks: Vec::new(),
+        })
     }
 
-    fn begin(self, context: &Context) -> Result<Begun, Failure> {
+    fn begin(mut self, context: &Context) -> Result<Begun, Failure> {
         let build_id = uuid()?;
-        let (job, _) = self.job(context, &build_id)?;
+        let asked = self.job(context, &build_id)?;
+        let job = asked.job;
+        self.how.junit.extend(asked.junit);
+        self.how.webhook.extend(asked.webhooks);
         let here = std::env::current_dir()?;
         let source = match (&self.how.source, self.how.no_source) {
             (_, true) => None,
             (Some(folder), _) => {
                 Some(folder.canonicalize().map_err(Failure::during(format!("cannot use {}", folder.display())))?)
             }
-            (None, _) => Some(here.clone()),
+            (None, _) => Some(asked.source.unwrap_or_else(|| here.clone())),
         };
         let again = Again { arguments: std::env::args().collect(), build_id };
         let journal = records(context).begin(&id()?, &job, &here, serde_json::to_value(again)?).map_err(of_run)?;
@@ -192,8 +300,11 @@ impl Run {
         let Verb::Pipeline(super::Pipeline { command: super::Command::Run(first) }) = first.command else {
             return Err(unreadable());
         };
-        let (job, _) = first.job(context, &again.build_id)?;
+        let asked = first.job(context, &again.build_id)?;
+        let job = asked.job;
         let mut how = first.how;
+        how.junit.extend(asked.junit);
+        how.webhook.extend(asked.webhooks);
         how.secrets.extend(self.how.secrets);
         how.map.extend(self.how.map);
         how.junit.extend(self.how.junit);
