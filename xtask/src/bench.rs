@@ -10,6 +10,7 @@ mod forms;
 mod layers;
 mod lives;
 mod others;
+mod pipelines;
 mod scale;
 
 use std::fs;
@@ -185,6 +186,7 @@ impl Bench {
             .chain(scale::CASES)
             .chain(builds::CASES)
             .chain(containers::CASES)
+            .chain(pipelines::CASES)
             .chain(lives::CASES)
             .chain(forms::CASES)
         {
