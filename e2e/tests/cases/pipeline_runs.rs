@@ -526,3 +526,57 @@ fn webhooks_and_machines_hear_of_a_run() {
     let explained = world.ctk(&["pipeline", "run", "--explain"]).ok();
     contains(&explained, &["step #0 \"one\": image `base` is what the store has", "substitutions: empty here"]);
 }
+
+#[test]
+fn an_ordinary_user_runs_pipelines() {
+    use ctk_e2e::ordinary::User;
+    if !User::can_be() || !has_programs(&["busybox"]) {
+        return;
+    }
+    let world = World::of(User::new("carla", 54_341, Some((900_000, 65_536))));
+    world.write("app/busybox", fs::read("/usr/bin/busybox").unwrap());
+    let text = "FROM scratch\nCOPY --chmod=755 busybox /bin/busybox\nRUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]\n";
+    world.write("app/Dockerfile", text);
+    let file = "steps:\n\
+        - {name: docker, args: [build, -t, base, app]}\n\
+        - {name: base, args: [sh, -c, 'id -u; echo mine > file; chown 7:7 file; pwd']}\n\
+        - {name: base, args: [sh, -c, 'cat file; exit 5']}\n";
+    world.write("cloudbuild.yaml", file);
+    let output = world.ctk(&["--progress", "plain", "pipeline", "run"]);
+    contains(&output.err, &["Step #1: 0\nStep #1: /workspace\n", "Step #2: mine", "step #2 failed: exit code 5"]);
+    output.fails(1);
+    world.write("cloudbuild.yaml", file.replace("exit 5", "exit 0"));
+    world.ctk(&["pipeline", "run", "--resume", "latest"]).ok();
+    contains(&world.ctk(&["pipeline", "show"]).ok(), &["kept"]);
+    assert_eq!(world.ctk(&["pipeline", "prune", "--keep-age", "0s"]).ok().lines().count(), 1);
+}
+
+#[test]
+fn what_steps_start_in_the_background_ends_with_the_run() {
+    let Some(world) = world() else { return };
+    let port = free_port();
+    let file = format!(
+        "steps:\n\
+        - {{name: docker, args: [run, -d, --network=cloudbuild, --name, web, base, sh, -c, 'echo hi > /index.html; exec httpd -f -p {port} -h /']}}\n\
+        - {{name: base, args: [sh, -c, 'for i in 1 2 3 4 5 6 7 8 9; do wget -q -O - http://web:{port}/ && exit 0; sleep 0.2; done; exit 1']}}\n"
+    );
+    world.write("cloudbuild.yaml", &file);
+    let output = world.ctk(&["--progress", "plain", "pipeline", "run"]);
+    contains(&output.err, &["Step #1: hi"]);
+    output.ok();
+    assert_eq!(world.ctk(&["ps", "--all", "--quiet"]).ok(), "");
+    // Whoever goes on with a run that was killed, or removes it, ends what it left.
+    world.write("cloudbuild.yaml", file.replace("wget", "touch on; sleep 60; wget"));
+    let mut child = world.spawn(&["pipeline", "run"]);
+    let pipelines = world.store().join("pipelines");
+    let runs_on = || {
+        let all = fs::read_dir(&pipelines).into_iter().flatten().flatten();
+        all.map(|run| run.path().join("workspace/on")).any(|path| path.exists())
+    };
+    eventually(Duration::from_secs(20), "the second step runs", runs_on);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_ne!(world.ctk(&["ps", "--quiet"]).ok(), "");
+    world.ctk(&["pipeline", "prune", "--keep-age", "0s"]).ok();
+    assert_eq!(world.ctk(&["ps", "--all", "--quiet"]).ok(), "");
+}

@@ -34,6 +34,9 @@ impl Gc {
         ctk_container::cleanup_stale(&context.state_directory())?;
         let age = if self.all { Duration::ZERO } else { self.keep_age };
         let runs = ctk_pipeline::run::Records::of_store(&context.options().store).prune(age, self.dry_run)?;
+        if !self.dry_run {
+            super::pipeline::remove_containers(context, &runs)?;
+        }
         let options = GcOptions {
             cache_age: (!self.all).then_some(self.keep_age),
             cache_bytes: if self.all { Some(0) } else { self.keep_bytes },

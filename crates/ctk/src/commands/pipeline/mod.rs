@@ -19,6 +19,7 @@ use ctk_pipeline::cloudbuild::GIVEN_BUILT_IN;
 use ctk_pipeline::{Inputs, Plan};
 use ctk_syntax::{Diagnostics, Sources};
 
+use crate::commands::container::Desk;
 use crate::commands::{Trees, output};
 use crate::context::Context;
 use crate::failure::Failure;
@@ -256,6 +257,18 @@ impl Looked {
 /// Runs of this store.
 fn records(context: &Context) -> ctk_pipeline::run::Records {
     ctk_pipeline::run::Records::of_store(&context.options().store)
+}
+
+/// Removes containers that steps of these runs started in the background, and that no process looks after any more.
+pub fn remove_containers(context: &Context, runs: &[String]) -> Result<(), Failure> {
+    let desk = Desk::open(context);
+    for (container, config, _) in desk.all()? {
+        let of_run = config.labels.get(ctk_pipeline::run::native::LABEL);
+        if of_run.is_some_and(|run| runs.contains(run)) {
+            desk.remove_if_there(container.id())?;
+        }
+    }
+    Ok(())
 }
 
 /// An error of a run, with what to do about it.

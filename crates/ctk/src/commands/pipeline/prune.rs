@@ -26,6 +26,9 @@ fn duration(text: &str) -> Result<Duration, String> {
 impl Prune {
     pub fn run(self, context: &Context) -> Result<(), Failure> {
         let gone = super::records(context).prune(self.keep_age, self.dry_run).map_err(super::of_run)?;
+        if !self.dry_run {
+            super::remove_containers(context, &gone)?;
+        }
         output(&gone.iter().map(|id| format!("{id}\n")).collect::<String>())
     }
 }

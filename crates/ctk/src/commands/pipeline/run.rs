@@ -316,6 +316,7 @@ impl Run {
         how.no_push |= self.how.no_push;
         how.keep |= self.how.keep;
         let (journal, earlier) = records.resume(&id, &job).map_err(of_run)?;
+        super::remove_containers(context, std::slice::from_ref(&id))?;
         Ok(Begun { journal, earlier: Some(earlier), job, how, source: None })
     }
 }
