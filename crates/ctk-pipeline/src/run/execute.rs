@@ -4,19 +4,19 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ctk_container::LineSink;
-use ctk_dag::{Graph, Scheduler};
 use ctk_plan::{Cancel, Stream};
 use ctk_snapshot::Snapshots;
 use ctk_store::{Fetch, Lock, Store};
 
+use super::course::{Course, Move};
 use super::event::{Ending, Event, Watch};
 use super::images::{Images, names};
-use super::job::{Job, Task, TaskWork, When};
+use super::job::{Job, Task, TaskWork};
 use super::limits::{GRACE, OUTPUT_BYTES, PAUSE_MAX, STEPS_AT_ONCE};
 use super::native::{self, Order, Program};
 use super::record::{Journal, Log, Record, StepState};
@@ -334,101 +334,62 @@ impl<'a> Run<'a> {
     /// Runs the steps; gives back those that failed.
     fn steps(&self, deadline: Option<Instant>) -> Result<Vec<(Option<usize>, String)>, RunError> {
         let tasks = &self.request.job.tasks;
-        let mut graph = Graph::new();
-        for task in tasks {
-            graph.insert(task.number);
-            task.needs.iter().for_each(|need| graph.need(task.number, *need));
-        }
-        let mut scheduler = Scheduler::new(&graph).map_err(|cycle| RunError::Cycle(format!("{cycle:?}")))?;
+        let at_once = self.request.job.at_once.unwrap_or(usize::MAX).min(self.request.settings.at_once);
+        let mut course = Course::new(tasks, at_once)?;
         let earlier = self.request.earlier.map(Record::steps).unwrap_or_default();
-        // Whether what needs it may run: it succeeded, or was not meant to run.
-        let mut good: Vec<Option<bool>> = vec![None; tasks.len()];
-        let mut kept = vec![false; tasks.len()];
+        let kept = |task: &Task| is_kept(task, earlier.get(task.number));
         let mut failures: Vec<(Option<usize>, String)> = Vec::new();
-        let (mut waiting, mut running): (Vec<usize>, usize) = (Vec::new(), 0);
-        let at_once = self.request.job.at_once.unwrap_or(usize::MAX).min(self.request.settings.at_once).max(1);
         let (sender, receiver) = channel::<Done>();
         let is_over = Mutex::new(false);
         std::thread::scope(|scope| {
-            let mut enforcing = false;
+            let mut enforced = None;
             loop {
-                waiting.extend(scheduler.ready());
-                let mut held = Vec::new();
-                for number in std::mem::take(&mut waiting) {
-                    let task = &tasks[number];
-                    let verdict = self.verdict(task, &good, !failures.is_empty());
-                    let is_kept = verdict == Verdict::Run && is_kept(task, earlier.get(number), &kept);
-                    match verdict {
-                        Verdict::Run if is_kept => {
-                            (good[number], kept[number]) = (Some(true), true);
-                            self.leave(task, Ending::Kept);
-                            scheduler.finished(&number, true);
-                        }
-                        Verdict::Run if running >= at_once => held.push(number),
-                        Verdict::Run => {
-                            running += 1;
-                            let sender = sender.clone();
-                            let named = std::thread::Builder::new().name(format!("step {number}"));
-                            if let Err(error) = named.spawn_scoped(scope, move || self.step(task, &sender)) {
-                                running -= 1;
-                                good[number] = Some(false);
-                                failures.push((Some(number), format!("cannot have a thread: {error}")));
+                while let Some(made) = course.next(self.stops.reason(), &kept) {
+                    match made {
+                        Move::Leave(number, ending) => self.leave(&tasks[number], ending),
+                        Move::Start(number) => {
+                            let (task, sender) = (&tasks[number], sender.clone());
+                            let thread = std::thread::Builder::new().name(format!("step {number}"));
+                            if let Err(error) = thread.spawn_scoped(scope, move || drop(sender.send(self.tries(task))))
+                            {
                                 self.leave(task, Ending::Failed);
-                                scheduler.finished(&number, true);
+                                course.ended(number, Ending::Failed);
+                                failures.push((Some(number), format!("cannot have a thread: {error}")));
                             }
                         }
-                        Verdict::Skip { is_good } => {
-                            good[number] = Some(is_good);
-                            self.leave(task, Ending::Skipped);
-                            scheduler.finished(&number, true);
+                    }
+                }
+                if course.running() == 0 {
+                    break;
+                }
+                if let Ok(done) = receiver.recv_timeout(POLL) {
+                    course.ended(done.number, done.ending);
+                    if matches!(done.ending, Ending::Failed | Ending::TimedOut) {
+                        failures.push((Some(done.number), done.message.unwrap_or_default()));
+                        if self.request.job.fail_fast {
+                            self.stops.stop(Reason::Failure);
                         }
                     }
-                }
-                waiting = held;
-                if running == 0 && waiting.is_empty() {
-                    waiting.extend(scheduler.ready());
-                    if waiting.is_empty() {
-                        break;
-                    }
-                    continue;
-                }
-                if running == 0 {
-                    continue;
-                }
-                match receiver.recv_timeout(POLL) {
-                    Ok(done) => {
-                        running -= 1;
-                        let number = done.number;
-                        good[number] = Some(done.ending.is_good());
-                        if matches!(done.ending, Ending::Failed | Ending::TimedOut) {
-                            failures.push((Some(number), done.message.unwrap_or_default()));
-                            if self.request.job.fail_fast {
-                                self.stops.stop(Reason::Failure);
-                            }
-                        }
-                        scheduler.finished(&number, true);
-                    }
-                    Err(RecvTimeoutError::Timeout) => {}
-                    Err(RecvTimeoutError::Disconnected) => break,
-                }
-                if self.request.cancel.is_cancelled() && self.stops.reason() != Some(Reason::Cancel) {
-                    self.stops.stop(Reason::Cancel);
-                    enforcing = false;
                 }
                 let late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
-                if late && !matches!(self.stops.reason(), Some(Reason::Time | Reason::Cancel)) {
-                    self.stops.stop(Reason::Time);
-                    enforcing = false;
+                match self.stops.reason() {
+                    Some(Reason::Cancel) => {}
+                    _ if self.request.cancel.is_cancelled() => self.stops.stop(Reason::Cancel),
+                    Some(Reason::Time) => {}
+                    _ if late => self.stops.stop(Reason::Time),
+                    _ => {}
                 }
-                if self.stops.reason().is_some() && !enforcing && running > 0 {
-                    enforcing = true;
+                // Each reason reaches further than the one before it.
+                let reason = self.stops.reason();
+                if reason != enforced {
+                    enforced = reason;
                     let is_over = &is_over;
-                    let _ = std::thread::Builder::new()
-                        .name("grace".into())
-                        .spawn_scoped(scope, move || self.stops.enforce(&|| *lock(is_over)));
+                    let thread = std::thread::Builder::new().name("grace".into());
+                    let _ = thread.spawn_scoped(scope, move || self.stops.enforce(&|| *lock(is_over)));
                 }
             }
             *lock(&is_over) = true;
+            self.stops.wake();
         });
         Ok(failures)
     }
@@ -445,28 +406,6 @@ impl<'a> Run<'a> {
             output: None,
             definition: String::new(),
         });
-    }
-
-    fn verdict(&self, task: &Task, good: &[Option<bool>], failed: bool) -> Verdict {
-        if self.stops.ends(task).is_some() {
-            return Verdict::Skip { is_good: false };
-        }
-        let needs_are_good = task.needs.iter().all(|need| good.get(*need).copied().flatten() == Some(true));
-        match task.when {
-            When::Always => Verdict::Run,
-            When::Never => Verdict::Skip { is_good: true },
-            When::Failure if failed || !needs_are_good => Verdict::Run,
-            When::Failure => Verdict::Skip { is_good: true },
-            When::Success if needs_are_good => Verdict::Run,
-            When::Success => Verdict::Skip { is_good: false },
-        }
-    }
-
-    /// One step, in a thread of its own.
-    fn step(&self, task: &Task, sender: &Sender<Done>) {
-        let done = self.tries(task);
-        // Nobody listens only when the run is over.
-        let _ = sender.send(done);
     }
 
     fn tries(&self, task: &Task) -> Done {
@@ -653,23 +592,14 @@ fn repository(name: &str) -> &str {
     name[slash..].find(':').map_or(name, |at| &name[..slash + at])
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
-    Run,
-    /// Whether what needs it may run all the same.
-    Skip {
-        is_good: bool,
-    },
-}
-
 /// The SHA-256 of what a step is.
 fn definition(task: &Task) -> String {
     ctk_oci::Digest::of(task.definition().as_bytes()).to_string()
 }
 
-/// Whether a step need not be run again: it succeeded, is the same, and all that it needs was kept, too. What only
-/// logs in is done again: what it left is not kept.
-fn is_kept(task: &Task, earlier: Option<&StepState>, kept: &[bool]) -> bool {
+/// Whether a step need not be run again, if all that it needs was kept: it succeeded, and is the same. What only logs in
+/// is done again: what it left is not kept.
+fn is_kept(task: &Task, earlier: Option<&StepState>) -> bool {
     let Some(earlier) = earlier else { return false };
     let logs_in = match &task.work {
         TaskWork::Native { commands } => {
@@ -677,7 +607,6 @@ fn is_kept(task: &Task, earlier: Option<&StepState>, kept: &[bool]) -> bool {
         }
         _ => false,
     };
-    let succeeded = matches!(earlier.ending, Some(Ending::Succeeded | Ending::Allowed | Ending::Cached | Ending::Kept));
     let same = earlier.definition.is_empty() || earlier.definition == definition(task);
-    succeeded && same && !logs_in && task.needs.iter().all(|need| kept.get(*need) == Some(&true))
+    earlier.ending.is_some_and(Ending::is_good) && same && !logs_in
 }

@@ -11,6 +11,7 @@
 mod artifacts;
 mod cache;
 mod container;
+mod course;
 pub mod error;
 pub mod event;
 mod execute;

@@ -133,8 +133,13 @@ impl Stops {
         }
     }
 
-    /// Waits until all that was asked has ended, and kills what has not after the grace. Returns at once when there is
-    /// nothing to wait for.
+    /// Those that wait look again.
+    pub fn wake(&self) {
+        let _state = self.lock();
+        self.ended.notify_all();
+    }
+
+    /// Kills what was asked to end and has not after the grace, until the run is over. What begins late is asked, too.
     pub fn enforce(&self, is_over: &dyn Fn() -> bool) {
         let until = Instant::now() + self.grace;
         let mut state = self.lock();
@@ -142,14 +147,14 @@ impl Stops {
             let all = state.reason != Some(Reason::Failure);
             let left: Vec<Handle> =
                 state.running.values().filter(|(_, stays)| all || !stays).map(|(handle, _)| handle.clone()).collect();
-            if left.is_empty() || is_over() {
+            if is_over() {
                 return;
             }
             let rest = until.saturating_duration_since(Instant::now());
             if rest.is_zero() {
                 left.iter().for_each(Handle::kill);
             }
-            let rest = rest.clamp(Duration::from_millis(10), Duration::from_millis(200));
+            let rest = rest.clamp(Duration::from_millis(50), Duration::from_millis(200));
             state = self.ended.wait_timeout(state, rest).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
