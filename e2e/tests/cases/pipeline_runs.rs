@@ -178,6 +178,10 @@ fn pipelines_of_the_folder_run_as_they_say() {
     let failures = failures.into_inner().unwrap();
     assert!(failures.is_empty(), "{}", failures.join("\n"));
     assert_eq!(having(world.store(), SECRET), Vec::<PathBuf>::new(), "a secret is in the store");
+    // As base64 of `me:password-8d1c`, or as it is.
+    for text in ["password-8d1c", "bWU6cGFzc3dvcmQtOGQxYw"] {
+        assert_eq!(having(&world.path("store/pipelines"), text), Vec::<PathBuf>::new(), "a login is in a record");
+    }
     let left = fs::read_dir(world.store().join("run")).into_iter().flatten().flatten().count();
     assert_eq!(left, 0, "containers are left");
 }

@@ -116,6 +116,7 @@ fn attempt(run: &Run<'_>, task: &Task) -> Result<Ended, String> {
 
 fn mounts(run: &Run<'_>, task: &Task) -> Result<Vec<Mount>, String> {
     let folder = &run.request.journal.folder;
+    fs::create_dir_all(run.logins()).map_err(|error| format!("cannot make a place for logins: {error}"))?;
     let outputs = folder.join("outputs").join(task.number.to_string());
     fs::create_dir_all(&outputs).map_err(|error| format!("cannot make {}: {error}", outputs.display()))?;
     let bind = |from: &Path, to: &str| Mount::new("bind", &from.to_string_lossy(), to, &["rbind"]);
@@ -123,6 +124,7 @@ fn mounts(run: &Run<'_>, task: &Task) -> Result<Vec<Mount>, String> {
         bind(&folder.join("workspace"), "/workspace"),
         bind(&folder.join("home"), "/builder/home"),
         bind(&outputs, OUTPUTS),
+        bind(&run.logins(), "/builder/home/.docker"),
     ];
     mounts.extend(task.volumes.iter().map(|volume| bind(&folder.join("volumes").join(&volume.name), &volume.path)));
     Ok(mounts)

@@ -19,6 +19,7 @@ use super::images::{Images, names};
 use super::job::{Job, Task, TaskWork};
 use super::limits::{GRACE, OUTPUT_BYTES, PAUSE_MAX, STEPS_AT_ONCE};
 use super::native::{self, Order, Program};
+use super::places::LOGINS;
 use super::record::{Journal, Log, Record, StepState};
 use super::secrets::Redactor;
 use super::stop::{Reason, Stops};
@@ -197,8 +198,6 @@ pub fn run(request: &Request<'_>) -> Result<Outcome, RunError> {
         let timeout = request.job.timeout.unwrap_or_default();
         failures.insert(0, (None, format!("the run took longer than its timeout, {timeout:?}")));
     }
-    // What a step logged in with is nothing to keep.
-    let _ = std::fs::remove_file(run.auth_file());
     let message = failures.first().map(|(step, why)| match step {
         Some(step) => format!("step {} {}", request.job.tasks[*step].label(), why),
         None => why.clone(),
@@ -281,21 +280,23 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Where a step's own logins are.
-    fn auth_file(&self) -> PathBuf {
-        self.request.journal.folder.join("home/.docker/config.json")
+    /// Where logins of steps are.
+    pub fn logins(&self) -> PathBuf {
+        match Path::new(LOGINS).is_dir() {
+            true => LOGINS.into(),
+            false => self.request.journal.folder.join("home/.docker"),
+        }
     }
 
     /// Our own binary, about to carry out an order.
     pub fn child(&self, order: &Order) -> Result<Command, String> {
         let program = self.request.program;
-        let auth = self.auth_file();
-        let folder = auth.parent().unwrap_or(Path::new("/"));
-        std::fs::create_dir_all(folder).map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
+        let logins = self.logins();
+        std::fs::create_dir_all(&logins).map_err(|error| format!("cannot make {}: {error}", logins.display()))?;
         let text = serde_json::to_string(order).map_err(|error| error.to_string())?;
         let mut command = Command::new(&program.path);
         command.args(&program.words).arg(text).envs(program.env.iter().map(|(name, value)| (name, value)));
-        command.env("REGISTRY_AUTH_FILE", auth).current_dir(self.folder("/workspace"));
+        command.env("REGISTRY_AUTH_FILE", logins.join("config.json")).current_dir(self.folder("/workspace"));
         Ok(command)
     }
 

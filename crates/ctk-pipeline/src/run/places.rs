@@ -6,11 +6,15 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 
 use super::RunError;
+
+/// Where logins of steps are: in memory, and gone with the view. Steps see it as `.docker` in their home.
+pub(crate) const LOGINS: &str = "/builder/.docker";
 
 const NEW_MOUNTS: u32 = 0x0002_0000;
 
@@ -58,6 +62,8 @@ pub fn enter(mount_point: &Path, places: &[Place], needed: &[&Path]) -> Result<(
         let made = fs::create_dir_all(&target).and_then(|()| bind(&place.folder, &target));
         made.map_err(failed(&format!("`{}`", place.path)))?;
     }
+    let logins = mount_point.join(LOGINS.trim_start_matches('/'));
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&logins).map_err(failed(LOGINS))?;
     std::env::set_current_dir(mount_point).map_err(failed("the new root"))?;
     rustix::process::pivot_root(".", ".").map_err(|error| failed("the change of the root")(error.into()))?;
     rustix::mount::unmount(".", UnmountFlags::DETACH).map_err(|error| failed("leaving the old root")(error.into()))?;
