@@ -459,6 +459,9 @@ fn pipelines_of_the_project() {
     world.write("input/a", "two\n");
     contains(&run(&["cached"]).err, &["\"make\": making", "\"use\": two"]);
 
+    let planned = world.ctk(&["pipeline", "plan", "cached"]).ok();
+    contains(&planned, &["#0 \"make\"  at once", "#1 \"use\"  after #0\n      localhost/base: cat made/b"]);
+    contains(&world.ctk(&["pipeline", "plan", "ci"]).ok(), &["run base echo prod local"]);
     contains(&run(&["ci", "--project", "acme"]).err, &["Step #0: prod acme"]);
     contains(&run(&["cii"]).fails(1), &["no pipeline `cii`", "all, cached, ci, fails"]);
     contains(&run(&[]).fails(1), &["it is not clear which pipeline"]);

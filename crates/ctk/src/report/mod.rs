@@ -5,6 +5,7 @@ mod live;
 pub mod pipeline;
 mod plain;
 mod rawjson;
+mod tree;
 
 use std::io::IsTerminal;
 use std::sync::Arc;

@@ -1,24 +1,22 @@
 //! The story of a pipeline's run on standard error: live on a terminal, else lines as Cloud Build writes them; JSON
 //! lines, or the words of GitHub's runners.
 
-use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ctk_pipeline::run::record::{HeaderStep, now};
 use ctk_pipeline::run::{Ending, Event, Watch, event::Deaf};
-use ctk_plan::{Address, Kind, Outcome, Sink, StepId, Stream};
 
+use super::tree::Tree;
 use super::{Progress, duration};
 
 /// Who tells the story of this run. `github` is whether GitHub reads along.
-pub fn watch(progress: Progress, github: bool, name: &str, steps: &[HeaderStep], logs: PathBuf) -> Arc<dyn Watch> {
+pub fn watch(progress: Progress, github: bool, steps: &[HeaderStep], logs: PathBuf) -> Arc<dyn Watch> {
     let labels: Vec<String> = steps.iter().map(|step| step.label.clone()).collect();
-    let live = || Arc::new(Live::new(name, labels.clone(), steps.iter().map(|step| step.line.clone()).collect()));
     match progress {
-        Progress::Live => live(),
-        Progress::Auto if std::io::stderr().is_terminal() => live(),
+        Progress::Live => Arc::new(Tree::new(steps)),
+        Progress::Auto if std::io::stderr().is_terminal() => Arc::new(Tree::new(steps)),
         Progress::Auto if github => Arc::new(GitHub { labels, logs, turn: Mutex::new(()) }),
         Progress::Auto | Progress::Plain => Arc::new(Plain { labels, out: Mutex::new(std::io::stderr()) }),
         Progress::Json | Progress::Rawjson => Arc::new(Json),
@@ -42,7 +40,7 @@ fn cloud_label(labels: &[String], step: usize) -> String {
 }
 
 /// How a step ended, in words.
-fn how(ending: Ending, attempt: u32, seconds: f64, message: Option<&str>) -> String {
+pub(super) fn how(ending: Ending, attempt: u32, seconds: f64, message: Option<&str>) -> String {
     let mut text = ending.word().to_owned();
     if attempt > 0 {
         text += &format!(" in {}", duration(seconds));
@@ -144,69 +142,10 @@ impl Watch for GitHub {
     }
 }
 
-/// The view of an apply, with the steps of the run in it.
-struct Live {
-    view: super::live::Live,
-    address: Address,
-    labels: Vec<String>,
-    lines: Vec<String>,
-    open: Mutex<BTreeMap<usize, StepId>>,
-}
-
-impl Live {
-    fn new(name: &str, labels: Vec<String>, lines: Vec<String>) -> Live {
-        let address = Address::new(Kind::Pipeline, name);
-        Live { view: super::live::Live::new(), address, labels, lines, open: Mutex::default() }
-    }
-}
-
-impl Watch for Live {
-    fn hear(&self, event: &Event) {
-        let id = |step: usize| StepId(step as u64);
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let event = match event {
-            Event::StepStarted { step, .. } => {
-                open.insert(*step, id(*step));
-                let what: String = self.lines.get(*step).map_or("", String::as_str).chars().take(80).collect();
-                let name = format!("{} {what}", self.labels.get(*step).map_or("", String::as_str));
-                ctk_plan::Event::StepStarted { address: self.address.clone(), step: id(*step), name }
-            }
-            Event::StepLog { step, stream, line } => {
-                let stream = if *stream == Stream::Err { Stream::Err } else { Stream::Out };
-                ctk_plan::Event::StepLog { step: id(*step), stream, line: line.clone() }
-            }
-            Event::StepFinished { step, ending, message, seconds, .. } => {
-                if open.remove(step).is_none() {
-                    let name = self.labels.get(*step).cloned().unwrap_or_default();
-                    let begin = ctk_plan::Event::StepStarted { address: self.address.clone(), step: id(*step), name };
-                    self.view.emit(begin);
-                }
-                let outcome = match ending {
-                    Ending::Succeeded => Outcome::Done,
-                    Ending::Cached | Ending::Kept => Outcome::Cached,
-                    Ending::Skipped => Outcome::Skipped,
-                    Ending::Cancelled => Outcome::Cancelled,
-                    Ending::Failed | Ending::TimedOut | Ending::Allowed => {
-                        Outcome::Failed(message.clone().unwrap_or_else(|| ending.word().into()))
-                    }
-                };
-                ctk_plan::Event::StepFinished { step: id(*step), outcome, seconds: *seconds }
-            }
-            Event::Warning { message, .. } => {
-                ctk_plan::Event::Warning { address: Some(self.address.clone()), message: message.clone() }
-            }
-            Event::Pushed { image, .. } => {
-                ctk_plan::Event::Warning { address: None, message: format!("pushed {image}") }
-            }
-            Event::RunStarted { .. } | Event::RunFinished { .. } | Event::Uploaded { .. } => return,
-        };
-        drop(open);
-        self.view.emit(event);
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use ctk_plan::Stream;
+
     use super::*;
 
     #[test]

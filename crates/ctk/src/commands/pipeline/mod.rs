@@ -7,6 +7,7 @@ mod lint;
 mod logs;
 mod ls;
 mod plan;
+mod project;
 mod prune;
 mod run;
 mod show;
@@ -43,7 +44,7 @@ enum Command {
     Logs(logs::Logs),
     /// Remove records of old runs
     Prune(prune::Prune),
-    /// Say what each step of a file becomes
+    /// Say what each step of a file, or of a pipeline of the project, becomes
     Plan(plan::Plan),
     /// Find every mistake of a file
     Lint(lint::Lint),
@@ -118,6 +119,14 @@ struct Looked {
 }
 
 impl FileArgs {
+    /// The same for a file that the project names, with substitutions of its own: those of the command line count more.
+    fn of(&self, file: PathBuf, substitutions: &BTreeMap<String, String>) -> FileArgs {
+        let mut own = FileArgs { file: Some(file), ..self.clone() };
+        let given = substitutions.iter().map(|(name, value)| format!("{name}={value}"));
+        own.substitutions.splice(0..0, given);
+        own
+    }
+
     fn path(&self) -> Result<PathBuf, Failure> {
         if let Some(file) = &self.file {
             return Ok(file.clone());

@@ -2,12 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser};
-use ctk_apply::Session;
-use ctk_pipeline::project::{PipelineDecl, Steps};
+use ctk_pipeline::project::Steps;
 use ctk_pipeline::run::native::Program;
 use ctk_pipeline::run::record::{Record, clear, header_steps};
 use ctk_pipeline::run::secrets::{Given, parse_source, values};
@@ -19,8 +18,8 @@ use ctk_plan::Address;
 use ctk_snapshot::Snapshots;
 use serde_json::{Value, json};
 
-use super::{FILES, FileArgs, of_run, records};
-use crate::commands::project::{ProjectArgs, pair};
+use super::{FileArgs, of_run, records};
+use crate::commands::project::pair;
 use crate::commands::{Arguments, Command as Verb, output};
 use crate::context::Context;
 use crate::failure::{Failure, code};
@@ -167,7 +166,8 @@ impl Run {
 
     /// What is asked for: a pipeline of the project, or a file.
     fn job(&self, context: &Context, build_id: &str) -> Result<Asked, Failure> {
-        let Some((session, decl)) = self.of_project(context)? else {
+        let found = super::project::find(context, self.file.file.as_deref(), &self.how.vars)?;
+        let Some((session, decl)) = found else {
             return self.of_file(context, self.file.clone(), build_id);
         };
         let mut asked = match &decl.steps {
@@ -180,11 +180,7 @@ impl Run {
                 webhooks: Vec::new(),
             },
             Steps::CloudBuild { file, substitutions } => {
-                let mut own = self.file.clone();
-                own.file = Some(session.directory().join(file));
-                // What the command line says comes last, and counts.
-                let given = substitutions.iter().map(|(name, value)| format!("{name}={value}"));
-                own.substitutions.splice(0..0, given);
+                let own = self.file.of(session.directory().join(file), substitutions);
                 let mut asked = self.of_file(context, own, build_id)?;
                 asked.job.name = decl.address.to_string();
                 asked
@@ -202,42 +198,6 @@ impl Run {
             context.explain(applied)?;
         }
         Ok(asked)
-    }
-
-    /// The pipeline of the project that is meant, if one is.
-    fn of_project(&self, context: &Context) -> Result<Option<(Session, PipelineDecl)>, Failure> {
-        let project = ProjectArgs { file: None, vars: self.how.vars.clone() };
-        let has_project = project.find().is_ok();
-        let name = match &self.file.file {
-            Some(path) if path.is_file() || !has_project => return Ok(None),
-            Some(path) => Some(path.display().to_string()),
-            None if !has_project || FILES.iter().any(|name| Path::new(name).is_file()) => return Ok(None),
-            None => None,
-        };
-        let session = project.open(context)?;
-        let all: Vec<String> = session.pipelines().map(|(address, _)| address.name.clone()).collect();
-        let wanted = match (&name, all.as_slice()) {
-            (Some(name), _) => name.trim_start_matches("pipeline:").to_owned(),
-            (None, [only]) => only.clone(),
-            (None, []) => return Ok(None),
-            (None, _) => {
-                let hint = format!("its pipelines are {}", all.join(", "));
-                return Err(Failure::sentence("it is not clear which pipeline of the project to run", Some(&hint)));
-            }
-        };
-        let found = session.pipelines().find(|(address, _)| address.name == wanted).map(|(_, decl)| decl.clone());
-        match found {
-            Some(decl) => Ok(Some((session, decl))),
-            // A file that is not there says so itself.
-            None if wanted.contains(['.', '/']) => Ok(None),
-            None => {
-                let hint = match all.is_empty() {
-                    true => "the project has no pipelines".to_owned(),
-                    false => format!("its pipelines are {}", all.join(", ")),
-                };
-                Err(Failure::sentence(format!("there is no file and no pipeline `{wanted}`"), Some(&hint)))
-            }
-        }
     }
 
     /// What a Cloud Build file asks for, and how it was read.
@@ -403,8 +363,7 @@ fn carry_out(context: &Context, begun: &Begun) -> Result<Outcome, Failure> {
     let github = context.environment().get("GITHUB_ACTIONS").as_deref() == Some("true");
     let header = &journal.header;
     let steps = header_steps(job);
-    let watch =
-        crate::report::pipeline::watch(context.progress(), github, &header.name, &steps, journal.folder.join("logs"));
+    let watch = crate::report::pipeline::watch(context.progress(), github, &steps, journal.folder.join("logs"));
     webhooks(how, journal, json!({ "event": "started", "run": header.id, "name": header.name, "steps": steps.len() }));
     let request = Request {
         job,
