@@ -2,7 +2,7 @@
 //! directory for it; limits go where the controller is, freezing and killing where it is best.
 
 use std::fs;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -309,9 +309,16 @@ impl Cgroups {
     pub fn allow_devices(&self, rules: &[resources::Rule]) -> Result<(), Error> {
         let field = "linux.resources.devices";
         if let Some(directory) = self.legacy("devices") {
-            for (file, value) in resources::device_files(rules) {
+            let mut values = resources::device_files(rules);
+            values.dedup();
+            // A value is a write of its own; who is opened once may be written to as often as one likes.
+            for values in values.chunk_by(|one, next| one.0 == next.0) {
+                let [(file, _), ..] = values else { continue };
                 let path = directory.join(file);
-                fs::write(&path, value).map_err(failed(path, field))?;
+                let mut file = fs::File::options().write(true).open(&path).map_err(failed(&path, field))?;
+                for (_, value) in values {
+                    file.write_all(value.as_bytes()).map_err(failed(&path, field))?;
+                }
             }
             return Ok(());
         }

@@ -36,6 +36,8 @@ pub struct Options {
     pub id: String,
     /// The bundle.
     pub bundle: PathBuf,
+    /// Its configuration, where the caller read it already: what [`read_bundle`] gave.
+    pub configuration: Option<(Spec, String)>,
     /// Switches that change the plan; `waits` is set by the verb.
     pub switches: Switches,
     /// A connected socket that gets the terminal.
@@ -135,7 +137,7 @@ fn own_capabilities() -> u64 {
 pub fn create(mut options: Options) -> Result<Made, Error> {
     state::check_id(&options.id)?;
     let bundle = fs::canonicalize(&options.bundle).map_err(Error::file("find the bundle", &options.bundle))?;
-    let (spec, text) = read_bundle(&bundle)?;
+    let (spec, text) = options.configuration.take().map_or_else(|| read_bundle(&bundle), Ok)?;
     let hierarchies = cgroup::hierarchies();
     options.switches.moved = matches!(options.systemd, Some(Manager::User { .. }));
     let host = host(&bundle, &options.id, &hierarchies, options.switches);

@@ -230,7 +230,7 @@ impl Kept {
         let new = self.directory.join("state.json.new");
         let text = serde_json::to_string(&self.record).unwrap_or_default();
         fs::write(&new, text).map_err(Error::file("write", &new))?;
-        fs::rename(&new, &path).map_err(Error::file("replace", path))
+        ctk_sys::put_in_place(&new, &path).map_err(|e| Error::file("replace", path)(e.into()))
     }
 
     /// The configuration as it was when the container was made.

@@ -22,6 +22,10 @@ pub struct Wanted {
     pub entrypoint: Option<Vec<String>>,
     /// `NAME=value` on top of the image's environment.
     pub env: Vec<String>,
+    /// `NAME=value` that the image's environment and `env` go before.
+    pub host_env: Vec<String>,
+    /// Nothing of the image's environment, and of the usual one only `HOME` and `HOSTNAME`.
+    pub unset_all_env: bool,
     /// Names that the image sets and the container does not get.
     pub unset_env: Vec<String>,
     /// Replaces the image's USER.
@@ -172,7 +176,14 @@ pub fn specify(
         }
     }
     let named = Some(wanted.hostname.as_str()).filter(|name| !name.is_empty());
-    let mut env = environment(image, &wanted.env, &account.home, named, wanted.terminal)?;
+    let of_image = image.env.iter().filter(|_| !wanted.unset_all_env);
+    let base = ContainerConfig { env: wanted.host_env.iter().chain(of_image).cloned().collect(), ..image.clone() };
+    let mut env = environment(&base, &wanted.env, &account.home, named, wanted.terminal)?;
+    if wanted.unset_all_env {
+        // Ours as well, but for what says who and where one is.
+        let stays = |entry: &String| ["HOME=", "HOSTNAME="].iter().any(|begin| entry.starts_with(begin));
+        env.retain(|entry| stays(entry) || wanted.env.contains(entry) || wanted.host_env.contains(entry));
+    }
     env.retain(|entry| !wanted.unset_env.iter().any(|name| entry.split('=').next() == Some(name)));
     let names: Vec<String> = Capabilities::names()
         .iter()

@@ -137,15 +137,7 @@ impl Client {
     }
 
     /// Passes on what there is to pass on, until the container has ended or we go away.
-    pub fn sit(mut self, at: &Attached<'_>) -> Result<Ending, Error> {
-        let ending = self.pump(at)?;
-        if matches!(ending, Ending::Exited(_)) {
-            self.wait_for_child();
-        }
-        Ok(ending)
-    }
-
-    fn pump(&self, at: &Attached<'_>) -> Result<Ending, Error> {
+    pub fn sit(self, at: &Attached<'_>) -> Result<Ending, Error> {
         let _raw = at.input.filter(|_| at.terminal).and_then(attend::raw);
         let mut input = at.input;
         let mut keys = Keys { wanted: at.detach_keys, seen: 0 };

@@ -100,7 +100,7 @@ impl Containers {
         flock(&lock, FlockOperation::LockExclusive).map_err(Error::file("lock", &path))?;
         let container = Container { id: id.into(), directory };
         if let Err(error) = self.take_name(name, id) {
-            self.delete(&container);
+            self.hide(&container).remove();
             return Err(error);
         }
         Ok(Locked { container, _lock: lock })
@@ -207,6 +207,12 @@ impl Containers {
 
     /// Removes a container that does not run, and what the runtime knows of it. Volumes are not its own.
     pub fn remove(&self, locked: Locked) -> Result<(), Error> {
+        self.put_away(locked).remove();
+        Ok(())
+    }
+
+    /// Removes a container that does not run; its files are out of sight, and take their time.
+    pub(crate) fn put_away(&self, locked: Locked) -> Gone {
         let container = &locked.container;
         if let Ok(config) = container.config() {
             crate::events::tell(&self.root, &config, "remove", &[]);
@@ -217,17 +223,15 @@ impl Containers {
         }
         // Whatever the runtime kept: cgroups, and processes that outlived the first.
         let _ = ctk_bundle::container::delete(&container.runtime_root(), &container.id, true);
-        self.delete(container);
-        Ok(())
+        self.hide(container)
     }
 
-    /// Out of sight at once; then the rest.
-    fn delete(&self, container: &Container) {
+    fn hide(&self, container: &Container) -> Gone {
         let gone = self.root.join(format!("{GONE}{}", container.id));
-        match fs::rename(&container.directory, &gone) {
-            Ok(()) => drop(fs::remove_dir_all(&gone)),
-            Err(_) => drop(fs::remove_dir_all(&container.directory)),
+        if fs::rename(&container.directory, &gone).is_err() {
+            let _ = fs::remove_dir_all(&container.directory);
         }
+        Gone(gone)
     }
 
     /// Removes what was begun and never finished, or not removed to the end, by processes that are gone.
@@ -241,11 +245,20 @@ impl Containers {
                 let container = Container { id: name, directory };
                 // Between its making and its locking there is a moment: that one is left alone.
                 if container.directory.join(LOCK).exists() && container.try_lock()?.is_some() {
-                    self.delete(&container);
+                    self.hide(&container).remove();
                 }
             }
         }
         Ok(())
+    }
+}
+
+/// The files of a container that is removed. Dropped, they are left to whoever cleans up next.
+pub(crate) struct Gone(PathBuf);
+
+impl Gone {
+    pub(crate) fn remove(self) {
+        let _ = fs::remove_dir_all(self.0);
     }
 }
 

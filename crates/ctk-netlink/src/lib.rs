@@ -129,20 +129,6 @@ impl Netlink {
         }
     }
 
-    /// Removes two devices in one go: the kernel waits for all who may still look at a device before it is gone, some ten
-    /// milliseconds, once for a whole group. `group` is a number that no other device has.
-    pub fn remove_both(&mut self, names: [&str; 2], group: u32) -> io::Result<()> {
-        for name in names {
-            let mut link = LinkMessage::default();
-            link.attributes.push(LinkAttribute::IfName(name.into()));
-            link.attributes.push(LinkAttribute::Group(group));
-            self.request(Message::SetLink(link), NLM_F_ACK)?;
-        }
-        let mut link = LinkMessage::default();
-        link.attributes.push(LinkAttribute::Group(group));
-        self.request(Message::DelLink(link), NLM_F_ACK).map(drop)
-    }
-
     /// Brings a device up.
     pub fn up(&mut self, index: u32) -> io::Result<()> {
         let mut link = LinkMessage::default();

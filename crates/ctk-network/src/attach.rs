@@ -1,7 +1,7 @@
 //! Containers come and go.
 //!
 //! What is written down comes before what the kernel is told, and goes after it: whoever is killed in between leaves a
-//! file from which everything that may be left can be found and removed. See [`settle`].
+//! file from which everything that may be left can be found and removed. How they go: [`crate::leave`].
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -12,8 +12,9 @@ use std::os::fd::BorrowedFd;
 use ctk_netlink::{Bridge, End, LOOPBACK, Netlink, Pair, index_of, wait_until_heard};
 use ipnet::IpNet;
 
+use crate::leave::{Lonely, finish_device, settle};
 use crate::limits::{ALIASES, JOINS};
-use crate::member::{self, Folder, Here, Record, Standing};
+use crate::member::{self, Here, Record};
 use crate::namespace::inside;
 use crate::networks::{is_device_name, is_name, remove_device};
 use crate::nft::Nft;
@@ -140,35 +141,6 @@ impl Networks {
         Ok(interface)
     }
 
-    /// Takes a container off one network. Ports that it publishes there are no longer.
-    pub fn disconnect(&self, id: &str, network: &str) -> Result<(), Error> {
-        let network = self.get(network)?;
-        if self.leave(id, &network.name)? {
-            return Ok(());
-        }
-        Err(Error::NotJoined { container: id.into(), network: network.name })
-    }
-
-    /// Takes a container off all networks, and what the host had for it away. Harmless if it is on none.
-    pub fn detach(&self, id: &str) -> Result<(), Error> {
-        for name in self.names()? {
-            self.leave(id, &name)?;
-        }
-        Ok(())
-    }
-
-    /// The same, but only from where this very namespace is: a container that was started again under its id meanwhile
-    /// stays on its networks.
-    pub fn detach_namespace(&self, id: &str, namespace: BorrowedFd<'_>) -> Result<(), Error> {
-        let identity = host::identity(namespace)?;
-        for record in self.records_of(id)? {
-            if record.inside == identity {
-                self.leave(id, &record.interface.network)?;
-            }
-        }
-        Ok(())
-    }
-
     /// A container's devices, by network.
     pub fn interfaces(&self, id: &str) -> Result<Vec<Interface>, Error> {
         Ok(self.records_of(id)?.into_iter().map(|record| record.interface).collect())
@@ -179,39 +151,12 @@ impl Networks {
         Ok(self.records_of(id)?.into_iter().flat_map(|record| record.ports).collect())
     }
 
-    fn records_of(&self, id: &str) -> Result<Vec<Record>, Error> {
+    pub(crate) fn records_of(&self, id: &str) -> Result<Vec<Record>, Error> {
         let mut records = Vec::new();
         for name in self.names()? {
             records.extend(if is_name(id) { files::load(&self.folder(&name).member(id))? } else { None });
         }
         Ok(records)
-    }
-
-    /// Whether it was there.
-    fn leave(&self, id: &str, name: &str) -> Result<bool, Error> {
-        let folder = self.folder(name);
-        if !is_name(id) || !folder.member(id).exists() {
-            return Ok(false);
-        }
-        let _lock = self.lock(true)?;
-        let Some(network) = files::load::<Network>(&folder.definition())? else { return Ok(false) };
-        let _lock = folder.lock()?;
-        let Some(record) = files::load::<Record>(&folder.member(id))? else { return Ok(false) };
-        let here = Here::now()?;
-        if record.boot == here.boot {
-            // Without its device, it is as one that is gone.
-            let others = folder.records()?.into_iter().filter(|other| other.id != record.id);
-            let is_last = record.namespace == here.namespace && others.count() == 0;
-            if !is_last || !remove_with_bridge(&record.device, &network)? {
-                remove_device(&record.device)?;
-            }
-        }
-        if record.namespace != here.namespace {
-            files::remove(&folder.member(id))?;
-            self.changed()?;
-        }
-        settle(self, &network, &folder, &here)?;
-        Ok(true)
     }
 
     /// One network: an address, a pair of devices, ports. The container's end is still down.
@@ -231,7 +176,7 @@ impl Networks {
         }
         let _lock = folder.lock()?;
         let here = Here::now()?;
-        let records = settle(self, network, &folder, &here)?;
+        let records = settle(self, network, &folder, &here, Lonely::Stays)?;
         if records.iter().any(|record| record.id == endpoint.id) {
             return Err(Error::AlreadyJoined { container: endpoint.name.clone(), network: network.name.clone() });
         }
@@ -257,12 +202,13 @@ impl Networks {
             namespace: here.namespace,
             inside: host::identity(namespace)?,
         };
+        finish_device(&folder, &record.device, &here)?;
         files::save(&folder.member(&record.id), &record, false)?;
         let made = self.make(network, &record, &records, namespace);
         if let Err(error) = made {
             let _ = remove_device(&record.device);
             files::remove(&folder.member(&record.id))?;
-            let _ = settle(self, network, &folder, &here);
+            let _ = settle(self, network, &folder, &here, Lonely::Goes);
             return Err(error);
         }
         folder.give(&plain)?;
@@ -295,7 +241,7 @@ impl Networks {
     }
 }
 
-fn kernel(attempt: impl Into<String>) -> impl FnOnce(io::Error) -> Error {
+pub(crate) fn kernel(attempt: impl Into<String>) -> impl FnOnce(io::Error) -> Error {
     let attempt = attempt.into();
     move |source| Error::Kernel { attempt, source }
 }
@@ -318,70 +264,6 @@ fn check(endpoint: &Endpoint, joins: &[Join]) -> Result<(), Error> {
         }
     }
     Ok(())
-}
-
-/// Removes what is left of members that are gone, and the bridge if nobody is left. Those who are there; the caller
-/// holds the network's lock.
-pub(crate) fn settle(
-    networks: &Networks,
-    network: &Network,
-    folder: &Folder,
-    here: &Here,
-) -> Result<Vec<Record>, Error> {
-    let mut there = Vec::new();
-    let (mut gone, mut was_used) = (false, false);
-    for record in folder.records()? {
-        was_used |= (&record.boot, record.namespace) == (&here.boot, here.namespace);
-        match record.standing(here)? {
-            Standing::There => {
-                there.push(record);
-                continue;
-            }
-            Standing::Gone => forget_ports(&record)?,
-            Standing::Past => {}
-        }
-        files::remove(&folder.member(&record.id))?;
-        gone = true;
-    }
-    if gone {
-        networks.changed()?;
-    }
-    if !there.iter().any(|record| record.namespace == here.namespace) {
-        take_bridge_down(network, was_used)?;
-    }
-    Ok(there)
-}
-
-/// Removes the last member's device and the bridge in one go. Not if one of them is not there.
-fn remove_with_bridge(device: &str, network: &Network) -> Result<bool, Error> {
-    let failed = || kernel(format!("remove the devices `{device}` and `{}`", network.bridge));
-    let (Some(_), Some(index)) = (index_of(device).map_err(failed())?, index_of(&network.bridge).map_err(failed())?)
-    else {
-        return Ok(false);
-    };
-    // "ct", and the bridge's number.
-    let group = 0x6374_0000 | index & 0xffff;
-    let removed = Netlink::open().and_then(|mut netlink| netlink.remove_both([device, &network.bridge], group));
-    // Whatever came in between: one after the other is right, too.
-    Ok(removed.is_ok())
-}
-
-/// Whether a device of the bridge's name is ours, the packet filter knows; or its members, where somebody emptied that.
-fn take_bridge_down(network: &Network, was_used: bool) -> Result<(), Error> {
-    let is_device = index_of(&network.bridge).map_err(kernel("look for the bridge"))?.is_some();
-    let is_ours = host::filter().and_then(|nft| Ok((host::is_ready(&nft, &network.bridge)?, nft)));
-    let nft = match is_ours {
-        Ok((is_known, nft)) if is_known || was_used => nft,
-        // A device of this name that we did not make, or nothing.
-        Ok(_) => return Ok(()),
-        // Without root there is none of ours; without nf_tables neither.
-        Err(_) if !is_device => return Ok(()),
-        Err(Error::Unsupported { .. }) => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    // The device first: as long as it is in the set, it is known to be ours.
-    remove_device(&network.bridge)?;
-    host::take_down(&nft, network)
 }
 
 /// The bridge's index. It is made with the first member, and again if somebody took it away.
@@ -474,36 +356,6 @@ fn add_ports(nft: &Nft, ports: &[PublishedPort]) -> Result<(), Error> {
         _ => Error::Kernel { attempt: "publish ports".into(), source },
     })?;
     conntrack::forget(ports);
-    Ok(())
-}
-
-/// Ports of somebody who leaves lead nowhere; those of others stay.
-fn forget_ports(record: &Record) -> Result<(), Error> {
-    if record.ports.is_empty() {
-        return Ok(());
-    }
-    let nft = host::filter()?;
-    let remove = |ports: &[PublishedPort]| {
-        let mut batch = rules::batch();
-        // Adding what is there changes nothing, and fails if it is another's: so only ours are removed, there or not.
-        for (set, elements) in rules::ports(ports) {
-            batch.add(rules::TABLE, set, &elements, false);
-            batch.remove(rules::TABLE, set, &elements);
-        }
-        nft.commit(batch)
-    };
-    let is_nothing = |error: &io::Error| is_taken(error) || error.kind() == io::ErrorKind::NotFound;
-    match remove(&record.ports) {
-        Err(error) if is_nothing(&error) => {
-            for port in record.ports.chunks(1) {
-                remove(port)
-                    .or_else(|error| if is_nothing(&error) { Ok(()) } else { Err(error) })
-                    .map_err(kernel("take published ports back"))?;
-            }
-        }
-        other => other.map_err(kernel("take published ports back"))?,
-    }
-    conntrack::forget(&record.ports);
     Ok(())
 }
 

@@ -7,6 +7,7 @@
 //! by-name/NAME/lock       held while members come and go
 //! by-name/NAME/last       the addresses given last: the next are searched behind them
 //! by-name/NAME/members/ID who is there, JSON
+//! by-name/NAME/leaving/DEVICE.NUMBER  who is no longer, but whose device may be; held by who removes that
 //! ```
 
 use std::fs::{self, File};
@@ -22,6 +23,7 @@ use crate::Error;
 use crate::limits::STATE_FILE_BYTES;
 
 /// A file that excludes others as long as it is open.
+#[derive(Debug)]
 pub(crate) struct Lock(#[expect(dead_code, reason = "closing it unlocks")] File);
 
 pub(crate) fn failed(attempt: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
@@ -36,6 +38,19 @@ pub(crate) fn lock(path: PathBuf, shared: bool) -> Result<Lock, Error> {
     let operation = if shared { FlockOperation::LockShared } else { FlockOperation::LockExclusive };
     flock(&file, operation).map_err(|error| failed("lock", &path)(error.into()))?;
     Ok(Lock(file))
+}
+
+/// Holds a file that is there, if nobody else does.
+pub(crate) fn try_lock(path: &Path) -> Result<Option<Lock>, Error> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other.map_err(failed("open", path))?,
+    };
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(Lock(file))),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+        Err(error) => Err(failed("lock", path)(error.into())),
+    }
 }
 
 /// A file's bytes, at most as many; `None` if it is not there.
@@ -61,7 +76,8 @@ pub(crate) fn load<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error>
     Ok(Some(parsed))
 }
 
-/// Writes a file as a whole: others see the old one or the new one. `durable`: it is on the disk when this returns.
+/// Writes a file as a whole: others see the old one or the new one. `durable`: it is on the disk when this returns; else
+/// it may be empty after a power cut.
 pub(crate) fn save<T: Serialize>(path: &Path, value: &T, durable: bool) -> Result<(), Error> {
     let bytes = serde_json::to_vec(value).map_err(|error| failed("write", path)(error.into()))?;
     replace(path, &bytes, durable)
@@ -81,9 +97,10 @@ pub(crate) fn replace(path: &Path, bytes: &[u8], durable: bool) -> Result<(), Er
         file.write_all(bytes)?;
         if durable {
             file.sync_all()?;
+            fs::rename(&unfinished, path)?;
+            return File::open(parent)?.sync_all();
         }
-        fs::rename(&unfinished, path)?;
-        if durable { File::open(parent)?.sync_all() } else { Ok(()) }
+        Ok(ctk_sys::put_in_place(unfinished.as_path(), path)?)
     };
     write().map_err(|error| {
         let _ = fs::remove_file(&unfinished);

@@ -11,13 +11,14 @@
 //! as one likes. Both are called in the host's network namespace: that of the calling thread. Who is on a network is
 //! what its folder says *and* the kernel shows: a member is there as long as the host's end of its pair of devices is,
 //! and that goes with the container's namespace. So nothing has to be cleaned by those who die: the next who comes
-//! removes what they left, and the last who leaves takes bridge, rules and kernel settings along.
+//! removes what they left, and the last who leaves takes bridge, rules and kernel settings along, a second later.
 
 mod attach;
 mod conntrack;
 mod error;
 mod files;
 mod host;
+mod leave;
 pub mod limits;
 mod loopback;
 mod member;
@@ -38,6 +39,7 @@ mod text;
 pub use attach::bring_loopback_up;
 pub use error::Error;
 pub use host::may_make_bridges;
+pub use leave::Leaving;
 pub use networks::{DEFAULT_NETWORK, Networks};
 pub use options::{
     AddressRange, Attachment, DnsOptions, Endpoint, HostAddress, Interface, Join, MacAddress, Member, Network,

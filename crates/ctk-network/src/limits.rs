@@ -2,6 +2,12 @@
 
 use std::time::Duration;
 
+/// How long a bridge stays after its last container: who starts one after the other does not make it each time.
+pub const BRIDGE_STAYS: Duration = Duration::from_secs(1);
+
+/// How long the kernel is given to remove a container's devices with its namespace, before they are removed by name.
+pub const PAIR_GOES: Duration = Duration::from_millis(200);
+
 /// Bytes of a network's name: it is a folder's, and part of one line of text.
 pub const NETWORK_NAME_BYTES: usize = 128;
 

@@ -53,6 +53,11 @@ pub(crate) enum Standing {
 }
 
 impl Record {
+    /// Whether it is of this boot and of this host's namespace.
+    pub(crate) fn is_here(&self, here: &Here) -> bool {
+        self.boot == here.boot && self.namespace == here.namespace
+    }
+
     /// Only to be asked by who holds the network's lock: while a member comes, its file is there before its device.
     pub(crate) fn standing(&self, here: &Here) -> Result<Standing, Error> {
         if self.boot != here.boot {
@@ -86,6 +91,11 @@ impl Folder {
 
     pub(crate) fn members(&self) -> PathBuf {
         self.0.join("members")
+    }
+
+    /// Who left, and whose devices may still be there.
+    pub(crate) fn leaving(&self) -> PathBuf {
+        self.0.join("leaving")
     }
 
     pub(crate) fn member(&self, id: &str) -> PathBuf {

@@ -8,9 +8,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use ctk_netlink::{Device, Netlink};
 use ipnet::IpNet;
 
+use crate::leave::{self, Lonely};
 use crate::limits::{NETWORK_NAME_BYTES, NETWORKS};
 use crate::member::{Folder, Here};
-use crate::{AddressRange, Error, Member, Network, NetworkOptions, Subnet, attach, files, subnets};
+use crate::{AddressRange, Error, Member, Network, NetworkOptions, Subnet, files, subnets};
 
 /// The network that is there without being made.
 pub const DEFAULT_NETWORK: &str = "ctk";
@@ -171,7 +172,7 @@ impl Networks {
             let Some(network) = files::load::<Network>(&self.folder(&name).definition())? else { continue };
             let folder = self.folder(&name);
             let _lock = folder.lock()?;
-            attach::settle(self, &network, &folder, &Here::now()?)?;
+            leave::settle(self, &network, &folder, &Here::now()?, Lonely::Goes)?;
         }
         Ok(())
     }
@@ -188,7 +189,7 @@ impl Networks {
     /// The names of its members, if there are some.
     fn remove_unused(&self, network: &Network) -> Result<Result<(), Vec<String>>, Error> {
         let folder = self.folder(&network.name);
-        let records = attach::settle(self, network, &folder, &Here::now()?)?;
+        let records = leave::settle(self, network, &folder, &Here::now()?, Lonely::Goes)?;
         if !records.is_empty() {
             return Ok(Err(records.into_iter().map(|record| record.name).collect()));
         }

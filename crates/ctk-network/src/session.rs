@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::loopback::Loopback;
 use crate::rootless::Held;
 use crate::{
-    DEFAULT_NETWORK, DnsOptions, Endpoint, Error, Interface, Join, NameServer, Networks, Port, PublishedPort, Relay,
-    RelayOptions, files, publish,
+    DEFAULT_NETWORK, DnsOptions, Endpoint, Error, Interface, Join, Leaving, NameServer, Networks, Port, PublishedPort,
+    Relay, RelayOptions, files, publish,
 };
 
 /// What a container asks of its networks, to be written down with it.
@@ -146,23 +146,16 @@ impl Session {
         self.bridges()?.0.disconnect(&self.request.endpoint.id, network)
     }
 
-    /// Takes the container off its networks. It takes some tens of milliseconds, for which nobody should wait who only
-    /// wants to know how the container ended: the kernel lets all who may look at a device finish first. One that was
-    /// started again under the same id meanwhile is not touched.
-    pub fn end(mut self) -> Result<(), Error> {
+    /// Takes the container off its networks: its addresses, ports and names are others' to take. What remains are
+    /// devices. One that was started again under the same id meanwhile is not touched.
+    pub fn end(mut self) -> Result<Leaving, Error> {
         drop(self.answering.take());
         drop(self.loopback.take());
         if let Some(relay) = self.relay.take() {
-            return relay.end();
+            return relay.end().map(|()| Leaving::default());
         }
         let (networks, namespace) = self.bridges()?;
-        networks.detach_namespace(&self.request.endpoint.id, namespace)
-    }
-
-    /// Whether a relay carries the packets. Its end goes by the container's folder: nobody may start the container again
-    /// before that.
-    pub fn is_relayed(&self) -> bool {
-        self.relay.is_some()
+        networks.let_go_namespace(&self.request.endpoint.id, namespace)
     }
 
     /// Where the container is now.

@@ -91,10 +91,48 @@ fn a_session_is_held_resumed_and_ended() {
     assert!(one.knows("one"));
     // The port is held again.
     assert_eq!(std::net::TcpListener::bind("0.0.0.0:8080").unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
-    session.end().unwrap();
-    second.end().unwrap();
+    session.end().unwrap().clean_up();
+    second.end().unwrap().clean_up();
     Session::end_of(&one.request.endpoint.id, Some(&lab.networks), lab.directory.path()).unwrap();
     lab.state().is_again(&before);
+}
+
+#[test]
+fn who_comes_soon_finds_the_bridge_and_what_the_killed_left_goes() {
+    let Some(lab) = lab() else { return };
+    let before = lab.state();
+    let one = container(&lab, "one", &["bridge"], &["8080:7000"]);
+    let (session, joined) = one.start(&lab);
+    let (bridge, device) = (numbers("ctk"), numbers("ctkv"));
+    let leaving = session.end().unwrap();
+    assert!(lab.networks.members("ctk").unwrap().is_empty());
+    // Address and ports are free at once, though the devices are there.
+    assert_eq!(numbers("ctkv"), device);
+    let two = container(&lab, "two", &["bridge:ip=10.88.0.2"], &["8080:7000"]);
+    let (session, again) = two.start(&lab);
+    assert_eq!(again.interfaces[0].addresses, joined.interfaces[0].addresses);
+    assert!(bridge.iter().all(|number| numbers("ctk").contains(number)), "the bridge is another one");
+    leaving.clean_up();
+    assert!(device.iter().all(|number| !numbers("ctkv").contains(number)), "the device of the first is there");
+    // Killed before it has cleaned up: the next who comes does it; and the same container may be that one.
+    drop(session.end().unwrap());
+    let left = numbers("ctkv");
+    let (session, _) = two.start(&lab);
+    assert!(left.iter().all(|number| !numbers("ctkv").contains(number)), "the device of the killed is there");
+    let leaving = session.end().unwrap();
+    // Still at work on it, and the device's name is wanted.
+    let (session, _) = two.start(&lab);
+    let mine = numbers("ctkv");
+    leaving.clean_up();
+    assert_eq!(numbers("ctkv"), mine);
+    session.end().unwrap().clean_up();
+    lab.state().is_again(&before);
+}
+
+/// The numbers of the devices whose names begin so.
+fn numbers(name: &str) -> Vec<String> {
+    let begins = |line: &&str| line.split(' ').nth(1).is_some_and(|word| word.starts_with(name));
+    ip("-o link").lines().filter(begins).map(|line| line.split(':').next().unwrap_or_default().to_owned()).collect()
 }
 
 #[test]
@@ -127,7 +165,7 @@ fn the_hosts_own_ipv6_loopback_leads_to_published_ports() {
     assert_eq!(answers(9000), (host.clone(), host.clone()));
     assert_eq!(answers(9000), (host.clone(), host.clone()));
     assert_eq!(ask_tcp(localhost, 9001), host);
-    drop(session.end());
+    session.end().unwrap().clean_up();
     assert_eq!(ask_tcp(localhost, 9000), "ConnectionRefused");
     let two = container(&lab, "two", &["six"], &["9002:7002"]);
     let (session, _) = two.start(&lab);
@@ -160,7 +198,7 @@ fn the_hosts_own_ipv6_loopback_leads_to_published_ports() {
     assert_eq!(ask_tcp(localhost, 9002), "ConnectionRefused");
     let session = Session::resume(&two.request, &two.place(&lab, Some(&lab.networks))).unwrap();
     assert_ne!(ask_tcp(localhost, 9002), "ConnectionRefused");
-    session.end().unwrap();
+    session.end().unwrap().clean_up();
     lab.networks.remove("six").unwrap();
     lab.state().is_again(&before);
 }

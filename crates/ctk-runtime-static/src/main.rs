@@ -4,7 +4,11 @@
 #[path = "../../ctk/src/runtime/mod.rs"]
 mod runtime;
 
+use std::alloc::System;
 use std::process::ExitCode;
+
+#[global_allocator]
+static MEMORY: ctk_sys::Arena<System> = ctk_sys::Arena(System);
 
 fn main() -> ExitCode {
     runtime::main(std::env::args_os().skip(1).collect())

@@ -92,6 +92,11 @@ impl Context {
         self.progress
     }
 
+    /// Nobody hears events of this command but errors, whatever else was said.
+    pub fn be_quiet(&self) {
+        self.sink.replace(Some(crate::report::Progress::Quiet.sink()));
+    }
+
     /// Who hears events; one for the whole command.
     pub fn sink(&self) -> Arc<dyn Sink> {
         self.sink.borrow_mut().get_or_insert_with(|| self.progress.sink()).clone()

@@ -15,8 +15,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use context::Context;
 use env::Environment;
 use failure::{Failure, code};
@@ -26,7 +24,7 @@ fn main() -> ExitCode {
     if let Some(words) = runtime_words(std::env::args_os()) {
         return runtime::main(words);
     }
-    let arguments = match commands::Arguments::try_parse() {
+    let arguments = match commands::Arguments::read() {
         Ok(arguments) => arguments,
         Err(error) => {
             match commands::advice(&error) {

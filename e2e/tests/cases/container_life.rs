@@ -510,6 +510,23 @@ fn users_of_its_own() {
 }
 
 #[test]
+fn what_it_has_written_is_told_and_the_environment_chosen() {
+    both(|engine| {
+        let script = "dd if=/dev/zero of=/big bs=1024 count=300 2>/dev/null";
+        engine.ask(&["run", "--quiet", "--name", "large", IMAGE, "sh", "-c", script]).ok();
+        engine.ask(&["run", "--name", "empty", "--unsetenv-all", "--env", "A=b", IMAGE, "/bin/busybox", "env"]).ok();
+        let all = ["ps", "--all", "--sort", "names", "--format"];
+        assert_eq!(engine.ask(&[&all[..], &["{{.Names}}"]].concat()).ok(), "empty\nlarge\n");
+        let sizes = engine.ask(&[&all[..], &["{{.Size}}", "--size"]].concat()).ok();
+        contains(&sizes, &[if engine.is_ctk() { "300.0KiB (virtual" } else { "307kB (virtual" }]);
+        let environment = engine.ask(&["logs", "empty"]).ok();
+        let mut names: Vec<&str> = environment.lines().filter_map(|line| line.split('=').next()).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["A", "HOME", "HOSTNAME"], "{environment}");
+    });
+}
+
+#[test]
 fn values_are_taken_as_others_take_them() {
     both(|engine| {
         let run = |options: &[&str], script: &str| {

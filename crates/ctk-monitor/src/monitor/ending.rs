@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::clients::Waits;
 use super::{Monitor, OUT_OF_TIME};
 use crate::config::{Network, RestartPolicy};
+use crate::containers::Gone;
 use crate::limits::RESTART_PAUSE_MAX;
 use crate::protocol::{Answer, EXIT, Exit, Until};
 use crate::state::Status;
@@ -47,7 +48,9 @@ impl Monitor<'_> {
         self.tell("died", &[("exitCode", self.state.exit_code.to_string())]);
         match self.decide(failed) {
             Next::Start(pause) => {
-                self.leave_networks();
+                if matches!(self.config.network, Network::Joined(_)) {
+                    self.networking.detach(&self.container, &self.config);
+                }
                 self.state.status = Status::Restarting;
                 self.next = Some(Instant::now() + pause);
             }
@@ -93,17 +96,20 @@ impl Monitor<'_> {
             self.state.status = Status::Exited;
         }
         let never_ran = self.state.started == 0;
-        if !never_ran || !self.state.error.is_empty() {
+        let is_removed = self.config.remove && self.locked.is_some();
+        if !is_removed && (!never_ran || !self.state.error.is_empty()) {
             let _ = self.container.write_state(&self.state);
         }
         let _ = std::fs::remove_file(self.container.directory().join("control"));
         if self.locked.is_some() && matches!(self.config.network, Network::Joined(_)) {
-            self.networking.finish(&self.container, &self.config);
+            self.networking.let_go(&self.container, &self.config);
         }
+        let mut gone = None;
         if self.config.remove
             && let Some(locked) = self.locked.take()
         {
-            let _ = self.containers.remove_with_volumes(locked, &self.config);
+            gone = Some(self.containers.put_away(locked));
+            let _ = self.containers.remove_volumes(&self.config);
         }
         self.locked = None;
         for client in &mut self.clients {
@@ -119,14 +125,10 @@ impl Monitor<'_> {
                 Waits::Nothing => {}
             }
         }
-        // Nobody waits for it: the kernel takes its time with devices.
-        self.leave_networks();
         super::clients::finish(&mut self.clients);
-    }
-
-    fn leave_networks(&mut self) {
-        if matches!(self.config.network, Network::Joined(_)) {
-            self.networking.detach(&self.container, &self.config);
-        }
+        self.clients.clear();
+        // Nobody waits for this: the disk takes its time with files, the kernel with devices.
+        gone.into_iter().for_each(Gone::remove);
+        self.networking.clean_up();
     }
 }

@@ -27,7 +27,7 @@ use self::health::Checks;
 use self::run::{Ended, Run};
 use crate::config::{Config, OnFailure};
 use crate::containers::{Container, Containers, Locked};
-use crate::limits::{CHUNK_BYTES, CLIENTS, DRAIN, KILL_WAIT, RESTART_PAUSE, RESTART_SETTLED};
+use crate::limits::{CHUNK_BYTES, CLIENTS, DRAIN, KILL_WAIT, RESTART_PAUSE, RESTART_SETTLED, SETTLED};
 use crate::log::{Stream, Writer};
 use crate::protocol::{Answer, CLOSED, ERR, IN, IN_END, OUT, REQUEST, Request, SIGNAL, SIZE, Streams, Until};
 use crate::state::{HealthState, HealthStatus, State, Status};
@@ -40,8 +40,8 @@ pub trait Networking {
     fn attach(&mut self, container: &Container, config: &Config, pid: i32) -> Result<serde_json::Value, String>;
     /// Goes on for a container that runs already, whose monitor was killed.
     fn resume(&mut self, container: &Container, config: &Config, pid: i32) -> Result<serde_json::Value, String>;
-    /// Undoes that; safe to repeat, and after the process has ended. Somebody else may have started the container again
-    /// meanwhile.
+    /// Undoes that, before it is attached again or after it could not be; safe to repeat. Somebody else may have started
+    /// the container again meanwhile.
     fn detach(&mut self, container: &Container, config: &Config);
     /// Joins another network, or leaves one, while the program runs.
     fn change(
@@ -51,9 +51,11 @@ pub trait Networking {
         pid: i32,
         what: &serde_json::Value,
     ) -> Result<serde_json::Value, String>;
-    /// Frees at the end what is found by the container's directory only, which may go after this. Nobody else starts the
-    /// container or removes it meanwhile.
-    fn finish(&mut self, container: &Container, config: &Config);
+    /// The end for good: when it returns, its names, addresses and ports are others' to take. Nobody else starts the
+    /// container or removes it meanwhile; its directory may go after this.
+    fn let_go(&mut self, container: &Container, config: &Config);
+    /// What comes after that and takes its time. Nobody waits for it.
+    fn clean_up(&mut self);
 }
 
 struct Monitor<'a> {
@@ -252,11 +254,22 @@ impl Monitor<'_> {
             sources.push(Source::Client(index));
             files.push(PollFd::from_borrowed_fd(client.socket(), wanted));
         }
+        let is_new = self.run.as_ref().is_some_and(|run| !run.settled);
+        let settles = is_new.then(|| Instant::now() + SETTLED);
+        let due = due.into_iter().chain(settles).min();
         let limit = due.map(|due| {
             let rest = due.saturating_duration_since(Instant::now());
             Timespec { tv_sec: rest.as_secs() as i64, tv_nsec: rest.subsec_nanos().into() }
         });
         match poll(&mut files, limit.as_ref()) {
+            Ok(0) if is_new => {
+                if let Some(run) = &mut self.run {
+                    run.settled = true;
+                }
+                // From now on it sleeps most of the time.
+                ctk_sys::give_memory_back();
+                return Ok(Vec::new());
+            }
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(Error::file("wait for", "events")(errno)),
         }
@@ -284,7 +297,7 @@ impl Monitor<'_> {
                     run.see_end();
                 }
                 // With the ids of others, the end of the first process is not that of the rest.
-                if self.run.as_ref().is_some_and(Run::shares_pids) {
+                if self.run.as_ref().is_some_and(|run| run.shares_pids) {
                     self.kill_the_rest();
                 }
                 // What it wrote before its end is in its pipes already.

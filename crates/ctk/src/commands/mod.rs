@@ -31,6 +31,7 @@ mod why;
 
 pub use build::advice;
 
+use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -46,6 +47,26 @@ pub struct Arguments {
     pub global: Global,
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// Builds, runs, tests and pushes container images from one declarative file, without a daemon.
+#[derive(Parser)]
+#[command(name = "ctk", version, max_term_width = 100, arg_required_else_help = true)]
+struct Help {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Shown,
+}
+
+impl Arguments {
+    /// This process's; else help, or what is wrong with them.
+    pub fn read() -> Result<Arguments, clap::Error> {
+        Arguments::try_parse().map_err(|error| match error.kind() {
+            ErrorKind::DisplayVersion => error,
+            _ => Help::try_parse().err().unwrap_or(error),
+        })
+    }
 }
 
 /// What every command understands.
@@ -74,9 +95,17 @@ impl Global {
 
 macro_rules! commands {
     ($($(#[$meta:meta])* $name:ident($type:ty);)*) => {
+        // Only the options of the command that is meant are looked at: those of all cost a millisecond.
         /// What to do.
         #[derive(Subcommand)]
+        #[command(defer = true)]
         pub enum Command {
+            $($(#[$meta])* $name($type),)*
+        }
+
+        // The same for those who are to read it: so global options come last in a command's help.
+        #[derive(Subcommand)]
+        enum Shown {
             $($(#[$meta])* $name($type),)*
         }
 

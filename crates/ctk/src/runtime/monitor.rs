@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use ctk_monitor::config::Network;
 use ctk_monitor::{Config, Container};
-use ctk_network::{Joined, Networks, Place, Session};
+use ctk_network::{Joined, Leaving, Networks, Place, Session};
 use rustix::fs::FileType;
 use serde::Deserialize;
 use serde_json::Value;
@@ -42,6 +42,7 @@ pub fn main(directory: Option<&OsString>) -> ExitCode {
 struct Networking {
     session: Option<Session>,
     joined: Joined,
+    leaving: Leaving,
 }
 
 impl Networking {
@@ -96,7 +97,9 @@ impl ctk_monitor::Networking for Networking {
 
     fn detach(&mut self, _: &Container, _: &Config) {
         // Whatever is left, the next who comes to the network finds.
-        drop(self.session.take().map(Session::end));
+        if let Some(Ok(leaving)) = self.session.take().map(Session::end) {
+            leaving.remove_devices();
+        }
     }
 
     fn change(&mut self, _: &Container, _: &Config, _: i32, what: &Value) -> Result<Value, String> {
@@ -109,13 +112,9 @@ impl ctk_monitor::Networking for Networking {
         Ok(self.shown())
     }
 
-    fn finish(&mut self, container: &Container, config: &Config) {
-        if self.session.as_ref().is_some_and(|session| !session.is_relayed()) {
-            // `detach` finds the container's devices without its directory, and takes its time.
-            return;
-        }
+    fn let_go(&mut self, container: &Container, config: &Config) {
         match self.session.take() {
-            Some(session) => drop(session.end()),
+            Some(session) => self.leaving = session.end().unwrap_or_default(),
             // Nobody went on with it: the container ended before its new monitor looked at it.
             None => {
                 let networks = Networking::asked(config).and_then(|asked| Networking::open(&asked));
@@ -123,6 +122,10 @@ impl ctk_monitor::Networking for Networking {
                     networks.map(|networks| Session::end_of(container.id(), networks.as_ref(), container.directory()));
             }
         }
+    }
+
+    fn clean_up(&mut self) {
+        std::mem::take(&mut self.leaving).clean_up();
     }
 }
 

@@ -121,6 +121,7 @@ pub(super) fn options(arguments: &Arguments, waits: bool) -> Result<Options, Fai
         root: root(arguments),
         id: only_id(arguments)?.into(),
         bundle: arguments.value("bundle").unwrap_or(".").into(),
+        configuration: None,
         switches: Switches {
             no_pivot: arguments.is_on("no-pivot"),
             no_new_keyring: arguments.is_on("no-new-keyring"),
@@ -218,7 +219,10 @@ pub(super) fn own_terminal(arguments: &Arguments, options: &mut Options) -> Resu
     if arguments.is_on("detach") || options.console.is_some() {
         return Ok(None);
     }
-    if !container::read_bundle(&options.bundle)?.0.process.is_some_and(|process| process.terminal) {
+    let read = container::read_bundle(&options.bundle)?;
+    let has_terminal = read.0.process.as_ref().is_some_and(|process| process.terminal);
+    options.configuration = Some(read);
+    if !has_terminal {
         return Ok(None);
     }
     let (mine, theirs) = attend::console_pair()?;

@@ -124,6 +124,18 @@ pub fn lines(files: &[PathBuf]) -> Result<Vec<String>, Failure> {
     Ok(all)
 }
 
+/// Our own environment, for a container.
+pub fn host_environment(context: &Context) -> Vec<String> {
+    // Where programs are and whose home it is means something else in there.
+    let own = |name: &str| matches!(name, "PATH" | "HOME" | "HOSTNAME" | "PWD" | "OLDPWD" | "SHLVL" | "_");
+    context
+        .environment()
+        .pairs()
+        .filter(|(name, _)| !own(name))
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect()
+}
+
 /// The environment on top of an image's: that of files, then what was given by itself.
 pub fn environment(context: &Context, given: &[String], files: &[PathBuf]) -> Result<Vec<String>, Failure> {
     let mut env = Vec::new();

@@ -49,6 +49,12 @@ pub struct ProcessOptions {
     /// Leave out an environment variable that the image sets
     #[arg(long, value_name = "NAME")]
     pub unsetenv: Vec<String>,
+    /// Leave out every environment variable that the image sets, and PATH
+    #[arg(long)]
+    pub unsetenv_all: bool,
+    /// Pass on all of our environment variables; what the image sets and `--env` goes before
+    #[arg(long)]
+    pub env_host: bool,
     /// Run as this user
     #[arg(short, long, value_name = "USER[:GROUP]")]
     pub user: Option<String>,
