@@ -531,6 +531,10 @@ fn webhooks_and_machines_hear_of_a_run() {
     let output = world.ctk(&["--progress", "plain", "pipeline", "run", "--webhook", &hook]);
     contains(&output.err, &["warning: a webhook was not told"]);
     let explained = world.ctk(&["pipeline", "run", "--explain"]).ok();
+    // A store may be named from where one is.
+    let mut command = world.command(&["--root", "../store", "--progress", "plain", "pipeline", "run", "--source", "."]);
+    command.env_remove("CTK_ROOT");
+    contains(&ctk_e2e::run(command).fails(1), &["Step #0 - \"one\": line", "failed: exit code 2"]);
     contains(&explained, &["step #0 \"one\": image `base` is what the store has", "substitutions: empty here"]);
 }
 

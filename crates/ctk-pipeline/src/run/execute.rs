@@ -158,9 +158,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Runs it. The error is that it could not be made; how it ended is in the outcome and in the record.
 pub fn run(request: &Request<'_>) -> Result<Outcome, RunError> {
     ctk_container::cleanup_stale(request.state).map_err(RunError::Cleanup)?;
+    let pulls = Cancel::new();
     let run = Run {
         request,
-        images: Images::new(request.store, request.snapshots, request.fetch, request.cancel),
+        images: Images::new(request.store, request.snapshots, request.fetch, &pulls),
         stops: Stops::new(request.settings.grace),
         teller: Arc::new(Teller {
             watch: Arc::clone(&request.watch),
@@ -384,6 +385,10 @@ impl<'a> Run<'a> {
                 let reason = self.stops.reason();
                 if reason != enforced {
                     enforced = reason;
+                    // Steps that run in any case after a failure may still need theirs.
+                    if matches!(reason, Some(Reason::Cancel | Reason::Time)) {
+                        self.images.cancel.cancel();
+                    }
                     let is_over = &is_over;
                     let thread = std::thread::Builder::new().name("grace".into());
                     let _ = thread.spawn_scoped(scope, move || self.stops.enforce(&|| *lock(is_over)));

@@ -263,9 +263,14 @@ impl Looked {
     }
 }
 
+/// A path that means the same wherever we are. One that cannot be said so stays.
+fn absolute(path: PathBuf) -> PathBuf {
+    std::path::absolute(&path).unwrap_or(path)
+}
+
 /// Runs of this store.
 fn records(context: &Context) -> ctk_pipeline::run::Records {
-    ctk_pipeline::run::Records::of_store(&context.options().store)
+    ctk_pipeline::run::Records::of_store(&absolute(context.options().store))
 }
 
 /// Removes containers that steps of these runs started in the background, and that no process looks after any more.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser};
@@ -82,7 +82,7 @@ struct How {
     #[arg(long, value_name = "PATTERN")]
     junit: Vec<String>,
     /// Write the run as one HTML file when it has ended
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = absolute_path)]
     html: Option<PathBuf>,
     /// Set a variable of the project
     #[arg(long = "var", value_name = "NAME=VALUE", value_parser = pair)]
@@ -102,6 +102,10 @@ fn secret(text: &str) -> Result<(String, SecretSource), String> {
         source => source,
     };
     Ok((name.to_owned(), source))
+}
+
+fn absolute_path(text: &str) -> Result<PathBuf, String> {
+    std::path::absolute(text).map_err(|error| error.to_string())
 }
 
 fn time(text: &str) -> Result<Duration, String> {
@@ -337,14 +341,19 @@ fn carry_out(context: &Context, begun: &Begun) -> Result<Outcome, Failure> {
     };
     let given = Given { stand_ins: &stand_ins, environment: &environment, vault: &vault };
     let secrets = values(&job.secrets, &given).map_err(of_run)?;
-    let root = context.options().store;
+    let root = super::absolute(context.options().store);
+    let state = super::absolute(context.state_directory());
     let cancel = ctk_plan::Cancel::new();
     if begun.earlier.is_none() {
         fill(journal, job, begun.source.as_deref(), &root, &cancel).map_err(of_run)?;
     }
     let program = std::env::current_exe()?;
-    enter(&journal.folder.join("root"), &places(journal, job).map_err(of_run)?, &[&root, &context.state_directory()])
-        .map_err(of_run)?;
+    // What is written elsewhere must be seen where it was.
+    let mut needed = vec![root.clone(), state.clone()];
+    needed.extend(how.html.iter().cloned());
+    needed.extend(settings.mapping.0.values().filter(|place| place.starts_with('/')).map(PathBuf::from));
+    let needed: Vec<&Path> = needed.iter().map(PathBuf::as_path).collect();
+    enter(&journal.folder.join("root"), &places(journal, job).map_err(of_run)?, &needed).map_err(of_run)?;
     // Where paths of the command line begin; it may be hidden now.
     let _ = std::env::set_current_dir(&here);
     crate::signals::cancel_on_interrupt(&cancel);
@@ -373,7 +382,7 @@ fn carry_out(context: &Context, begun: &Begun) -> Result<Outcome, Failure> {
         store: &store,
         snapshots: &snapshots,
         fetch: &fetch,
-        state: &context.state_directory(),
+        state: &state,
         program: &program,
         secrets: &secrets,
         watch,
