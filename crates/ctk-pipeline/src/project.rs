@@ -447,10 +447,7 @@ fn source(
             String::new()
         }
     };
-    let native = |actions: Vec<Action>| {
-        let command = |action| Command { action, may_fail: false, ends_if_it_fails: false };
-        TaskWork::Native { commands: actions.into_iter().map(command).collect() }
-    };
+    let native = |actions: Vec<Action>| TaskWork::Native { commands: actions.into_iter().map(Command::of).collect() };
     let inside = |words: &[&str]| {
         let words = words.iter().map(|word| (*word).to_owned()).collect();
         Action::Git(Git::Inside { folder: Some(into.clone()), words })

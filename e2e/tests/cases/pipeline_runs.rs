@@ -128,7 +128,7 @@ fn pipelines_of_the_folder_run_as_they_say() {
         let file = world.path(&format!("{name}.yaml"));
         fs::write(&file, &text).unwrap();
         let mut command = world.command(&["--progress", "plain", "pipeline", "run", file.to_str().unwrap()]);
-        command.current_dir(&source).env("THE_SECRET", SECRET);
+        command.current_dir(&source).env("THE_SECRET", SECRET).env("USER_NAME", "me");
         let mut expected: Vec<(&str, &str)> = Vec::new();
         for line in text.lines().map_while(|line| line.strip_prefix("# ")) {
             match line.split_once(": ") {

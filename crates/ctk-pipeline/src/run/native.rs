@@ -1,5 +1,6 @@
 //! A step that our own programs do: each command is a child of our own binary.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -61,18 +62,10 @@ pub(crate) fn run(run: &Run<'_>, task: &Task, commands: &[builders::Command]) ->
         if let Some(reason) = run.stops.ends(task) {
             return Ended::broken(format!("stopped: {reason:?}"));
         }
-        let mut ended = Ended::with_code(0);
-        if let Action::Tag { from, to } = &command.action
-            && let Err(message) = run.tag(from, to)
-        {
-            ended = Ended::failed(1, message);
-        }
-        for words in orders(run, &command.action) {
-            ended = one(run, task, &command.action, words, deadline);
-            if !ended.is_good() {
-                break;
-            }
-        }
+        let ended = match filled(run, task, command) {
+            Ok(action) => carry_out(run, task, &action, deadline),
+            Err(message) => Ended::failed(1, message),
+        };
         match ended.is_good() {
             true => {}
             false if ended.late || run.stops.ends(task).is_some() => return ended,
@@ -80,12 +73,69 @@ pub(crate) fn run(run: &Run<'_>, task: &Task, commands: &[builders::Command]) ->
             false if command.may_fail => {}
             false => {
                 let line = command_line(&command.action);
-                let what = ended.message.take().unwrap_or_default();
+                let what = ended.message.clone().unwrap_or_default();
                 return Ended { message: Some(format!("{what}: {line}")), ..ended };
             }
         }
     }
     Ended::with_code(0)
+}
+
+fn carry_out(run: &Run<'_>, task: &Task, action: &Action, deadline: Option<Instant>) -> Ended {
+    if let Action::Tag { from, to } = action
+        && let Err(message) = run.tag(from, to)
+    {
+        return Ended::failed(1, message);
+    }
+    for order in orders(run, action) {
+        let ended = one(run, task, action, order, deadline);
+        if !ended.is_good() {
+            return ended;
+        }
+    }
+    Ended::with_code(0)
+}
+
+/// The action with the step's variables in place of `${NAME}`.
+fn filled<'a>(run: &Run<'_>, task: &Task, command: &'a builders::Command) -> Result<Cow<'a, Action>, String> {
+    if command.variables.is_empty() {
+        return Ok(Cow::Borrowed(&command.action));
+    }
+    let mut values = Vec::new();
+    for (name, quoted) in &command.variables {
+        let secret = || run.request.secrets.get(task.secret_env.get(name)?).cloned();
+        let own = || (name == "HOME").then(|| "/builder/home".to_owned());
+        let value = task.env.get(name).cloned().or_else(secret).or_else(own);
+        let value = value.ok_or_else(|| format!("`${name}` is no variable of this step"))?;
+        if !quoted && value.contains(|c: char| c.is_whitespace() || "*?[".contains(c)) {
+            return Err(format!("`${name}` would be several words; write it as `\"${name}\"`"));
+        }
+        values.push((format!("${{{name}}}"), value));
+    }
+    let fill = |text: &mut String| {
+        // One pass: a value that looks like a variable is none.
+        let mut out = String::new();
+        let mut rest = text.as_str();
+        while let Some(at) = rest.find("${") {
+            out.push_str(&rest[..at]);
+            rest = &rest[at..];
+            match values.iter().find(|(mark, _)| rest.starts_with(mark.as_str())) {
+                Some((mark, value)) => {
+                    out.push_str(value);
+                    rest = &rest[mark.len()..];
+                }
+                None => {
+                    out.push_str("${");
+                    rest = &rest[2..];
+                }
+            }
+        }
+        out.push_str(rest);
+        *text = out;
+    };
+    let mut action = command.action.clone();
+    action.texts(&mut |text| fill(text));
+    Ok(Cow::Owned(action))
 }
 
 /// What children are told for an action.
