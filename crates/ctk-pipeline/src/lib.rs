@@ -25,6 +25,6 @@ mod yaml;
 
 pub use cloudbuild::{Build, Inputs, read};
 pub use codes::CODES;
-pub use graph::{Format, graph};
+pub use graph::{Format, graph, job_graph};
 pub use plan::{Plan, plan};
 pub use text::text;

@@ -461,6 +461,7 @@ fn pipelines_of_the_project() {
 
     let planned = world.ctk(&["pipeline", "plan", "cached"]).ok();
     contains(&planned, &["#0 \"make\"  at once", "#1 \"use\"  after #0\n      localhost/base: cat made/b"]);
+    assert_eq!(world.ctk(&["pipeline", "graph", "cached"]).ok(), "#0 make\n#1 use ← #0 make\n");
     contains(&world.ctk(&["pipeline", "plan", "ci"]).ok(), &["run base echo prod local"]);
     contains(&run(&["ci", "--project", "acme"]).err, &["Step #0: prod acme"]);
     contains(&run(&["cii"]).fails(1), &["no pipeline `cii`", "all, cached, ci, fails"]);
