@@ -21,7 +21,7 @@ use super::limits::{GRACE, OUTPUT_BYTES, PAUSE_MAX, STEPS_AT_ONCE};
 use super::native::{self, Order, Program};
 use super::places::LOGINS;
 use super::record::{Journal, Log, Record, StepState};
-use super::secrets::Redactor;
+use super::secrets::{Pieces, Redactor};
 use super::stop::{Reason, Stops};
 use super::{RunError, artifacts, cache, container, storage};
 
@@ -141,11 +141,25 @@ pub(crate) struct Run<'a> {
 struct Teller {
     watch: Arc<dyn Watch>,
     redactor: Redactor,
+    /// Of steps in the middle of a long line, by the step and whether it is on standard error.
+    pieces: Mutex<BTreeMap<(usize, bool), Pieces>>,
 }
 
 impl Teller {
     fn line(&self, log: &Log, step: usize, stream: Stream, line: &str) {
-        let line = self.redactor.clean(line);
+        // A line that is longer comes in pieces.
+        let goes_on = line.len() >= ctk_container::limits::LINE_BYTES;
+        let mut pieces = lock(&self.pieces);
+        let key = (step, stream == Stream::Err);
+        let line = match pieces.get_mut(&key) {
+            Some(own) => own.next(&self.redactor, line, goes_on),
+            None if goes_on => pieces.entry(key).or_default().next(&self.redactor, line, true),
+            None => self.redactor.clean(line),
+        };
+        if !goes_on {
+            pieces.remove(&key);
+        }
+        drop(pieces);
         log.add(stream, &line);
         self.watch.hear(&Event::StepLog { step, stream, line: line.into_owned() });
     }
@@ -166,6 +180,7 @@ pub fn run(request: &Request<'_>) -> Result<Outcome, RunError> {
         teller: Arc::new(Teller {
             watch: Arc::clone(&request.watch),
             redactor: Redactor::new(request.secrets.values()),
+            pieces: Mutex::default(),
         }),
         logs: Mutex::default(),
         hosts: Mutex::default(),
@@ -517,6 +532,13 @@ impl<'a> Run<'a> {
                 step: Some(task.number),
                 message: format!("its result is not kept: {message}"),
             });
+        }
+        // What was kept back of a line that never ended.
+        for stream in [Stream::Out, Stream::Err] {
+            let is_open = lock(&self.teller.pieces).contains_key(&(task.number, stream == Stream::Err));
+            if is_open {
+                self.say(task, stream, "");
+            }
         }
         let message = ended.message.as_deref().map(|message| self.teller.redactor.clean(message).into_owned());
         lock(&self.logs).remove(&task.number);

@@ -137,6 +137,48 @@ impl Redactor {
     }
 }
 
+/// Takes secrets out of lines that come in pieces of at most so many bytes: one that begins in a piece and ends in the
+/// next is found, too.
+#[derive(Debug, Default)]
+pub struct Pieces {
+    /// The end of the last piece, which may be the beginning of a secret.
+    rest: String,
+}
+
+impl Pieces {
+    /// The next piece without secrets. What may belong to a secret of the next one is kept back, if the line goes on.
+    pub fn next<'a>(&mut self, redactor: &Redactor, piece: &'a str, goes_on: bool) -> std::borrow::Cow<'a, str> {
+        if self.rest.is_empty() && !goes_on {
+            return redactor.clean(piece);
+        }
+        let mut text = std::mem::take(&mut self.rest);
+        text.push_str(piece);
+        if goes_on {
+            self.rest = text.split_off(redactor.safe_end(&text));
+        }
+        std::borrow::Cow::Owned(redactor.clean(&text).into_owned())
+    }
+}
+
+impl Redactor {
+    /// Up to where no secret can begin that ends later.
+    fn safe_end(&self, text: &str) -> usize {
+        let longest = self.texts.first().map_or(0, String::len);
+        let mut end = text.floor_char_boundary(text.len().saturating_sub(longest.saturating_sub(1)));
+        // One that is whole in the text must not be cut either.
+        while let Some(begin) = self.texts.iter().find_map(|secret| {
+            let from = text.floor_char_boundary(end.saturating_sub(secret.len()));
+            text[from..]
+                .match_indices(secret.as_str())
+                .map(|(at, _)| from + at)
+                .find(|at| *at < end && at + secret.len() > end)
+        }) {
+            end = begin;
+        }
+        end
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,6 +220,20 @@ mod tests {
         check(cloud(), &[("token", "vault:kv/data/app#token")], Ok("new"));
         check(cloud(), &[("token", "vault:kv/app#token")], Ok("old"));
         check(cloud(), &[("token", "vault:kv/app#other")], Err("no field `other`"));
+    }
+
+    #[test]
+    fn pieces_lose_what_lies_between_them() {
+        let redactor = Redactor::new(&["geheim".to_owned(), "ähnlich".to_owned()]);
+        for text in ["xxgeheimyy", "geheim", "geheimgeheim", "gegeheim", "xähnlichä", "geheiähnlichm", "ää"] {
+            let expected = redactor.clean(text).into_owned();
+            for cut in (0..=text.len()).filter(|cut| text.is_char_boundary(*cut)) {
+                let mut pieces = Pieces::default();
+                let first = pieces.next(&redactor, &text[..cut], true).into_owned();
+                let found = first.clone() + &pieces.next(&redactor, &text[cut..], false);
+                assert_eq!(found, expected, "{text} at {cut}");
+            }
+        }
     }
 
     #[test]
