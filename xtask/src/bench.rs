@@ -12,6 +12,7 @@ mod lives;
 mod others;
 mod pipelines;
 mod scale;
+mod transfers;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -189,6 +190,7 @@ impl Bench {
             .chain(pipelines::CASES)
             .chain(lives::CASES)
             .chain(forms::CASES)
+            .chain(transfers::CASES)
         {
             if self.filter.as_ref().is_some_and(|filter| !case.name.contains(filter.as_str())) {
                 continue;

@@ -11,3 +11,7 @@ pub const ERROR_ENTRIES_LIMIT: usize = 16;
 pub const PAGE_LIMIT_ENTRIES: usize = 1000;
 /// Most pages a client follows; 10 000 pages of 1000 tags is beyond any repository, a loop of links is not.
 pub const PAGES_LIMIT: usize = 10_000;
+/// Most bytes of one `Warning` header that are read; the specification allows 4096 in all of an answer's.
+pub const WARNING_LIMIT_BYTES: usize = 4096;
+/// Most referrers read of one manifest, over all pages: whoever may push can attach as many as they like.
+pub const REFERRERS_LIMIT: usize = 10_000;

@@ -6,15 +6,15 @@ use std::sync::Arc;
 
 use ctk_apply::{ApplyError, Options, Session};
 use ctk_client::Client;
-use ctk_oci::Descriptor;
-use ctk_plan::{Address, Cancel, Kind, Sink};
+use ctk_oci::{Descriptor, Reference};
+use ctk_plan::{Address, Cancel, Kind, Reporter, Sink};
 use ctk_snapshot::LayerForm;
 use ctk_store::Store;
 
 use crate::commands::project::ProjectArgs;
 use crate::commands::{Global, Trees, store_name};
 use crate::env::Environment;
-use crate::failure::Failure;
+use crate::failure::{Failure, of_client};
 use crate::rootless::Standing;
 use crate::signals;
 
@@ -81,6 +81,24 @@ impl Context {
     /// The registry client. Connects nothing yet.
     pub fn client(&self) -> Client {
         Client::new(self.options.client.clone())
+    }
+
+    /// What the user calls `name` in a registry: with aliases and registries to search as registries.conf has them.
+    pub fn full_name(&self, name: &str, cancel: &Cancel) -> Result<Reference, Failure> {
+        let name = name.strip_prefix("docker://").unwrap_or(name);
+        self.client().full_name(name, cancel).map_err(of_client)
+    }
+
+    /// Tells what registries warned of: to people a line each, to programs as events.
+    pub fn tell_registry_warnings(&self) {
+        for warning in self.options.client.warnings.take() {
+            if self.progress.is_for_people() {
+                eprintln!("warning: {} says: {}", warning.host, warning.text);
+            } else {
+                Reporter::new(Address::new(Kind::Registry, warning.host), self.sink()).warn(warning.text);
+            }
+        }
+        self.end_story();
     }
 
     /// From now on an interrupt cancels.

@@ -46,3 +46,4 @@ mod services;
 mod solver;
 mod ssh;
 mod store;
+mod transfers;

@@ -59,7 +59,11 @@ fn look(
         context.explain(applied)?;
         return context.require(store, image);
     }
-    let reference = image.parse::<ctk_oci::Reference>()?.or_latest();
+    let reference = context.full_name(image, cancel)?.or_latest();
+    // By an alias that is here already.
+    if let (Some(found), false) = (store.reference(&reference.to_string())?, fetches) {
+        return Ok((reference.to_string(), found.descriptor));
+    }
     // `localhost` without a port names what only the store has.
     if pull == Pull::Never || reference.registry() == "localhost" {
         return context.require(store, image);
