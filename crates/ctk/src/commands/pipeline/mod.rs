@@ -293,7 +293,7 @@ fn of_run(error: ctk_pipeline::run::RunError) -> Failure {
         RunError::NoSecret { env, .. } => Some(format!(
             "say what stands for it: `--secret {env}=env:NAME`, `file:PATH`, `command:LINE` or `vault:PATH#FIELD`"
         )),
-        RunError::Hidden { .. } => Some("use another folder: `--root` for the store, `--source` for the source".into()),
+        RunError::Hidden { .. } => Some("name a place elsewhere; `--root` is the store's".into()),
         RunError::NoWorkspace { .. } => {
             Some("run the file anew: a run that succeeded leaves nothing to go on with".into())
         }
