@@ -215,6 +215,7 @@ impl Client {
             self.saw(blob, to);
             return Ok(Pushed { present: 1, ..Pushed::default() });
         }
+        let anywhere = mount.is_none();
         let mut upload = Upload::new(blob.digest.clone(), blob.size, mount);
         let mut patience = Patience::new(self.options().retry);
         let mut starts = 0;
@@ -224,6 +225,16 @@ impl Client {
             let next = upload.poll();
             match &next {
                 Next::Done { mounted: true } => {
+                    // A registry that found it somewhere by itself said just before that it is not here: a disk that
+                    // lost it is mended by sending it.
+                    if anywhere && starts == 1 {
+                        let here = patiently(self.options().retry, async || self.has_blob(to, blob, &scopes).await);
+                        if !here.await? {
+                            upload.handle_lost();
+                            starts += 1;
+                            continue;
+                        }
+                    }
                     progress.add(blob.size);
                     source.note(blob, to);
                     self.saw(blob, to);

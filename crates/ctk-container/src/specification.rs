@@ -1,7 +1,7 @@
 //! An image's config and the caller's wishes become `config.json` of the OCI runtime specification.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ctk_oci::{ContainerConfig, Mount};
 use ctk_runtime::Capabilities;
@@ -353,6 +353,22 @@ fn mounts(wanted: &Wanted, standing: Standing) -> Vec<Mount> {
     all
 }
 
+/// Kernel settings: those that were asked for, and in a network of its own what docker gives everybody: `ping` and low
+/// ports without a capability.
+fn sysctl(wanted: &Wanted, mapped: bool) -> BTreeMap<String, String> {
+    let mut all = wanted.sysctl.clone();
+    if wanted.namespaces.network == Namespace::Private {
+        // Groups that are not mapped cannot be named.
+        let groups = if mapped || ctk_runtime::in_user_namespace() { "0 0" } else { "0 2147483647" };
+        for (name, value) in [("net.ipv4.ping_group_range", groups), ("net.ipv4.ip_unprivileged_port_start", "0")] {
+            if Path::new("/proc/sys").join(name.replace('.', "/")).exists() {
+                all.entry(name.into()).or_insert_with(|| value.into());
+            }
+        }
+    }
+    all
+}
+
 fn linux(wanted: &Wanted, caps: Capabilities) -> Value {
     let mut namespaces = vec![json!({ "type": "mount" })];
     let mut add = |kind: &str, namespace: &Namespace| match namespace {
@@ -394,7 +410,7 @@ fn linux(wanted: &Wanted, caps: Capabilities) -> Value {
         "cgroupsPath": wanted.cgroups_path,
         "resources": resources,
         "devices": devices,
-        "sysctl": wanted.sysctl,
+        "sysctl": sysctl(wanted, mapped),
         "maskedPaths": masked,
         "readonlyPaths": list(&READ_ONLY),
     });

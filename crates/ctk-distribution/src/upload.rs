@@ -188,6 +188,12 @@ impl Upload {
         Ok(())
     }
 
+    /// Takes the news that the blob is not there although the registry said that it has taken it from elsewhere.
+    pub fn handle_lost(&mut self) {
+        self.mount = Mount::Nowhere;
+        self.state = State::Fresh;
+    }
+
     fn mounts(&self) -> bool {
         !matches!(self.mount, Mount::Nowhere)
     }
@@ -257,6 +263,15 @@ mod tests {
             stumble(&mut machine);
             assert_eq!(machine.poll(), Next::Start { query: String::new() });
         }
+    }
+
+    #[test]
+    fn a_mount_that_was_none_is_sent() {
+        let mut machine = upload(None);
+        machine.handle(&answer(201)).unwrap();
+        assert_eq!(machine.poll(), Next::Done { mounted: true });
+        machine.handle_lost();
+        assert_eq!(machine.poll(), Next::Start { query: String::new() });
     }
 
     #[test]

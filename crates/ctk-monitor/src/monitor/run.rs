@@ -131,6 +131,8 @@ impl Run {
             Err(error) => {
                 let _ = pidfd_send_signal(&pidfd, Signal::KILL);
                 reap(&pidfd);
+                let starved = container.kept().is_ok_and(|kept| kept.record.cgroups.oom_kills() > 0);
+                let error = if starved { out_of_memory() } else { error };
                 let _ = container::delete(&container.runtime_root(), container.id(), true);
                 return Err(error);
             }
@@ -310,6 +312,11 @@ impl Run {
             self.input = None;
         }
     }
+}
+
+fn out_of_memory() -> Error {
+    let message = "it ran out of memory before its program began: its limit is too small".into();
+    Error::Refused { message, code: 137 }
 }
 
 /// Whether its processes have ids among those of others: then the first one's end is not the end of the rest.

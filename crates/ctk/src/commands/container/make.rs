@@ -58,6 +58,10 @@ pub fn make(
     command: &[String],
     asked: serde_json::Value,
 ) -> Result<Made, Failure> {
+    // Before anything is made.
+    for name in &options.life.requires {
+        desk.find(name)?;
+    }
     let store = context.store()?;
     let snapshots = Snapshots::open_as(&store, context.layers()?);
     let cancel = Cancel::new();
