@@ -10,6 +10,7 @@ mod forms;
 mod layers;
 mod lives;
 mod others;
+mod pipelines;
 mod scale;
 mod transfers;
 
@@ -186,6 +187,7 @@ impl Bench {
             .chain(scale::CASES)
             .chain(builds::CASES)
             .chain(containers::CASES)
+            .chain(pipelines::CASES)
             .chain(lives::CASES)
             .chain(forms::CASES)
             .chain(transfers::CASES)

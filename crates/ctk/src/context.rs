@@ -31,8 +31,11 @@ impl Context {
     pub fn new(global: &Global, environment: Environment, is_root: bool) -> Context {
         let mut options = Options::from_environment(environment.pairs(), is_root);
         if let Some(root) = &global.root {
-            options.store = root.clone();
+            // Mounts and containers' files name it: it must mean the same wherever they look from.
+            let root = global.directory.as_ref().map_or_else(|| root.clone(), |directory| directory.join(root));
+            let root = std::path::absolute(&root).unwrap_or(root);
             options.state = root.join("run");
+            options.store = root;
         }
         if let Some(file) = &global.registries {
             options.client.registries = vec![file.clone()];
@@ -103,6 +106,11 @@ impl Context {
         let cancel = Cancel::new();
         signals::cancel_on_interrupt(&cancel);
         cancel
+    }
+
+    /// How progress is told.
+    pub fn progress(&self) -> crate::report::Progress {
+        self.progress
     }
 
     /// Nobody hears events of this command but errors, whatever else was said.

@@ -22,6 +22,7 @@ mod network;
 mod networks;
 mod packages;
 mod pipeline;
+mod pipeline_runs;
 mod plan;
 mod platforms;
 mod project_caches;

@@ -255,6 +255,7 @@ impl Command {
     pub fn trees(&self) -> Trees {
         match self {
             Command::Apply(_) | Command::Build(_) | Command::Test(_) => Trees::Made,
+            Command::Pipeline(pipeline) => pipeline.trees(),
             Command::Run(_) | Command::Create(_) | Command::Start(_) | Command::Restart(_) => Trees::Made,
             Command::Push(_) | Command::Pull(_) | Command::Copy(_) | Command::Save(_) | Command::Load(_) => {
                 Trees::Handled
