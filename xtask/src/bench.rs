@@ -10,7 +10,9 @@ mod forms;
 mod layers;
 mod lives;
 mod others;
+mod pipelines;
 mod scale;
+mod transfers;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -185,8 +187,10 @@ impl Bench {
             .chain(scale::CASES)
             .chain(builds::CASES)
             .chain(containers::CASES)
+            .chain(pipelines::CASES)
             .chain(lives::CASES)
             .chain(forms::CASES)
+            .chain(transfers::CASES)
         {
             if self.filter.as_ref().is_some_and(|filter| !case.name.contains(filter.as_str())) {
                 continue;

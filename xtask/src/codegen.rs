@@ -177,7 +177,8 @@ A project adds its own by `var … env="NAME"` and `secret … env="NAME"`; noth
 | `containers.kdl` | the project: [its language](project-file.md) |
 | `containers.lock` | beside it: what each moving name meant; commit it |
 | `~/.config/ctk/registries.conf`, `/etc/ctk/registries.conf` | registries: mirrors, insecure hosts, other locations, in the format of containers-registries.conf(5), version 2 |
-| `~/.config/containers/registries.conf`, `/etc/containers/registries.conf.d/*.conf`, `/etc/containers/registries.conf` | the same of podman and its kin, read after ctk's own |
+| `~/.config/containers/registries.conf.d/*.conf`, `/etc/containers/registries.conf.d/*.conf`, `~/.config/containers/registries.conf` or else `/etc/containers/registries.conf` | the same of podman and its kin, read after ctk's own |
+| `~/.config/containerd/certs.d/HOST/hosts.toml`, `/etc/containerd/certs.d/HOST/hosts.toml` | mirrors of a registry that the files above say nothing about, as containerd has them |
 | `~/.config/containers/certs.d/HOST/`, `/etc/containers/certs.d/HOST/`, `/etc/docker/certs.d/HOST/` | `*.crt`: authorities of a registry; `*.cert` with `*.key`: our certificate for it |
 | `~/.docker/config.json`, `$XDG_RUNTIME_DIR/containers/auth.json`, `~/.config/containers/auth.json` | credentials and credential helpers, as `docker login` and `podman login` write them; the first that knows a host wins |
 | `/etc/apt`, `/usr/share/keyrings` | the machine's package sources, keys, proxy and authorities: what `packages` uses unless the project says otherwise |

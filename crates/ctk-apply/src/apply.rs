@@ -491,7 +491,7 @@ impl Work<'_> {
             Kind::Test => self.test(address).map(Finished::Test),
             Kind::Push => self.upload(address).map(|staged| Finished::Push(Box::new(staged))),
             Kind::Service => self.start_service(planned).map(Finished::Service),
-            Kind::Registry => unreachable!("registries are served, not run"),
+            Kind::Registry | Kind::Pipeline => unreachable!("no apply makes them so"),
         };
         // A push has ended when its tags have moved.
         if result.is_err() || address.kind != Kind::Push {

@@ -10,9 +10,7 @@ use ctk_build::{
 use ctk_buildgraph::BaseName;
 use ctk_check::ImageName;
 use ctk_oci::Reference;
-use ctk_plan::{
-    Address, Cancel, Fingerprint, Input, Kind, Observed, Plan, PlanOptions, Reporter, Silent, Unit, hash_text,
-};
+use ctk_plan::{Address, Cancel, Fingerprint, Input, Observed, Plan, PlanOptions, Reporter, Silent, Unit, hash_text};
 use ctk_push::{Found, Reach};
 
 use crate::ground::Ground;
@@ -205,7 +203,7 @@ impl Session {
             true => self.order.iter().cloned().collect(),
             false => graph.closure(only).into_iter().collect(),
         };
-        self.order.iter().filter(|a| closure.contains(a) && a.kind != Kind::Registry).cloned().collect()
+        self.order.iter().filter(|a| closure.contains(a) && a.kind.is_applied()).cloned().collect()
     }
 
     pub(crate) fn unit(
@@ -215,7 +213,7 @@ impl Session {
         cancel: &Cancel,
     ) -> Result<ObservedUnit, crate::UnitFailure> {
         let resource = self.project.get(address).expect("the order holds the project's addresses");
-        let needs = resource.needs.iter().filter(|need| need.kind != Kind::Registry).cloned().collect();
+        let needs = resource.needs.iter().filter(|need| need.kind.is_applied()).cloned().collect();
         let mut inputs = BTreeMap::from([(Input::Declaration, hash_text(&resource.node.canonical()))]);
         let (mut unresolved, mut undated) = (Vec::new(), Vec::new());
         let (mut repositories, mut urls) = (BTreeSet::new(), BTreeSet::new());

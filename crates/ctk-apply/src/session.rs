@@ -20,6 +20,7 @@ use crate::ground::{Ground, host_packages};
 use crate::lock::LockBook;
 use crate::registries::RegistryDecl;
 use crate::{ApplyError, Options, codes, git};
+use ctk_pipeline::project::PipelineDecl;
 
 /// An opened project. Opening reads; nothing is changed before [`Session::apply`].
 pub struct Session {
@@ -36,6 +37,7 @@ pub struct Session {
     pub(crate) pushes: BTreeMap<Address, PushDecl>,
     pub(crate) services: BTreeMap<Address, ServiceDecl>,
     pub(crate) registries: BTreeMap<Address, RegistryDecl>,
+    pub(crate) pipelines: BTreeMap<Address, PipelineDecl>,
     /// Every address, needs before those that need them.
     pub(crate) order: Vec<Address>,
     /// What the files' authors should know that keeps nothing from being done.
@@ -76,6 +78,7 @@ impl Session {
             pushes: BTreeMap::new(),
             services: BTreeMap::new(),
             registries: BTreeMap::new(),
+            pipelines: BTreeMap::new(),
             order: Vec::new(),
             warnings: Diagnostics::new(),
         };
@@ -134,6 +137,12 @@ impl Session {
                 Kind::Service => keep(ctk_service::decode(&self.project, resource).map(|decl| {
                     self.services.insert(address, decl);
                 })),
+                Kind::Pipeline => {
+                    let local = |image: &Address| local_name(&self.project.name, image);
+                    keep(ctk_pipeline::project::decode(&self.project, resource, &local).map(|decl| {
+                        self.pipelines.insert(address, decl);
+                    }));
+                }
                 Kind::Registry => {
                     let directory = self.directory.join(&resource.directory);
                     let decl = RegistryDecl::decode(&address, &resource.node, &directory, diagnostics);
@@ -258,6 +267,11 @@ impl Session {
     /// The absolute folder of the project file.
     pub fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// The pipelines that this project declares.
+    pub fn pipelines(&self) -> impl Iterator<Item = (&Address, &PipelineDecl)> {
+        self.pipelines.iter()
     }
 
     /// The registries that this project serves.

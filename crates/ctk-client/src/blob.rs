@@ -4,7 +4,7 @@ use std::io::Write;
 
 use bytes::Bytes;
 use ctk_distribution::{Actions, Scope, blob_path, parse_content_range};
-use ctk_oci::Descriptor;
+use ctk_oci::{Descriptor, Digester};
 use ctk_plan::Cancel;
 use ctk_store::{Partial, Resume, Store, StoreError};
 use reqwest::Method;
@@ -13,6 +13,7 @@ use reqwest::header::{CONTENT_RANGE, RANGE};
 use crate::call::{Call, Sent};
 use crate::host::Repository;
 use crate::progress::Progress;
+use crate::pull::Sources;
 use crate::retry::Patience;
 use crate::{Client, ClientError, PIECE_BYTES, Retry};
 
@@ -147,29 +148,20 @@ impl Client {
         if offset >= size {
             return Ok(());
         }
-        let mut sent = self.get_blob(from, download.descriptor, offset, size).await?;
-        match sent.status() {
-            206 => {}
+        let mut pieces = self.pieces(from, download.descriptor, offset).await?;
+        if pieces.start < offset {
             // The registry knows no ranges.
-            200 => download.restart()?,
-            _ => return Err(self.complain(from, &Method::GET, sent).await),
+            download.restart()?;
         }
         let mut received = download.offset();
         let mut batch = Vec::new();
         let mut gathered = 0;
         let mut writing = None;
         let ended = loop {
-            let piece = match sent.response.chunk().await {
+            let piece = match pieces.next().await {
                 Ok(Some(piece)) => piece,
                 Ok(None) => break Ok(()),
-                Err(cause) => {
-                    break Err(ClientError::NoAnswer {
-                        host: from.host.name.clone(),
-                        method: "GET",
-                        path: sent.path.clone(),
-                        cause: cause.without_url(),
-                    });
-                }
+                Err(error) => break Err(error),
             };
             received += piece.len() as u64;
             if received > size {
@@ -206,6 +198,82 @@ impl Client {
                 digest: download.descriptor.digest.clone(),
                 received,
                 expected: size,
+            }),
+        }
+    }
+
+    /// Fetches a blob into `to`, whose bytes are verified before this succeeds, and taken up where they stopped when
+    /// the connection breaks.
+    pub(crate) async fn stream_blob(
+        &self,
+        sources: &Sources,
+        blob: &Descriptor,
+        to: &mut dyn Write,
+        progress: &Progress<'_>,
+    ) -> Result<(), ClientError> {
+        progress.expect(blob.size);
+        let mut digester = blob.digest.algorithm().digester();
+        let mut received = 0;
+        self.ask_any(sources, async |from, retry| {
+            let mut patience = Patience::new(retry);
+            while received < blob.size {
+                let before = received;
+                let Err(error) = self.stream_on(from, blob, &mut received, &mut digester, to, progress).await else {
+                    continue;
+                };
+                if received > before {
+                    patience.progressed();
+                }
+                patience.wait(error).await?;
+            }
+            let found = digester.clone().finish();
+            match found == blob.digest {
+                true => Ok(()),
+                // What was given away cannot be taken back, so another place is no help.
+                false => Err(ClientError::Mismatch {
+                    host: from.host.name.clone(),
+                    expected: blob.digest.clone(),
+                    found: format!("it is {found}"),
+                }),
+            }
+        })
+        .await
+    }
+
+    async fn stream_on(
+        &self,
+        from: &Repository,
+        blob: &Descriptor,
+        received: &mut u64,
+        digester: &mut Digester,
+        to: &mut dyn Write,
+        progress: &Progress<'_>,
+    ) -> Result<(), ClientError> {
+        let mut pieces = self.pieces(from, blob, *received).await?;
+        let mut skip = *received - pieces.start;
+        while let Some(piece) = pieces.next().await? {
+            let skipped = skip.min(piece.len() as u64);
+            skip -= skipped;
+            let piece = &piece[skipped as usize..];
+            if *received + piece.len() as u64 > blob.size {
+                return Err(ClientError::Mismatch {
+                    host: from.host.name.clone(),
+                    expected: blob.digest.clone(),
+                    found: format!("it has more than {} bytes", blob.size),
+                });
+            }
+            to.write_all(piece).map_err(ClientError::Write)?;
+            digester.update(piece);
+            *received += piece.len() as u64;
+            progress.add(piece.len() as u64);
+        }
+        match *received == blob.size {
+            true => Ok(()),
+            false => Err(ClientError::Short {
+                host: from.host.name.clone(),
+                digest: blob.digest.clone(),
+                received: *received,
+                expected: blob.size,
             }),
         }
     }

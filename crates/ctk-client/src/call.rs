@@ -81,6 +81,9 @@ impl Client {
             reason,
         };
         let mut url = host.base.join(call.target).map_err(|_| astray(call.target, "it is no URL"))?;
+        if let Some(namespace) = repository.namespace.as_ref().filter(|_| call.target.starts_with("/v2/")) {
+            url.query_pairs_mut().append_pair("ns", namespace);
+        }
         for _ in 0..=REDIRECTS_LIMIT {
             if !matches!(url.scheme(), "http" | "https") {
                 return Err(astray(url.as_str(), "it is neither http nor https"));
@@ -111,6 +114,9 @@ impl Client {
                 path: path.clone(),
                 cause: cause.without_url(),
             })?;
+            if own_origin {
+                self.options().warnings.note(&host.name, response.headers());
+            }
             let redirect = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
             match response.headers().get(LOCATION).and_then(|v| v.to_str().ok()) {
                 Some(location) if redirect => {

@@ -109,6 +109,15 @@ pub enum ClientError {
         /// Why we don't go.
         reason: &'static str,
     },
+    /// A name that is none.
+    #[error("`{name}` is no name of an image")]
+    Name {
+        /// What was written.
+        name: String,
+        /// Why not.
+        #[source]
+        cause: ctk_oci::ReferenceError,
+    },
     /// The configuration forbids this registry.
     #[error("registry `{prefix}` is blocked by `{}`", file.display())]
     Blocked {
@@ -150,6 +159,18 @@ pub enum ClientError {
         /// Why.
         #[source]
         cause: ctk_http::HttpError,
+    },
+    /// What was fetched could not be written.
+    #[error("cannot write what was fetched")]
+    Write(#[source] io::Error),
+    /// A file to push that cannot be read, or that changed meanwhile.
+    #[error("cannot read `{}`", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        cause: io::Error,
     },
     /// The store failed.
     #[error(transparent)]

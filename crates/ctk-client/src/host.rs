@@ -41,6 +41,8 @@ pub(crate) struct Repository {
     pub name: String,
     /// How the user wrote it, for errors.
     pub reference: String,
+    /// Whose mirror it is, if it has to be told (distribution-spec 1.2 drafts, "Registry Proxying").
+    pub namespace: Option<String>,
 }
 
 impl Client {
@@ -64,9 +66,13 @@ impl Client {
         question: Option<&Call<'_>>,
     ) -> Result<(Repository, Option<Sent>), ClientError> {
         let retry = Retry { attempts: retry.attempts.min(REACH_ATTEMPTS), ..retry };
+        if let Some(identity) = &place.identity {
+            self.inner.identities.lock().expect("no holder panics").insert(place.host.clone(), identity.clone());
+        }
         let reached = patiently(retry, async || self.host_asking(&place.host, place.insecure, question).await).await;
         let (host, answer) = reached?;
-        Ok((Repository { host, name: place.repository.clone(), reference: reference.into() }, answer))
+        let (name, namespace) = (place.repository.clone(), place.namespace.clone());
+        Ok((Repository { host, name, reference: reference.into(), namespace }, answer))
     }
 
     pub(crate) async fn host(&self, name: &str, insecure: bool) -> Result<Arc<Host>, ClientError> {
@@ -152,6 +158,7 @@ impl Client {
                 // A TLS server that hears plain HTTP answers 400 (Go, nginx) and nothing of the protocol.
                 Ok(sent) if *scheme == "http" && schemes.len() > 1 && sent.status() == 400 => {}
                 Ok(sent) => {
+                    self.options().warnings.note(name, sent.response.headers());
                     let host = host(challenge(&sent.response));
                     let asked = question.is_some() && sent.path != ping.target && sent.response.status().is_success();
                     return Ok((host, asked.then_some(sent)));
@@ -171,6 +178,13 @@ impl Client {
         options.accept_invalid_certificates |= insecure;
         if !plain {
             certificates(&self.inner.options, host, &mut options)?;
+            let identities = self.inner.identities.lock().expect("no holder panics");
+            if let Some(identity) = identities.get(host) {
+                options.authorities.extend(identity.authorities.iter().cloned());
+                if let Some((certificate, key)) = &identity.client {
+                    (options.identity, options.identity_key) = (Some(certificate.clone()), key.clone());
+                }
+            }
         }
         let key = format!("{options:?}");
         let mut clients = self.inner.clients.lock().expect("no holder panics");
@@ -189,7 +203,7 @@ impl Client {
             return Ok(found.clone());
         }
         let (client, name, path) = (self.clone(), host.name.clone(), repository.to_owned());
-        let find = move || credentials::find(&client.inner.options, &name, &path);
+        let find = move || credentials::find(&client.inner.options, &client.registries()?.helpers, &name, &path);
         let found = tokio::task::spawn_blocking(find).await.map_err(|_| ClientError::Task)??;
         known.insert(repository.to_owned(), found.clone());
         Ok(found)

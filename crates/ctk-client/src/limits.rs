@@ -29,3 +29,22 @@ pub const PROGRESS_INTERVAL: Duration = Duration::from_millis(80);
 pub const REACH_ATTEMPTS: u32 = 3;
 /// Tries at looking what a push target shows: a plan is read by somebody who waits, and not knowing is no failure yet.
 pub const OBSERVE_ATTEMPTS: u32 = 3;
+/// Warnings of registries that are kept to be told: more would hide the first.
+pub const WARNINGS_LIMIT: usize = 64;
+/// How deep referrers of referrers are followed, in levels: a signature of an attestation of an image is two.
+pub const REFERRERS_DEPTH: usize = 8;
+/// How often the list of referrers under a tag is written anew when somebody else changed it meanwhile.
+pub const REFERRERS_TAG_TRIES: usize = 16;
+/// How long after writing such a list is looked at again: longer than a manifest takes to be put.
+pub const REFERRERS_TAG_SETTLE: Duration = Duration::from_millis(30);
+/// Most files of an artifact that are pushed or fetched.
+pub const ARTIFACT_FILES_LIMIT: usize = 10_000;
+/// A blob larger than this is fetched by several requests side by side, in bytes: a single connection seldom fills a
+/// line, and what is smaller is there before another one has begun.
+pub const RANGES_FROM_BYTES: u64 = 32 * 1024 * 1024;
+/// How much each of these requests asks for, in bytes. They are held in memory until their turn.
+pub const RANGE_BYTES: u64 = 8 * 1024 * 1024;
+/// Most of these requests at once for one blob.
+pub const RANGES_AT_ONCE: usize = 4;
+/// Blobs of which a client remembers where it saw them: some 20 MB of memory at most.
+pub const SEEN_BLOBS_LIMIT: usize = 100_000;

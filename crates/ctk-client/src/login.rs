@@ -63,7 +63,8 @@ impl Client {
         let client = Client::new(options);
         block(cancel, async {
             let host = client.host(host, false).await?;
-            let repository = Repository { name: String::new(), reference: host.name.clone(), host };
+            let reference = host.name.clone();
+            let repository = Repository { name: String::new(), reference, host, namespace: None };
             let sent = client.send(&repository, Call::new(Method::GET, "/v2/", &[])).await?;
             match sent.status() {
                 200 => Ok(()),

@@ -2,8 +2,8 @@
 
 use ctk_distribution::{Actions, MANIFEST_LIMIT_BYTES, Scope, manifest_path};
 use ctk_oci::{Descriptor, Digest, Index, Manifest, media_type};
+use reqwest::Method;
 use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
-use reqwest::{Body, Method};
 
 use crate::call::{Call, Sent, read_limited};
 use crate::host::Repository;
@@ -156,24 +156,19 @@ impl Client {
         Ok(Fetched { descriptor: Descriptor::new(kind, digest, bytes.len() as u64), bytes })
     }
 
-    /// Puts a manifest under a digest or tag. Safe to repeat.
+    /// Puts a manifest under a digest or tag, and into the list of its subject's referrers if the registry keeps none.
+    /// Safe to repeat.
     pub(crate) async fn put_manifest(
         &self,
         to: &Repository,
         target: &str,
         manifest: &Fetched,
     ) -> Result<(), ClientError> {
-        crate::retry::patiently(self.options().retry, async || {
-            let path = manifest_path(&to.name, target);
-            let scopes = [Scope::repository(&to.name, Actions::Push)];
-            let call = Call::new(Method::PUT, &path, &scopes).header(CONTENT_TYPE, &manifest.descriptor.media_type);
-            let sent = self.send_body(to, call, async || Ok(Some(Body::from(manifest.bytes.clone())))).await?;
-            match sent.status() {
-                200 | 201 | 202 | 204 => Ok(()),
-                _ => Err(self.complain(to, &Method::PUT, sent).await),
-            }
-        })
-        .await
+        let keeps_referrers = self.put_plain(to, target, manifest).await?;
+        match manifest.subject() {
+            Some(subject) if !keeps_referrers => self.add_to_tag(to, &subject, manifest).await,
+            _ => Ok(()),
+        }
     }
 }
 

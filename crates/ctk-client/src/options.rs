@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::{Credentials, PARALLEL_BLOBS};
+use crate::{Credentials, PARALLEL_BLOBS, Warnings};
 
 /// How a [`Client`](crate::Client) finds its way. All paths may be absent on disk.
 #[derive(Clone, Debug)]
 pub struct ClientOptions {
-    /// Files in the format of containers-registries.conf(5), version 2: mirrors, insecure hosts, other locations.
-    /// The first file with a matching prefix wins. A directory stands for its `*.conf` files.
+    /// Files in the format of containers-registries.conf(5): mirrors, insecure hosts, other locations, short names. The
+    /// longest prefix of all counts, of equal ones that of the first file. A directory stands for its `*.conf` files.
     pub registries: Vec<PathBuf>,
+    /// Directories of containerd's `<host>/hosts.toml`, for registries that the files above say nothing about.
+    pub hosts: Vec<PathBuf>,
     /// Directories in the layout of containers-certs.d(5): `<host:port>/*.crt`, `*.cert` with `*.key`.
     pub certificates: Vec<PathBuf>,
     /// Credential files as `docker login` and `podman login` write them; the first that knows a host wins. `login`
@@ -29,6 +31,8 @@ pub struct ClientOptions {
     pub retry: Retry,
     /// Proxy and authorities for every host.
     pub http: ctk_http::Options,
+    /// Where warnings of registries are gathered.
+    pub warnings: Warnings,
 }
 
 /// When a request that failed is sent again.
@@ -54,6 +58,7 @@ impl Default for ClientOptions {
     fn default() -> ClientOptions {
         ClientOptions {
             registries: Vec::new(),
+            hosts: Vec::new(),
             certificates: Vec::new(),
             auth_files: Vec::new(),
             helper_path: Vec::new(),
@@ -62,6 +67,7 @@ impl Default for ClientOptions {
             parallel: PARALLEL_BLOBS,
             retry: Retry::default(),
             http: ctk_http::Options::default(),
+            warnings: Warnings::default(),
         }
     }
 }
@@ -82,11 +88,16 @@ impl ClientOptions {
         match path("CONTAINERS_REGISTRIES_CONF") {
             Some(file) => options.registries.push(file),
             None => {
-                options.registries.extend(config.as_ref().map(|c| c.join("containers/registries.conf")));
+                let own = config.as_ref().map(|c| c.join("containers"));
+                // Drop-ins go before the file; the user's file stands in the place of the system's.
+                options.registries.extend(own.as_ref().map(|own| own.join("registries.conf.d")));
                 options.registries.push("/etc/containers/registries.conf.d".into());
-                options.registries.push("/etc/containers/registries.conf".into());
+                let file = own.map(|own| own.join("registries.conf")).filter(|file| file.exists());
+                options.registries.push(file.unwrap_or_else(|| "/etc/containers/registries.conf".into()));
             }
         }
+        options.hosts.extend(config.as_ref().map(|c| c.join("containerd/certs.d")));
+        options.hosts.push("/etc/containerd/certs.d".into());
         options.certificates.extend(config.as_ref().map(|c| c.join("containers/certs.d")));
         options.certificates.extend(["/etc/containers/certs.d".into(), "/etc/docker/certs.d".into()]);
 

@@ -20,8 +20,20 @@ use crate::{Client, ClientError, MANIFESTS_LIMIT, OBSERVE_ATTEMPTS, Retry, block
 /// The places that may serve a reference, mirrors first, and the one that did last.
 pub(crate) struct Sources {
     places: Vec<Place>,
-    reference: String,
+    pub reference: String,
     good: AtomicUsize,
+}
+
+impl Sources {
+    /// The registry itself.
+    pub(crate) fn own(&self) -> &Place {
+        self.places.last().expect("there is at least one place")
+    }
+
+    /// The place that served something last.
+    pub(crate) fn last_good(&self) -> &Place {
+        &self.places[self.good.load(Ordering::Relaxed)]
+    }
 }
 
 impl Client {
@@ -75,6 +87,22 @@ impl Client {
         step: Option<&Step>,
         cancel: &Cancel,
     ) -> Result<Descriptor, ClientError> {
+        self.pull_telling(reference, platform, depth, store, &|_| (), step, cancel)
+    }
+
+    /// The same; `arrived` is told each blob as soon as the store has it, so that something can be done with it while
+    /// others are on their way. It must not block.
+    #[expect(clippy::too_many_arguments, reason = "those of a pull, and one more")]
+    pub fn pull_telling(
+        &self,
+        reference: &Reference,
+        platform: Option<&Platform>,
+        depth: Depth,
+        store: &Store,
+        arrived: &dyn Fn(&Descriptor),
+        step: Option<&Step>,
+        cancel: &Cancel,
+    ) -> Result<Descriptor, ClientError> {
         block(cancel, async {
             let progress = Progress::new(step);
             let sources = self.sources(reference)?;
@@ -84,7 +112,11 @@ impl Client {
             };
             let descriptor = root.descriptor.clone();
             let blobs = self.pull_manifests(&sources, root, platform, depth, store).await?;
-            let transfers = blobs.iter().map(|blob| self.pull_one(&sources, blob, store, &progress, cancel));
+            let transfers = blobs.iter().map(async |blob| {
+                self.pull_one(&sources, blob, store, &progress, cancel).await?;
+                arrived(blob);
+                Ok::<(), ClientError>(())
+            });
             let parallel = self.options().parallel.max(1);
             stream::iter(transfers).buffer_unordered(parallel).try_collect::<Vec<()>>().await?;
             progress.flush();
@@ -142,7 +174,10 @@ impl Client {
                     sources.good.store(place, Ordering::Relaxed);
                     return Ok(value);
                 }
-                Err(error @ (ClientError::Store(_) | ClientError::Cancelled | ClientError::Task)) => return Err(error),
+                Err(
+                    error
+                    @ (ClientError::Store(_) | ClientError::Write(_) | ClientError::Cancelled | ClientError::Task),
+                ) => return Err(error),
                 Err(error) => {
                     // The registry itself, the last of the places, is the one whose word counts.
                     if last.is_none() || place + 1 == count {
@@ -228,7 +263,7 @@ impl Client {
         Ok(Fetched { descriptor: member.clone(), bytes: fetched.bytes })
     }
 
-    async fn pull_one(
+    pub(crate) async fn pull_one(
         &self,
         sources: &Sources,
         blob: &Descriptor,
@@ -277,7 +312,7 @@ pub(crate) fn wanted(
     Err(ClientError::Platform { reference: reference.into(), platform: Box::new(platform.clone()), offered })
 }
 
-fn keep(store: &Store, fetched: &Fetched) -> Result<(), ClientError> {
+pub(crate) fn keep(store: &Store, fetched: &Fetched) -> Result<(), ClientError> {
     if !store.contains(&fetched.descriptor.digest)? {
         let mut ingest = store.ingest(Some(&fetched.descriptor))?;
         ingest.write_bytes(&fetched.bytes)?;

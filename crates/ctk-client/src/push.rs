@@ -11,7 +11,7 @@ use bytes::Bytes;
 use ctk_distribution::{Actions, Answer, Next, Scope, Upload, UploadRefused, is_transient, uploads_path};
 use ctk_oci::{Descriptor, Digest, Reference};
 use ctk_plan::{Cancel, Step};
-use ctk_store::{Store, StoreError};
+use ctk_store::{Blobs, Store, StoreError};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderName, LOCATION, RANGE};
 use reqwest::{Body, Method, Url};
@@ -20,8 +20,9 @@ use crate::call::{Call, Sent};
 use crate::host::Repository;
 use crate::manifest::{Fetched, Shape};
 use crate::progress::Progress;
+use crate::registries::Place;
 use crate::retry::{Patience, patiently};
-use crate::{Client, ClientError, MANIFESTS_LIMIT, PIECE_BYTES, PROGRESS_INTERVAL, block, origins};
+use crate::{Client, ClientError, MANIFESTS_LIMIT, PIECE_BYTES, PROGRESS_INTERVAL, SEEN_BLOBS_LIMIT, block, origins};
 
 const CHUNK_MIN_LENGTH: HeaderName = HeaderName::from_static("oci-chunk-min-length");
 
@@ -49,6 +50,25 @@ pub struct Pushed {
     pub bytes: u64,
 }
 
+impl std::ops::Add for Pushed {
+    type Output = Pushed;
+
+    fn add(self, other: Pushed) -> Pushed {
+        Pushed {
+            uploaded: self.uploaded + other.uploaded,
+            mounted: self.mounted + other.mounted,
+            present: self.present + other.present,
+            bytes: self.bytes + other.bytes,
+        }
+    }
+}
+
+impl std::ops::AddAssign for Pushed {
+    fn add_assign(&mut self, other: Pushed) {
+        *self = *self + other;
+    }
+}
+
 impl Client {
     /// Pushes the blobs under `root` to the repository of `to`. Nothing becomes visible by that. Safe to repeat.
     pub fn push_blobs(
@@ -70,7 +90,7 @@ impl Client {
             if !options.every_blob && whole.await?.is_some() {
                 return Ok(Pushed { present: blobs.len(), ..Pushed::default() });
             }
-            let source = Source::Store(store);
+            let source = Source::Local { blobs: Arc::new(store.clone()), store: Some(store) };
             self.send_blobs(&repository, &blobs, &source, &options.mount_from, step).await
         })
     }
@@ -174,13 +194,7 @@ impl Client {
         let parallel = self.options().parallel.max(1);
         let sent = stream::iter(transfers).buffer_unordered(parallel).try_collect::<Vec<Pushed>>().await?;
         progress.flush();
-        let sum = |a: Pushed, b: Pushed| Pushed {
-            uploaded: a.uploaded + b.uploaded,
-            mounted: a.mounted + b.mounted,
-            present: a.present + b.present,
-            bytes: a.bytes + b.bytes,
-        };
-        Ok(sent.into_iter().fold(Pushed::default(), sum))
+        Ok(sent.into_iter().fold(Pushed::default(), |sum, one| sum + one))
     }
 
     async fn push_blob(
@@ -192,14 +206,16 @@ impl Client {
         progress: &Progress<'_>,
     ) -> Result<Pushed, ClientError> {
         let named = mount_from.iter().find(|from| **from != to.name).cloned();
-        let mount = named.or_else(|| source.origin(blob, to));
+        let mount = named.or_else(|| source.origin(blob, to)).or_else(|| self.beside(blob, to));
         let mut scopes = vec![Scope::repository(&to.name, Actions::Push)];
         scopes.extend(mount.iter().map(|from| Scope::repository(from, Actions::Pull)));
         let present = patiently(self.options().retry, async || self.has_blob(to, blob, &scopes).await);
         if present.await? {
             progress.add(blob.size);
+            self.saw(blob, to);
             return Ok(Pushed { present: 1, ..Pushed::default() });
         }
+        let anywhere = mount.is_none();
         let mut upload = Upload::new(blob.digest.clone(), blob.size, mount);
         let mut patience = Patience::new(self.options().retry);
         let mut starts = 0;
@@ -209,12 +225,24 @@ impl Client {
             let next = upload.poll();
             match &next {
                 Next::Done { mounted: true } => {
+                    // A registry that found it somewhere by itself said just before that it is not here: a disk that
+                    // lost it is mended by sending it.
+                    if anywhere && starts == 1 {
+                        let here = patiently(self.options().retry, async || self.has_blob(to, blob, &scopes).await);
+                        if !here.await? {
+                            upload.handle_lost();
+                            starts += 1;
+                            continue;
+                        }
+                    }
                     progress.add(blob.size);
                     source.note(blob, to);
+                    self.saw(blob, to);
                     return Ok(Pushed { mounted: 1, ..Pushed::default() });
                 }
                 Next::Done { mounted: false } => {
                     source.note(blob, to);
+                    self.saw(blob, to);
                     return Ok(Pushed { uploaded: 1, bytes: blob.size, ..Pushed::default() });
                 }
                 Next::Start { .. } => starts += 1,
@@ -264,6 +292,19 @@ impl Client {
                 Next::Start { .. } if told > 0 => progress.back(told),
                 _ => {}
             }
+        }
+    }
+
+    /// Another repository of the same registry in which this client saw the blob.
+    fn beside(&self, blob: &Descriptor, to: &Repository) -> Option<String> {
+        let seen = self.inner.seen.lock().expect("no holder panics");
+        seen.get(&(to.host.name.clone(), blob.digest.clone())).filter(|name| **name != to.name).cloned()
+    }
+
+    fn saw(&self, blob: &Descriptor, at: &Repository) {
+        let mut seen = self.inner.seen.lock().expect("no holder panics");
+        if seen.len() < SEEN_BLOBS_LIMIT {
+            seen.entry((at.host.name.clone(), blob.digest.clone())).or_insert_with(|| at.name.clone());
         }
     }
 
@@ -348,21 +389,23 @@ pub(crate) struct Flow {
 
 /// Where the bytes of blobs come from.
 pub(crate) enum Source<'a> {
-    Store(&'a Store),
-    Registry(&'a Repository),
+    /// This machine; the store remembers which registries have a blob.
+    Local { blobs: Arc<dyn Blobs>, store: Option<&'a Store> },
+    /// The place that served the manifests, and the registry itself, which may have what a mirror lacks.
+    Registry { near: &'a Repository, own: Option<&'a Place> },
 }
 
 impl Source<'_> {
     /// A repository next to `to` that may have the blob.
     fn origin(&self, blob: &Descriptor, to: &Repository) -> Option<String> {
         match self {
-            Source::Store(store) => origins::find(store, &blob.digest, to),
-            Source::Registry(from) => (from.host.name == to.host.name).then(|| from.name.clone()),
+            Source::Local { store, .. } => store.and_then(|store| origins::find(store, &blob.digest, to)),
+            Source::Registry { near, .. } => (near.host.name == to.host.name).then(|| near.name.clone()),
         }
     }
 
     fn note(&self, blob: &Descriptor, at: &Repository) {
-        if let Source::Store(store) = self {
+        if let Source::Local { store: Some(store), .. } = self {
             origins::note(store, &blob.digest, at);
         }
     }
@@ -378,13 +421,21 @@ impl Source<'_> {
     ) -> Result<Body, ClientError> {
         flow.sent.store(0, Ordering::Relaxed);
         match self {
-            Source::Store(store) => Ok(stored_body(store, blob, from, end, flow)),
-            Source::Registry(repository) => {
-                let sent = client.get_blob(repository, blob, from, end).await?;
+            Source::Local { blobs, .. } => Ok(stored_body(blobs.clone(), blob, from, end, flow)),
+            Source::Registry { near, own } => {
+                let mut asked = client.get_blob(near, blob, from, end).await;
+                let mut place = (*near).clone();
+                if let Some(own) = own
+                    && !asked.as_ref().is_ok_and(|sent| matches!(sent.status(), 200 | 206))
+                {
+                    place = client.repository(own, &near.reference, client.options().retry).await?;
+                    asked = client.get_blob(&place, blob, from, end).await;
+                }
+                let sent = asked?;
                 let mut skip = match sent.status() {
                     206 => 0,
                     200 => from,
-                    _ => return Err(client.complain(repository, &Method::GET, sent).await),
+                    _ => return Err(client.complain(&place, &Method::GET, sent).await),
                 };
                 let (mut left, flow) = (end - from, flow.clone());
                 let pieces = sent.response.bytes_stream().map_ok(move |mut piece: Bytes| {
@@ -403,16 +454,16 @@ impl Source<'_> {
 }
 
 /// Reads ahead on a thread, verified: a blob that rotted on disk ends the body with an error before its end.
-fn stored_body(store: &Store, blob: &Descriptor, from: u64, end: u64, flow: &Flow) -> Body {
+fn stored_body(blobs: Arc<dyn Blobs>, blob: &Descriptor, from: u64, end: u64, flow: &Flow) -> Body {
     let (sender, receiver) = tokio::sync::mpsc::channel::<std::io::Result<Bytes>>(2);
-    let (store, blob, flow) = (store.clone(), blob.clone(), flow.clone());
+    let (blob, flow) = (blob.clone(), flow.clone());
     let counted = flow.sent.clone();
     tokio::task::spawn_blocking(move || {
         let fail = |error: StoreError| {
             *flow.failure.lock().expect("no holder panics") = Some(error.into());
             let _ = sender.blocking_send(Err(std::io::Error::other("the blob cannot be read")));
         };
-        let mut reader = match store.open_blob(&blob) {
+        let mut reader = match blobs.open(&blob) {
             Ok(reader) => reader,
             Err(error) => return fail(error),
         };
@@ -425,9 +476,13 @@ fn stored_body(store: &Store, blob: &Descriptor, from: u64, end: u64, flow: &Flo
                 true => reader.read(&mut [0]).map(drop),
                 false => Ok(()),
             });
-            if let Err(source) = read {
-                let path = store.root().join("blobs").join(blob.digest.to_string());
-                return fail(StoreError::Io { action: "read", path, source });
+            if let Err(error) = read {
+                // A verifying reader says itself what is wrong.
+                return fail(error.downcast::<StoreError>().unwrap_or_else(|source| StoreError::Io {
+                    action: "read",
+                    path: blob.digest.to_string().into(),
+                    source,
+                }));
             }
             let skipped = from.saturating_sub(at).min(length as u64) as usize;
             at += length as u64;

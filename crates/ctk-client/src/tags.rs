@@ -1,6 +1,6 @@
-//! Lists and deletions.
+//! Lists of tags.
 
-use ctk_distribution::{ANSWER_LIMIT_BYTES, Actions, PAGES_LIMIT, Scope, manifest_path, next_link, tags_path};
+use ctk_distribution::{ANSWER_LIMIT_BYTES, Actions, PAGES_LIMIT, Scope, next_link, tags_path};
 use ctk_oci::Reference;
 use ctk_plan::Cancel;
 use reqwest::Method;
@@ -51,25 +51,6 @@ impl Client {
                 }
             }
             Ok(tags)
-        })
-    }
-
-    /// Deletes what the reference names: the manifest with all its tags when it has a digest, else the tag alone
-    /// (which registries before distribution-spec 1.1 refuse). `false` when it was not there.
-    pub fn delete(&self, reference: &Reference, cancel: &Cancel) -> Result<bool, ClientError> {
-        block(cancel, async {
-            let target = self.target(reference).await?;
-            let scopes = [Scope::repository(&target.name, Actions::Delete)];
-            let path = manifest_path(&target.name, &reference.target());
-            patiently(self.options().retry, async || {
-                let sent = self.send(&target, Call::new(Method::DELETE, &path, &scopes)).await?;
-                match sent.status() {
-                    200 | 202 | 204 => Ok(true),
-                    404 => Ok(false),
-                    _ => Err(self.complain(&target, &Method::DELETE, sent).await),
-                }
-            })
-            .await
         })
     }
 }

@@ -5,7 +5,7 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::*;
-use ctk_client::{Client, ClientError, ClientOptions, PushOptions, Retry};
+use ctk_client::{Client, ClientError, ClientOptions, CopyOptions, PushOptions, Retry};
 use ctk_oci::{Descriptor, Manifest};
 use ctk_plan::Cancel;
 use ctk_store::{Depth, Store};
@@ -186,7 +186,7 @@ fn copies_survive_cuts_on_both_sides() {
     bench.proxy.order("GET /v2/app/blobs/", 1, Fault::CutAnswer(200_000));
     before.order("PUT /v2/app/blobs/uploads/", 1, Fault::CutRequest(200_000));
     let to = before.reference("app:1");
-    let copied = client().copy(&bench.proxy.reference("app:1"), &to, None, None, &never()).unwrap();
+    let copied = copy(&client(), &bench.proxy.reference("app:1"), &to, CopyOptions::default()).unwrap().root;
     assert_eq!(copied.digest, bench.root.digest);
     let (_d, into) = store();
     client().pull(&target.reference("app:1"), None, Depth::Layers, &into, None, &never()).unwrap();
@@ -242,6 +242,29 @@ fn mirrors_are_asked_first_and_may_fail() {
 }
 
 #[test]
+fn copies_take_from_the_registry_what_its_mirror_lacks() {
+    let Some(bench) = bench(25) else { return };
+    let target = DockerRegistry::start("");
+    let directory = tempfile::tempdir().unwrap();
+    let conf = directory.path().join("registries.conf");
+    let text = format!(
+        "[[registry]]\nprefix = \"example.test\"\nlocation = \"{}\"\n[[registry.mirror]]\nlocation = \"{}\"\n",
+        bench.registry.host, bench.proxy.host
+    );
+    std::fs::write(&conf, text).unwrap();
+    let client = Client::new(ClientOptions { registries: vec![conf], ..options() });
+    bench.proxy.order("GET /v2/app/blobs/", usize::MAX, Fault::Answer(http("404 Not Found", "", "")));
+    let (from, to) = ("example.test/app:1".parse().unwrap(), target.reference("app:1"));
+    let options = CopyOptions { referrers: true, ..CopyOptions::default() };
+    assert_eq!(copy(&client, &from, &to, options).unwrap().root.digest, bench.root.digest);
+    assert!(
+        !bench.proxy.seen("GET /v2/app/manifests/1").is_empty() && !bench.proxy.seen("GET /v2/app/blobs/").is_empty()
+    );
+    let (_d, into) = store();
+    client.pull(&to, None, Depth::Layers, &into, None, &never()).unwrap();
+}
+
+#[test]
 fn redirects_carry_no_credentials_elsewhere() {
     let seen = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
     let log = seen.clone();
@@ -277,4 +300,35 @@ fn token_servers_by_plain_http_get_no_credentials() {
     let reference: ctk_oci::Reference = format!("{registry}/app:1").parse().unwrap();
     let error = Client::new(options).head(&reference, &never()).unwrap_err();
     assert!(std::error::Error::source(&error).unwrap().to_string().contains("no credentials are sent"), "{error}");
+}
+
+#[test]
+fn uploads_elsewhere_carry_no_credentials() {
+    let seen = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let log = seen.clone();
+    let elsewhere = little_server(move |request| {
+        log.lock().unwrap().push(request.to_lowercase());
+        http("201 Created", "", "")
+    });
+    let registry = little_server(move |request| {
+        let lower = request.to_lowercase();
+        if !lower.contains("authorization: basic") {
+            return http("401 Unauthorized", "WWW-Authenticate: Basic realm=\"x\"\r\n", "");
+        }
+        match request.split(' ').next() {
+            Some("POST") => http("202 Accepted", &format!("Location: http://{elsewhere}/upload?signature=1\r\n"), ""),
+            Some("PUT") => http("201 Created", "", ""),
+            _ => http("404 Not Found", "", ""),
+        }
+    });
+    let mut options = options();
+    let credentials = ctk_client::Credentials::Basic { user: "u".into(), password: ctk_client::Secret::new("p") };
+    options.credentials.insert(registry.to_string(), credentials);
+    let (_d, source) = store();
+    let root = image(&source, "amd64", 91, 1, 1000);
+    let to = format!("{registry}/app:1").parse().unwrap();
+    Client::new(options).push(&to, &root, &source, &PushOptions::default(), None, &never()).unwrap();
+    let seen = seen.lock().unwrap();
+    assert_eq!(seen.iter().filter(|request| request.starts_with("put /upload?signature=1&digest=")).count(), 2);
+    assert!(seen.iter().all(|request| !request.contains("authorization")), "{seen:#?}");
 }

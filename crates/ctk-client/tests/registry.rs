@@ -5,7 +5,7 @@ mod common;
 use std::process::Command;
 
 use common::*;
-use ctk_client::{Client, ClientError, Credentials, LoginPlace, PushOptions, Pushed, Secret};
+use ctk_client::{Client, ClientError, CopyOptions, Credentials, LoginPlace, PushOptions, Pushed, Secret};
 use ctk_oci::{Digest, Index, Manifest, Platform, Reference};
 use ctk_plan::{Reporter, Silent};
 use ctk_store::{Depth, Fetch, FetchError};
@@ -134,11 +134,12 @@ fn copies_between_and_within() {
     let from = one.reference("app:1");
     push(&client, &from, &root, &store);
     let to = two.reference("deep/er/app:x");
-    assert_eq!(client.copy(&from, &to, None, None, &never()).unwrap().digest, root.digest);
+    assert_eq!(copy(&client, &from, &to, CopyOptions::default()).unwrap().root.digest, root.digest);
     assert_eq!(client.head(&to, &never()).unwrap().unwrap().digest, root.digest);
     let within = one.reference("other:1");
     let arm: Platform = "linux/arm64".parse().unwrap();
-    let copied = client.copy(&from, &within, Some(&arm), None, &never()).unwrap();
+    let copied =
+        copy(&client, &from, &within, CopyOptions { platform: Some(&arm), ..CopyOptions::default() }).unwrap().root;
     assert_ne!(copied.digest, root.digest);
     if has("skopeo") {
         let target = format!("docker://{to}");

@@ -21,6 +21,7 @@ pub use error::Error;
 pub use files::LOCALHOST;
 pub use options::{ExecOptions, ExitStatus, LineSink, Network, RunOptions, Security, Stdin, Stdio};
 pub use specification::{Device, INIT, Namespace, Namespaces, Specified, Wanted, all_capabilities, ids, specify};
+pub use streams::LineReader;
 pub use switch::Switch;
 pub use terminal::relay_terminal;
 pub use user::User;

@@ -1,7 +1,7 @@
 //! An image's config and the caller's wishes become `config.json` of the OCI runtime specification.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ctk_oci::{ContainerConfig, Mount};
 use ctk_runtime::Capabilities;
@@ -22,6 +22,10 @@ pub struct Wanted {
     pub entrypoint: Option<Vec<String>>,
     /// `NAME=value` on top of the image's environment.
     pub env: Vec<String>,
+    /// `NAME=value` that the image's environment and `env` go before.
+    pub host_env: Vec<String>,
+    /// Nothing of the image's environment, and of the usual one only `HOME` and `HOSTNAME`.
+    pub unset_all_env: bool,
     /// Names that the image sets and the container does not get.
     pub unset_env: Vec<String>,
     /// Replaces the image's USER.
@@ -172,7 +176,14 @@ pub fn specify(
         }
     }
     let named = Some(wanted.hostname.as_str()).filter(|name| !name.is_empty());
-    let mut env = environment(image, &wanted.env, &account.home, named, wanted.terminal)?;
+    let of_image = image.env.iter().filter(|_| !wanted.unset_all_env);
+    let base = ContainerConfig { env: wanted.host_env.iter().chain(of_image).cloned().collect(), ..image.clone() };
+    let mut env = environment(&base, &wanted.env, &account.home, named, wanted.terminal)?;
+    if wanted.unset_all_env {
+        // Ours as well, but for what says who and where one is.
+        let stays = |entry: &String| ["HOME=", "HOSTNAME="].iter().any(|begin| entry.starts_with(begin));
+        env.retain(|entry| stays(entry) || wanted.env.contains(entry) || wanted.host_env.contains(entry));
+    }
     env.retain(|entry| !wanted.unset_env.iter().any(|name| entry.split('=').next() == Some(name)));
     let names: Vec<String> = Capabilities::names()
         .iter()
@@ -342,6 +353,22 @@ fn mounts(wanted: &Wanted, standing: Standing) -> Vec<Mount> {
     all
 }
 
+/// Kernel settings: those that were asked for, and in a network of its own what docker gives everybody: `ping` and low
+/// ports without a capability.
+fn sysctl(wanted: &Wanted, mapped: bool) -> BTreeMap<String, String> {
+    let mut all = wanted.sysctl.clone();
+    if wanted.namespaces.network == Namespace::Private {
+        // Groups that are not mapped cannot be named.
+        let groups = if mapped || ctk_runtime::in_user_namespace() { "0 0" } else { "0 2147483647" };
+        for (name, value) in [("net.ipv4.ping_group_range", groups), ("net.ipv4.ip_unprivileged_port_start", "0")] {
+            if Path::new("/proc/sys").join(name.replace('.', "/")).exists() {
+                all.entry(name.into()).or_insert_with(|| value.into());
+            }
+        }
+    }
+    all
+}
+
 fn linux(wanted: &Wanted, caps: Capabilities) -> Value {
     let mut namespaces = vec![json!({ "type": "mount" })];
     let mut add = |kind: &str, namespace: &Namespace| match namespace {
@@ -383,7 +410,7 @@ fn linux(wanted: &Wanted, caps: Capabilities) -> Value {
         "cgroupsPath": wanted.cgroups_path,
         "resources": resources,
         "devices": devices,
-        "sysctl": wanted.sysctl,
+        "sysctl": sysctl(wanted, mapped),
         "maskedPaths": masked,
         "readonlyPaths": list(&READ_ONLY),
     });

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ctk_plan::Stream;
 use ctk_runtime::ProcessStdio;
@@ -28,6 +28,16 @@ impl Streams {
         open(stdio, stdin).map_err(Error::SetUpStreams)
     }
 
+    /// Starts the thread that reads lines; gives the ends that are written to.
+    fn read_to(&mut self, sink: LineSink) -> io::Result<(OwnedFd, OwnedFd)> {
+        let ((out, out_write), (err, err_write)) = (io::pipe()?, io::pipe()?);
+        let ended = Arc::clone(&self.ended);
+        let thread = std::thread::Builder::new().name("ctk-output".into());
+        let sources = vec![Source::new(out, Stream::Out), Source::new(err, Stream::Err)];
+        self.reader = Some(thread.spawn(move || read_lines(sources, &sink, &ended))?);
+        Ok((out_write.into(), err_write.into()))
+    }
+
     /// Passes on what the ended process left in its pipes.
     pub(crate) fn finish(&mut self) {
         self.ended.store(true, Ordering::SeqCst);
@@ -45,14 +55,7 @@ fn open(stdio: Stdio, stdin: Stdin) -> io::Result<(Streams, ProcessStdio)> {
         Stdio::Inherit => (io::stdout().as_fd().try_clone_to_owned()?, io::stderr().as_fd().try_clone_to_owned()?),
         Stdio::Null => (null()?, null()?),
         Stdio::Files { out, err } => (out, err),
-        Stdio::Lines(sink) => {
-            let ((out, out_write), (err, err_write)) = (io::pipe()?, io::pipe()?);
-            let ended = Arc::clone(&streams.ended);
-            let thread = std::thread::Builder::new().name("ctk-output".into());
-            let sources = vec![Source::new(out, Stream::Out), Source::new(err, Stream::Err)];
-            streams.reader = Some(thread.spawn(move || read_lines(sources, &sink, &ended))?);
-            (out_write.into(), err_write.into())
-        }
+        Stdio::Lines(sink) => streams.read_to(sink)?,
     };
     let input = match stdin {
         Stdin::Null => null()?,
@@ -75,6 +78,26 @@ fn null() -> io::Result<OwnedFd> {
     Ok(File::options().read(true).write(true).open("/dev/null")?.into())
 }
 
+/// Reads what a process writes, line by line. Its ends of the pipes are given to the process.
+pub struct LineReader {
+    streams: Streams,
+}
+
+impl LineReader {
+    /// A reader whose lines go to `sink`, and the ends for standard output and standard error. Lines beyond
+    /// [`LINE_BYTES`] are split; an unfinished last line is passed too.
+    pub fn start(sink: LineSink) -> io::Result<(LineReader, OwnedFd, OwnedFd)> {
+        let mut streams = Streams { reader: None, ended: Arc::default() };
+        let (out, err) = streams.read_to(sink)?;
+        Ok((LineReader { streams }, out, err))
+    }
+
+    /// Passes on what the ended process left in its pipes, and returns when that is done.
+    pub fn finish(&mut self) {
+        self.streams.finish();
+    }
+}
+
 /// A pipe and what came through it without a newline yet.
 struct Source {
     pipe: io::PipeReader,
@@ -92,16 +115,20 @@ impl Source {
 /// they were written.
 fn read_lines(mut sources: Vec<Source>, sink: &LineSink, ended: &AtomicBool) {
     let mut buffer = vec![0; LINE_BYTES];
-    let mut give_up: Option<Instant> = None;
+    // Time that went by in waiting since the process ended: a slow listener is no reason to stop.
+    let mut waited = Duration::ZERO;
     while !sources.is_empty() {
         let timeout = Timespec { tv_sec: 0, tv_nsec: POLL_MS * 1_000_000 };
         let mut files: Vec<_> = sources.iter().map(|source| PollFd::new(&source.pipe, PollFlags::IN)).collect();
+        let asked = Instant::now();
+        // Before the question: what it wrote between a silent answer and its end is still to be read.
+        let has_ended = ended.load(Ordering::SeqCst);
         let ready = poll(&mut files, Some(&timeout));
         let ready_files: Vec<bool> = files.iter().map(|file| !file.revents().is_empty()).collect();
-        if ended.load(Ordering::SeqCst) {
+        if has_ended {
             // Somebody else may hold a pipe open: then silence ends it, or the clock.
-            let deadline = *give_up.get_or_insert_with(|| Instant::now() + DRAIN_SECONDS);
-            if ready == Ok(0) || Instant::now() > deadline {
+            waited += asked.elapsed();
+            if ready == Ok(0) || waited > DRAIN_SECONDS {
                 break;
             }
         }

@@ -17,3 +17,7 @@ pub const SCOPES_LIMIT_BYTES: usize = 16 * 1024;
 pub const SCOPES_LIMIT: usize = 64;
 /// Most actions in one scope; three are known.
 pub const SCOPE_ACTIONS_LIMIT: usize = 16;
+/// Most bytes of one `Warning` header that are read; the specification allows 4096 in all of an answer's.
+pub const WARNING_LIMIT_BYTES: usize = 4096;
+/// Most referrers read of one manifest, over all pages: whoever may push can attach as many as they like.
+pub const REFERRERS_LIMIT: usize = 10_000;

@@ -26,3 +26,26 @@ pub fn tags_path(repository: &str) -> String {
 pub fn referrers_path(repository: &str, digest: &Digest) -> String {
     format!("/v2/{repository}/referrers/{digest}")
 }
+
+/// The tag under which clients list what refers to a manifest where the registry does not ("Referrers Tag Schema"):
+/// at most 32 characters of the algorithm and 64 of the digest.
+pub fn referrers_tag(digest: &Digest) -> String {
+    let hex = digest.hex();
+    format!("{}-{}", digest.algorithm().name(), &hex[..hex.len().min(64)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_referrers_tag_fits_a_tag() {
+        for (algorithm, expected) in [("sha256", 71), ("sha512", 71)] {
+            let digest: Digest =
+                format!("{algorithm}:{}", "0a".repeat(if algorithm == "sha256" { 32 } else { 64 })).parse().unwrap();
+            let tag = referrers_tag(&digest);
+            assert_eq!(tag.len(), expected);
+            assert!(tag.starts_with(&format!("{algorithm}-0a0a")));
+        }
+    }
+}

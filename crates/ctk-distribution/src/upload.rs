@@ -9,7 +9,7 @@
 //!                 Unsure ──GET──▶ Open at the offset that the registry holds, or Fresh when it forgot
 //! ```
 
-use ctk_oci::Digest;
+use ctk_oci::{Algorithm, Digest};
 
 use crate::range::upload_offset;
 
@@ -18,9 +18,20 @@ use crate::range::upload_offset;
 pub struct Upload {
     digest: Digest,
     size: u64,
-    mount_from: Option<String>,
+    mount: Mount,
     chunk_bytes: Option<u64>,
     state: State,
+}
+
+/// Where a registry may take the blob from, before it is sent.
+#[derive(Clone, Debug)]
+enum Mount {
+    /// This repository.
+    From(String),
+    /// Whichever has it, if the registry does that: who does not opens an upload, as if nothing had been asked.
+    Anywhere,
+    /// It has been asked, and did not.
+    Nowhere,
 }
 
 #[derive(Clone, Debug)]
@@ -36,7 +47,7 @@ enum State {
 pub enum Next {
     /// `POST /v2/<name>/blobs/uploads/` with this query (without `?`, may be empty) and no body.
     Start {
-        /// `mount=…&from=…`, or nothing.
+        /// `mount=…&from=…`, `mount=…`, `digest-algorithm=…`, or nothing.
         query: String,
     },
     /// `PUT` to the location with `digest=…` added to its query; body: bytes `from..size`.
@@ -96,20 +107,29 @@ pub enum UploadRefused {
 const CHUNK_BYTES: u64 = 8 * 1024 * 1024;
 
 impl Upload {
-    /// An upload of `digest` and `size`; the registry is first asked to take it from `mount_from`, if given.
+    /// An upload of `digest` and `size`; the registry is first asked to take it from `mount_from`, or from wherever it
+    /// has it (distribution-spec 1.1, end-11 without `from`).
     pub fn new(digest: Digest, size: u64, mount_from: Option<String>) -> Upload {
-        Upload { digest, size, mount_from, chunk_bytes: None, state: State::Fresh }
+        let mount = match (mount_from, digest.algorithm()) {
+            (Some(from), _) => Mount::From(from),
+            (None, Algorithm::Sha256) => Mount::Anywhere,
+            // The upload that is opened instead has to know its algorithm.
+            (None, _) => Mount::Nowhere,
+        };
+        Upload { digest, size, mount, chunk_bytes: None, state: State::Fresh }
     }
 
     /// What to send next. Asking twice gives the same.
     pub fn poll(&self) -> Next {
         match &self.state {
             State::Fresh => Next::Start {
-                query: self
-                    .mount_from
-                    .as_ref()
-                    .map(|from| format!("mount={}&from={from}", self.digest))
-                    .unwrap_or_default(),
+                query: match (&self.mount, self.digest.algorithm()) {
+                    (Mount::From(from), _) => format!("mount={}&from={from}", self.digest),
+                    (Mount::Anywhere, _) => format!("mount={}", self.digest),
+                    (Mount::Nowhere, Algorithm::Sha256) => String::new(),
+                    // Registries that know the 1.2 drafts hash as they receive (end-4c); others take no notice.
+                    (Mount::Nowhere, algorithm) => format!("digest-algorithm={}", algorithm.name()),
+                },
             },
             State::Open { location, offset } => match self.chunk_bytes {
                 Some(chunk) if *offset < self.size => {
@@ -134,15 +154,15 @@ impl Upload {
             (Next::Start { .. }, 202) => {
                 let location = answer.location.ok_or(UploadRefused::NoLocation)?.to_owned();
                 // A mount is asked for once: the next start would get the same answer.
-                self.mount_from = None;
+                self.mount = Mount::Nowhere;
                 if let (Some(least), Some(_)) = (answer.chunk_min_length, self.chunk_bytes) {
                     self.chunk_bytes = Some(CHUNK_BYTES.max(least));
                 }
                 State::Open { location, offset: 0 }
             }
-            // Some registries answer a mount that they cannot do with an error instead of 202.
-            (Next::Start { query }, 400 | 404 | 405) if !query.is_empty() => {
-                self.mount_from = None;
+            // Some registries answer a mount that they cannot do, or that is not allowed, with an error instead of 202.
+            (Next::Start { .. }, 400..=499) if self.mounts() && !matches!(answer.status, 401 | 429) => {
+                self.mount = Mount::Nowhere;
                 State::Fresh
             }
             (Next::Finish { .. }, 201 | 204) => State::Done { mounted: false },
@@ -168,11 +188,28 @@ impl Upload {
         Ok(())
     }
 
+    /// Takes the news that the blob is not there although the registry said that it has taken it from elsewhere.
+    pub fn handle_lost(&mut self) {
+        self.mount = Mount::Nowhere;
+        self.state = State::Fresh;
+    }
+
+    fn mounts(&self) -> bool {
+        !matches!(self.mount, Mount::Nowhere)
+    }
+
     /// Takes the news that the last request had no answer, or one that says nothing about the upload (5xx).
     pub fn handle_cut(&mut self) {
         self.state = match std::mem::replace(&mut self.state, State::Fresh) {
             State::Open { location, .. } => State::Unsure { location },
-            State::Unsure { .. } | State::Fresh => State::Fresh,
+            State::Fresh => {
+                // Perhaps it was the question.
+                if matches!(self.mount, Mount::Anywhere) {
+                    self.mount = Mount::Nowhere;
+                }
+                State::Fresh
+            }
+            State::Unsure { .. } => State::Fresh,
             done => done,
         };
     }
@@ -197,7 +234,9 @@ mod tests {
     #[test]
     fn monolithic() {
         let mut machine = upload(None);
-        assert_eq!(machine.poll(), Next::Start { query: String::new() });
+        assert!(
+            matches!(machine.poll(), Next::Start { query } if query.starts_with("mount=sha256:") && !query.contains("from"))
+        );
         machine.handle(&answer(202)).unwrap();
         assert_eq!(machine.poll(), finish(0));
         machine.handle(&answer(201)).unwrap();
@@ -215,6 +254,24 @@ mod tests {
         let mut machine = upload(Some("a/b"));
         machine.handle(&answer(201)).unwrap();
         assert_eq!(machine.poll(), Next::Done { mounted: true });
+    }
+
+    #[test]
+    fn whoever_stumbles_over_a_mount_is_asked_without() {
+        for stumble in [|m: &mut Upload| m.handle_cut(), |m: &mut Upload| m.handle(&answer(422)).unwrap()] {
+            let mut machine = upload(None);
+            stumble(&mut machine);
+            assert_eq!(machine.poll(), Next::Start { query: String::new() });
+        }
+    }
+
+    #[test]
+    fn a_mount_that_was_none_is_sent() {
+        let mut machine = upload(None);
+        machine.handle(&answer(201)).unwrap();
+        assert_eq!(machine.poll(), Next::Done { mounted: true });
+        machine.handle_lost();
+        assert_eq!(machine.poll(), Next::Start { query: String::new() });
     }
 
     #[test]
@@ -255,6 +312,8 @@ mod tests {
     #[test]
     fn refusals_end_it() {
         let mut machine = upload(None);
+        // The first may have been about the mount.
+        machine.handle(&answer(403)).unwrap();
         assert_eq!(machine.handle(&answer(403)), Err(UploadRefused::Status(403)));
         assert_eq!(machine.handle(&Answer { status: 202, ..Answer::default() }), Err(UploadRefused::NoLocation));
     }

@@ -77,3 +77,6 @@ pub const EVENT_FILE_BYTES: u64 = 8 * 1024 * 1024;
 
 /// Bytes of one event; one of a container with more labels than that is not told.
 pub const EVENT_LINE_BYTES: usize = 256 * 1024;
+
+/// How long a container's monitor keeps the memory that its start took, once nothing happens.
+pub const SETTLED: Duration = Duration::from_secs(1);

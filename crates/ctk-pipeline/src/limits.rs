@@ -12,8 +12,11 @@ pub const NODES: usize = 500_000;
 /// Levels of lists and mappings in a file, which is read recursively; the schema has 5.
 pub const DEPTH_LEVELS: usize = 64;
 
-/// Steps of a build.
+/// Steps of a build, as published; older tools take 100. Here there may be more, with a warning: [`STEPS_HERE`].
 pub const STEPS: usize = 300;
+
+/// Steps that are read: each costs some kilobytes of a plan.
+pub const STEPS_HERE: usize = 20_000;
 
 /// Characters of a step's image.
 pub const STEP_NAME_CHARACTERS: usize = 1_000;
@@ -21,13 +24,13 @@ pub const STEP_NAME_CHARACTERS: usize = 1_000;
 /// Arguments of a step.
 pub const ARGUMENTS: usize = 100;
 
-/// Characters of an argument.
+/// Characters of an argument, as published; older tools take 4,000.
 pub const ARGUMENT_CHARACTERS: usize = 10_000;
 
 /// Variables of a step.
 pub const ENVIRONMENT: usize = 100;
 
-/// Characters of a variable, its name included.
+/// Characters of a variable, its name included, as published; older tools take 1,000.
 pub const ENVIRONMENT_CHARACTERS: usize = 65_536;
 
 /// Characters of a step's directory.
@@ -39,7 +42,7 @@ pub const IMAGES: usize = 100;
 /// Characters of an image's name.
 pub const IMAGE_CHARACTERS: usize = 1_000;
 
-/// Substitutions that a file defines.
+/// Substitutions that a file defines, as published; older tools take 100.
 pub const SUBSTITUTIONS: usize = 200;
 
 /// Characters of a substitution's name.

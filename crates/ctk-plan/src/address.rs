@@ -18,11 +18,18 @@ pub enum Kind {
     Service,
     /// A registry that this project serves.
     Registry,
+    /// Steps that are run when somebody says so.
+    Pipeline,
 }
 
 impl Kind {
     /// Every kind, in the order of the life of an image.
-    pub const ALL: [Kind; 5] = [Kind::Image, Kind::Test, Kind::Push, Kind::Service, Kind::Registry];
+    pub const ALL: [Kind; 6] = [Kind::Image, Kind::Test, Kind::Push, Kind::Service, Kind::Registry, Kind::Pipeline];
+
+    /// Whether an apply makes it so: registries are served and pipelines are run when somebody says so.
+    pub fn is_applied(self) -> bool {
+        !matches!(self, Kind::Registry | Kind::Pipeline)
+    }
 
     /// The word in the project file and in addresses.
     pub fn word(self) -> &'static str {
@@ -32,6 +39,7 @@ impl Kind {
             Kind::Push => "push",
             Kind::Service => "service",
             Kind::Registry => "registry",
+            Kind::Pipeline => "pipeline",
         }
     }
 }
@@ -47,7 +55,9 @@ pub struct Address {
 
 /// A text that is no address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no address; expected `kind:name` with one of the kinds image, test, push, service, registry")]
+#[error(
+    "`{0}` is no address; expected `kind:name` with one of the kinds image, test, push, service, registry, pipeline"
+)]
 pub struct AddressError(String);
 
 impl Address {

@@ -100,7 +100,7 @@ pub enum ProgressUnit {
 }
 
 /// A standard stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stream {
     /// Standard output.

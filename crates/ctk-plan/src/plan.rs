@@ -339,6 +339,7 @@ impl PlannedUnit {
             Kind::Push => "push",
             Kind::Service => "start",
             Kind::Registry => "serve",
+            Kind::Pipeline => "run",
         }
     }
 
@@ -348,7 +349,7 @@ impl PlannedUnit {
             Kind::Test => "passed against the same image",
             Kind::Push => "every target is as it should be",
             Kind::Service => "runs",
-            Kind::Registry => "unchanged",
+            Kind::Registry | Kind::Pipeline => "unchanged",
         }
     }
 }

@@ -249,6 +249,9 @@ fn draft(cx: &mut Cx<'_>, decl: &Decl, matrix: &[(String, String)]) -> Option<Dr
     for (scope, part) in &decl.parts {
         match part.name.value.as_str() {
             "matrix" => {}
+            "step" if decl.kind == Kind::Pipeline && part.named("matrix").next().is_some() => {
+                steps(cx, decl, scope, &names, part, &mut node.children);
+            }
             _ => instantiate(cx, decl.unit, &over(scope, &names), &names, part, 0, &mut node.children),
         }
     }
@@ -266,6 +269,35 @@ fn draft(cx: &mut Cx<'_>, decl: &Decl, matrix: &[(String, String)]) -> Option<Dr
         _ => Vec::new(),
     };
     Some(Draft { kind: decl.kind, unit: decl.unit, name, node, needs, caches })
+}
+
+/// A step of a pipeline for each combination of its own matrix: `unit[os=debian]`.
+fn steps(
+    cx: &mut Cx<'_>,
+    decl: &Decl,
+    scope: &Rc<Scope>,
+    names: &BTreeMap<String, Binding>,
+    step: &Node,
+    out: &mut Vec<Node>,
+) {
+    let parts = step.children.iter().map(|child| (scope.clone(), child.clone())).collect();
+    let spread = Decl { parts, ..decl.clone() };
+    let mut plain = step.clone();
+    plain.children.retain(|child| child.name.value != "matrix");
+    let named = step.first_str().is_some_and(|text| names_in(text).iter().any(|n| n.starts_with("matrix.")));
+    for bindings in matrix(cx, &spread) {
+        let mut names = names.clone();
+        names.extend(bindings.iter().map(|(n, v)| (format!("matrix.{n}"), Binding::Text(v.clone()))));
+        let scope = Scope::within(Some(scope.clone()), names.clone());
+        let first = out.len();
+        instantiate(cx, decl.unit, &scope, &names, &plain, 0, out);
+        let pairs: Vec<String> = bindings.iter().map(|(n, v)| format!("{n}={v}")).collect();
+        for made in out[first..].iter_mut().filter(|_| !named) {
+            if let Some(ctk_syntax::Data::String(name)) = made.args.first_mut().map(|value| &mut value.data) {
+                *name = format!("{name}[{}]", pairs.join(","));
+            }
+        }
+    }
 }
 
 /// The whole name of an image as a tag can hold it.

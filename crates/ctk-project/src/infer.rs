@@ -149,6 +149,18 @@ fn inferred(project: &Project, resource: &Resource, needs: &mut Vec<(Address, Sp
                 }
             }
         }
+        Kind::Pipeline => {
+            for step in resource.node.named("step") {
+                let mut texts: Vec<Spanned<String>> = text_prop(step, "image").into_iter().collect();
+                texts.extend(step.named("service").filter_map(|service| text_prop(service, "image")));
+                for text in texts.into_iter().filter(|text| !is_open(text)) {
+                    // What cannot be resolved is told by the step itself.
+                    if let Ok(Image::Project(address)) = project.resolve_image(resource, &text) {
+                        needs.push((address, text.span));
+                    }
+                }
+            }
+        }
         Kind::Registry => {}
     }
 }

@@ -16,8 +16,9 @@ use crate::model::Project;
 use crate::scope::{Binding, Scope, World};
 
 /// Nodes that may stand at the top of a file.
-pub(crate) const TOP: &[&str] =
-    &["project", "include", "var", "template", "use", "group", "image", "test", "push", "service", "registry"];
+pub(crate) const TOP: &[&str] = &[
+    "project", "include", "var", "template", "use", "group", "image", "test", "push", "service", "registry", "pipeline",
+];
 
 /// One file.
 pub(crate) struct Unit {
@@ -130,7 +131,7 @@ impl Loader<'_> {
                     templates.insert(name.value, nth);
                 }
                 known if TOP.contains(&known) => {}
-                later @ ("pipeline" | "deploy") => self.diagnostics.push(
+                later @ "deploy" => self.diagnostics.push(
                     Diagnostic::error(
                         ctk_syntax::codes::UNKNOWN_NODE,
                         format!("`{later}` is not known to this version"),

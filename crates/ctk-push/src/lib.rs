@@ -16,6 +16,7 @@ pub mod limits;
 mod packing;
 mod phases;
 mod scratch;
+pub mod sync;
 pub mod targets;
 
 pub use codes::CODES;

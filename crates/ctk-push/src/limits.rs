@@ -17,3 +17,7 @@ pub const LAYER_SIZE_MIN_BYTES: u64 = 1 << 20;
 
 /// Layers of an image whose layers are divided: docker mounts no more (`maxLayerDepth` of its layer store).
 pub const LAYERS: usize = 125;
+/// Most entries of a file of copies; each is a request at least.
+pub const SYNC_ENTRIES_LIMIT: usize = 100_000;
+/// Largest compiled regular expression for tags, in bytes: real ones take some kilobytes.
+pub const SYNC_REGEX_LIMIT_BYTES: usize = 1024 * 1024;

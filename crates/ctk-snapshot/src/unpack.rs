@@ -66,9 +66,6 @@ impl Snapshots {
                         };
                         let stopped = || cancel.is_cancelled() || stop.is_cancelled();
                         if let Err(error) = self.unpack_layer(layer, diff_id, &mut progress, &stopped, cancel) {
-                            // Bytes that make no sense may be the disk's fault: a damaged blob goes, and is named.
-                            let damaged = (!stopped()).then(|| self.store().examine(&layer.digest));
-                            let error = damaged.and_then(Result::err).map_or(error, SnapshotError::Store);
                             let mut failure = failure.lock().expect("no panic while locked");
                             if failure.is_none() {
                                 *failure = Some(error);
@@ -86,6 +83,15 @@ impl Snapshots {
         }
     }
 
+    /// Unpacks one layer whose blob is in the store, if it is not here yet: as soon as it arrived, while others are still
+    /// on their way.
+    pub fn unpack_arrived(&self, layer: &Descriptor, diff_id: &DiffId, cancel: &Cancel) -> Result<(), SnapshotError> {
+        if self.has(&LayerKey::diff(diff_id))? {
+            return Ok(());
+        }
+        self.unpack_layer(layer, diff_id, &mut |_| {}, &|| cancel.is_cancelled(), cancel)
+    }
+
     fn unpack_layer(
         &self,
         layer: &Descriptor,
@@ -95,7 +101,12 @@ impl Snapshots {
         cancel: &Cancel,
     ) -> Result<(), SnapshotError> {
         let key = LayerKey::diff(diff_id);
-        self.unpack_as(&key, layer, diff_id, (Overrides::default(), Made::default(), None), progress, stopped, cancel)
+        let how = (Overrides::default(), Made::default(), None);
+        self.unpack_as(&key, layer, diff_id, how, progress, stopped, cancel).map_err(|error| {
+            // Bytes that make no sense may be the disk's fault: a damaged blob goes, and is named.
+            let damaged = (!stopped()).then(|| self.store().examine(&layer.digest));
+            damaged.and_then(Result::err).map_or(error, SnapshotError::Store)
+        })
     }
 
     /// Unpacks the built layer `key` from what [`Snapshots::pack`] with the date `epoch` made of it elsewhere. Times

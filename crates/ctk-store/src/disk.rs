@@ -122,7 +122,8 @@ impl Blobs for Store {
     }
 
     fn open(&self, descriptor: &Descriptor) -> Result<BlobReader<Box<dyn Read + Send>>, StoreError> {
-        Ok(BlobReader::new(Box::new(self.open_raw(&descriptor.digest)?), descriptor))
+        let file = Box::new(self.open_raw(&descriptor.digest)?);
+        Ok(BlobReader::<Box<dyn Read + Send>>::new(file, descriptor).removing(self.blob_path(&descriptor.digest)))
     }
 
     fn create<'a>(&'a self, expected: Option<&Descriptor>) -> Result<Box<dyn Sink + 'a>, StoreError> {

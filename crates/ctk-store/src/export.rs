@@ -13,9 +13,10 @@ use serde_json::json;
 
 use crate::archive::{CONTAINERD_NAME, REF_NAME};
 use crate::error::Context;
-use crate::fsutil::{make_directory, read_if_there, replace};
+use crate::fsutil::make_directory;
+use crate::layout::named_member;
 use crate::limits::INDEX_DEPTH_MAX;
-use crate::{Store, StoreError};
+use crate::{Layout, Store, StoreError};
 
 /// An image to save.
 #[derive(Clone, Debug)]
@@ -55,8 +56,6 @@ impl fmt::Display for Name {
     }
 }
 
-const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
-
 /// Adds images to the OCI layout in `directory`, making it if needed. Names that it already has are moved; its other
 /// images stay. The index changes last, by a rename.
 pub fn export_layout(store: &Store, directory: &Path, exports: &[Export], cancel: &Cancel) -> Result<(), StoreError> {
@@ -81,25 +80,7 @@ pub fn export_layout(store: &Store, directory: &Path, exports: &[Export], cancel
         }
         written?;
     }
-    let path = directory.join("index.json");
-    let mut index = match read_if_there(&path)? {
-        None => Index::new(Vec::new()),
-        Some(bytes) => {
-            serde_json::from_slice(&bytes).map_err(|source| StoreError::Json { path: path.clone(), source })?
-        }
-    };
-    for member in members(exports) {
-        let name = name_of(&member).cloned();
-        index.manifests.retain(|old| match &name {
-            Some(_) => name_of(old) != name.as_ref(),
-            None => old.digest != member.digest,
-        });
-        index.manifests.push(member);
-    }
-    let suffix = std::process::id();
-    replace(&directory.join("oci-layout"), &directory.join(format!(".oci-layout.{suffix}")), LAYOUT)?;
-    let bytes = serde_json::to_vec(&index).expect("plain data serialises");
-    replace(&path, &directory.join(format!(".index.json.{suffix}")), &bytes)
+    Layout::new(directory).name(exports.iter().map(|export| (export.name.clone(), export.descriptor.clone())))
 }
 
 /// Writes an OCI layout as a tar stream: the same bytes for the same images.
@@ -110,7 +91,7 @@ pub fn export_layout_archive<W: Write>(
     cancel: &Cancel,
 ) -> Result<W, StoreError> {
     let mut tar = TarWriter::new(out);
-    small(&mut tar, "oci-layout", LAYOUT)?;
+    small(&mut tar, "oci-layout", crate::layout::version())?;
     let index = Index::new(members(exports).collect());
     small(&mut tar, "index.json", &serde_json::to_vec(&index).expect("plain data serialises"))?;
     let blobs = reachable(store, exports)?;
@@ -214,19 +195,7 @@ fn familiar(name: &str) -> String {
 }
 
 fn members(exports: &[Export]) -> impl Iterator<Item = Descriptor> + '_ {
-    exports.iter().map(|export| {
-        let mut member = export.descriptor.clone();
-        match &export.name {
-            None => {}
-            Some(Name::Plain(name)) => _ = member.annotations.insert(REF_NAME.into(), name.clone()),
-            Some(Name::Reference(name)) => {
-                let tag = name.tag().unwrap_or("latest");
-                member.annotations.insert(REF_NAME.into(), tag.to_owned());
-                member.annotations.insert(CONTAINERD_NAME.into(), name.to_string());
-            }
-        }
-        member
-    })
+    exports.iter().map(|export| named_member(export.name.as_ref(), export.descriptor.clone()))
 }
 
 /// The whole name that a layout gives an image, or what it has of one.

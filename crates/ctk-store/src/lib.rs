@@ -31,6 +31,7 @@ mod fetch;
 mod fsutil;
 mod gc;
 mod given;
+mod layout;
 mod lease;
 pub mod limits;
 mod memory;
@@ -51,6 +52,7 @@ pub use export::{Export, Name, export_docker_archive, export_layout, export_layo
 pub use fetch::{Depth, Fetch, FetchError};
 pub use gc::{GcOptions, GcReport, Usage};
 pub use given::{open_given, read_given, read_given_text};
+pub use layout::Layout;
 pub use lease::{Lock, Scratch};
 pub use memory::MemoryBlobs;
 pub use partial::{Partial, Resume};

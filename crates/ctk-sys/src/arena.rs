@@ -6,7 +6,10 @@ use core::ptr;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// Bytes that are handed out one after the other. Starting a container takes some 300 KB.
-const BYTES: usize = 512 * 1024;
+const BYTES: usize = CHUNKS * CHUNK;
+/// What is given back at once.
+const CHUNK: usize = 32 * 1024;
+const CHUNKS: usize = 16;
 
 #[repr(align(4096))]
 struct Bytes(UnsafeCell<[u8; BYTES]>);
@@ -16,10 +19,12 @@ unsafe impl Sync for Bytes {}
 
 static ARENA: Bytes = Bytes(UnsafeCell::new([0; BYTES]));
 static NEXT: AtomicUsize = AtomicUsize::new(0);
+/// How many pieces of each chunk somebody has.
+static LIVE: [AtomicUsize; CHUNKS] = [const { AtomicUsize::new(0) }; CHUNKS];
 
 /// An allocator that hands the first half megabyte out without looking back, and asks another when it is used up. Only
 /// what was handed out last is taken back. musl's own allocator takes a tenth of the processor time of starting a
-/// container, and gives pages back that are wanted again at once.
+/// container, and gives pages back that are wanted again at once. [`crate::give_memory_back`] gives them back in the end.
 #[derive(Debug)]
 pub struct Arena<A>(pub A);
 
@@ -32,16 +37,53 @@ fn place(pointer: *mut u8) -> Option<usize> {
     (pointer as usize).checked_sub(start()).filter(|place| *place < BYTES)
 }
 
+/// Counts a piece of the chunk of this place in or out.
+fn count(place: usize, comes: bool) {
+    if let Some(live) = LIVE.get(place / CHUNK) {
+        match comes {
+            true => live.fetch_add(1, Ordering::SeqCst),
+            false => live.fetch_sub(1, Ordering::SeqCst),
+        };
+    }
+}
+
 fn take(layout: Layout) -> Option<*mut u8> {
-    let mut next = NEXT.load(Ordering::Relaxed);
+    if layout.size() > CHUNK || layout.align() > 4096 {
+        return None;
+    }
+    let mut next = NEXT.load(Ordering::SeqCst);
     loop {
-        // The arena begins at a page: what is aligned in it is aligned, up to a page.
-        let place = next.checked_next_multiple_of(layout.align()).filter(|_| layout.align() <= 4096)?;
+        // The arena begins at a page: what is aligned in it is aligned. No piece is in two chunks.
+        let mut place = next.checked_next_multiple_of(layout.align())?;
+        if place / CHUNK != (place + layout.size().max(1) - 1) / CHUNK {
+            place = place.checked_next_multiple_of(CHUNK)?;
+        }
         let end = place.checked_add(layout.size()).filter(|end| *end <= BYTES)?;
-        match NEXT.compare_exchange_weak(next, end, Ordering::Relaxed, Ordering::Relaxed) {
+        // Counted first: a chunk that `NEXT` has left behind has every piece counted.
+        count(place, true);
+        match NEXT.compare_exchange_weak(next, end, Ordering::SeqCst, Ordering::SeqCst) {
             // SAFETY: within the arena, and nobody else's.
             Ok(_) => return Some(unsafe { ARENA.0.get().cast::<u8>().add(place) }),
-            Err(other) => next = other,
+            Err(other) => {
+                count(place, false);
+                next = other;
+            }
+        }
+    }
+}
+
+/// What was handed out last is there to be handed out again; other pieces are only counted.
+fn give(place: usize, size: usize) {
+    let _ = NEXT.compare_exchange(place + size, place, Ordering::SeqCst, Ordering::SeqCst);
+    count(place, false);
+}
+
+/// Gives the pages of chunks back that nobody has anything of, and that nothing is handed out of any more.
+pub(crate) fn give_back() {
+    let next = NEXT.load(Ordering::SeqCst);
+    for (index, live) in LIVE.iter().enumerate() {
+        if (index + 1) * CHUNK <= next && live.load(Ordering::SeqCst) == 0 {
+            crate::host::forget_pages(start() + index * CHUNK, CHUNK);
         }
     }
 }
@@ -56,9 +98,7 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Arena<A> {
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         match place(pointer) {
-            Some(place) => {
-                let _ = NEXT.compare_exchange(place + layout.size(), place, Ordering::Relaxed, Ordering::Relaxed);
-            }
+            Some(place) => give(place, layout.size()),
             // SAFETY: the caller's promise; it is the other's.
             None => unsafe { self.0.dealloc(pointer, layout) },
         }
@@ -70,7 +110,8 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Arena<A> {
             return unsafe { self.0.realloc(pointer, layout, size) };
         };
         let (end, wanted) = (place + layout.size(), place.saturating_add(size));
-        if wanted <= BYTES && NEXT.compare_exchange(end, wanted, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+        let is_one_chunk = wanted > 0 && place / CHUNK == (wanted - 1) / CHUNK;
+        if is_one_chunk && NEXT.compare_exchange(end, wanted, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
             return pointer;
         }
         if size <= layout.size() {
@@ -81,6 +122,7 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Arena<A> {
         if !new.is_null() {
             // SAFETY: both are as long, and the new one is nobody else's.
             unsafe { ptr::copy_nonoverlapping(pointer, new, layout.size()) };
+            give(place, layout.size());
         }
         new
     }

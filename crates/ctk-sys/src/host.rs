@@ -203,3 +203,52 @@ pub fn put_in_place<P: rustix::path::Arg + Copy>(new: P, path: P) -> Result<(), 
         Err(_) => rename(new, path),
     }
 }
+
+/// Gives memory back that this process does not need while it waits: what the arena has no more use for, and the pages
+/// of its program, which come back from the file one by one. For one of many processes that sleep most of the time.
+pub fn give_memory_back() {
+    crate::arena::give_back();
+    forget_program();
+}
+
+/// `Elf64_Phdr`.
+#[repr(C)]
+struct Segment {
+    kind: u32,
+    flags: u32,
+    offset: u64,
+    address: u64,
+    physical: u64,
+    file_bytes: u64,
+    memory_bytes: u64,
+    alignment: u64,
+}
+
+/// What nobody may write is as it is in the file.
+fn forget_program() {
+    const LOADED: u32 = 1;
+    const WRITABLE: u32 = 2;
+    const PAGE: usize = 4096;
+    // SAFETY: asks the C library for numbers.
+    let (table, count) = unsafe { (libc::getauxval(libc::AT_PHDR) as usize, libc::getauxval(libc::AT_PHNUM) as usize) };
+    // The table is in the first page of the file, behind its head.
+    let head = table & !(PAGE - 1);
+    if table == 0 || table - head != 64 || count > 64 {
+        return;
+    }
+    // SAFETY: the kernel says that so many are there, and they are as long as the process lives.
+    let segments = unsafe { core::slice::from_raw_parts(table as *const Segment, count) };
+    let Some(first) = segments.iter().find(|one| one.kind == LOADED && one.offset == 0) else { return };
+    let base = head.wrapping_sub(first.address as usize);
+    for segment in segments.iter().filter(|one| one.kind == LOADED && one.flags & WRITABLE == 0) {
+        let begin = base.wrapping_add(segment.address as usize) & !(PAGE - 1);
+        let end = base.wrapping_add((segment.address + segment.file_bytes) as usize);
+        forget_pages(begin, end.next_multiple_of(PAGE) - begin);
+    }
+}
+
+/// Pages that are then as if they had never been touched: zero, or as in their file.
+pub(crate) fn forget_pages(begin: usize, bytes: usize) {
+    // SAFETY: the callers' promise: nobody has anything there that is not in the file.
+    let _ = unsafe { syscall!(Sysno::madvise, begin, bytes, libc::MADV_DONTNEED) };
+}

@@ -24,8 +24,9 @@ pub use devices::attach_device_program;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub use early::ctk_start;
 pub use host::{
-    close_files_from, execute_file, exit_status_of_other, mount_change, mount_map_ids, mount_set_attributes,
-    put_in_place, set_controlling_namespace, signal_file, signal_process, take_executed_file, unshare,
+    close_files_from, execute_file, exit_status_of_other, give_memory_back, mount_change, mount_map_ids,
+    mount_set_attributes, put_in_place, set_controlling_namespace, signal_file, signal_process, take_executed_file,
+    unshare,
 };
 pub use landlock::{Restriction, landlock_restrict, landlock_version};
 pub use quota::limit_directory;

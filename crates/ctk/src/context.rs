@@ -6,15 +6,15 @@ use std::sync::Arc;
 
 use ctk_apply::{ApplyError, Options, Session};
 use ctk_client::Client;
-use ctk_oci::Descriptor;
-use ctk_plan::{Address, Cancel, Kind, Sink};
+use ctk_oci::{Descriptor, Reference};
+use ctk_plan::{Address, Cancel, Kind, Reporter, Sink};
 use ctk_snapshot::LayerForm;
 use ctk_store::Store;
 
 use crate::commands::project::ProjectArgs;
 use crate::commands::{Global, Trees, store_name};
 use crate::env::Environment;
-use crate::failure::Failure;
+use crate::failure::{Failure, of_client};
 use crate::rootless::Standing;
 use crate::signals;
 
@@ -31,8 +31,11 @@ impl Context {
     pub fn new(global: &Global, environment: Environment, is_root: bool) -> Context {
         let mut options = Options::from_environment(environment.pairs(), is_root);
         if let Some(root) = &global.root {
-            options.store = root.clone();
+            // Mounts and containers' files name it: it must mean the same wherever they look from.
+            let root = global.directory.as_ref().map_or_else(|| root.clone(), |directory| directory.join(root));
+            let root = std::path::absolute(&root).unwrap_or(root);
             options.state = root.join("run");
+            options.store = root;
         }
         if let Some(file) = &global.registries {
             options.client.registries = vec![file.clone()];
@@ -80,11 +83,39 @@ impl Context {
         Client::new(self.options.client.clone())
     }
 
+    /// What the user calls `name` in a registry: with aliases and registries to search as registries.conf has them.
+    pub fn full_name(&self, name: &str, cancel: &Cancel) -> Result<Reference, Failure> {
+        let name = name.strip_prefix("docker://").unwrap_or(name);
+        self.client().full_name(name, cancel).map_err(of_client)
+    }
+
+    /// Tells what registries warned of: to people a line each, to programs as events.
+    pub fn tell_registry_warnings(&self) {
+        for warning in self.options.client.warnings.take() {
+            if self.progress.is_for_people() {
+                eprintln!("warning: {} says: {}", warning.host, warning.text);
+            } else {
+                Reporter::new(Address::new(Kind::Registry, warning.host), self.sink()).warn(warning.text);
+            }
+        }
+        self.end_story();
+    }
+
     /// From now on an interrupt cancels.
     pub fn cancel_on_interrupt(&self) -> Cancel {
         let cancel = Cancel::new();
         signals::cancel_on_interrupt(&cancel);
         cancel
+    }
+
+    /// How progress is told.
+    pub fn progress(&self) -> crate::report::Progress {
+        self.progress
+    }
+
+    /// Nobody hears events of this command but errors, whatever else was said.
+    pub fn be_quiet(&self) {
+        self.sink.replace(Some(crate::report::Progress::Quiet.sink()));
     }
 
     /// Who hears events; one for the whole command.

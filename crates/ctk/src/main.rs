@@ -46,6 +46,8 @@ fn main() -> ExitCode {
     let context = Context::new(&arguments.global, environment, is_root);
     context.tell(&standing, arguments.command.trees());
     let done = enter(arguments.global.directory.as_deref()).and_then(|()| arguments.command.run(&context));
+    context.end_story();
+    context.tell_registry_warnings();
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

@@ -49,6 +49,20 @@ say greedy $?
 say greedy-left "$(ls -d $cgroup 2>&1)"
 say greedy-state "$(ctk-runtime state box 2>&1)"
 
+# A cgroup that gives its controllers away takes no processes; one below it does.
+mkdir $cgroup
+echo +memory > $cgroup/cgroup.subtree_control
+take greedy
+ctk-runtime run box > /run/out 2>&1
+say divided "$? $(cat /run/out)"
+say divided-state "$(ctk-runtime state box 2>&1)"
+sed -i 's#"/box"#"/box/below"#' config.json
+ctk-runtime run box > /run/out 2>&1
+say beneath $?
+say beneath-left "$(ls -d $cgroup/below 2>&1)"
+rmdir $cgroup
+say divided-kept $?
+
 take box
 ctk-runtime run --detach box > /run/out 2>&1 < /dev/null
 say box "$? $(cat /run/out)"

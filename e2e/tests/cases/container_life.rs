@@ -510,6 +510,41 @@ fn users_of_its_own() {
 }
 
 #[test]
+fn what_it_has_written_is_told_and_the_environment_chosen() {
+    both(|engine| {
+        let script = "dd if=/dev/zero of=/big bs=1024 count=300 2>/dev/null";
+        engine.ask(&["run", "--quiet", "--name", "large", IMAGE, "sh", "-c", script]).ok();
+        engine.ask(&["run", "--name", "empty", "--unsetenv-all", "--env", "A=b", IMAGE, "/bin/busybox", "env"]).ok();
+        let all = ["ps", "--all", "--sort", "names", "--format"];
+        assert_eq!(engine.ask(&[&all[..], &["{{.Names}}"]].concat()).ok(), "empty\nlarge\n");
+        let sizes = engine.ask(&[&all[..], &["{{.Size}}", "--size"]].concat()).ok();
+        contains(&sizes, &[if engine.is_ctk() { "300.0KiB (virtual" } else { "307kB (virtual" }]);
+        let environment = engine.ask(&["logs", "empty"]).ok();
+        let mut names: Vec<&str> = environment.lines().filter_map(|line| line.split('=').next()).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["A", "HOME", "HOSTNAME"], "{environment}");
+    });
+}
+
+#[test]
+fn scripts_find_what_they_look_for() {
+    both(|engine| {
+        engine.ask(&["run", "--detach", "--name", "one", "--memory", "64m", IMAGE, "sleep", "100"]).ok();
+        assert_eq!(engine.field("one", "{{.HostConfig.Memory}}"), "67108864");
+        assert_eq!(engine.field("one", "{{.NetworkSettings.IPAddress}}"), "");
+        engine.ask(&["rm", "--force", "--time", "0", "one"]).ok();
+        engine.ask(&["run", "--name", "bad", IMAGE, "/no-such-program"]).fails(127);
+        let ended = engine.field("bad", "{{.State.FinishedAt}}");
+        assert!(engine.is_ctk() != ended.starts_with("0001"), "{ended}");
+    });
+    let Some(engine) = Engine::new(Kind::Ctk) else { return };
+    engine.ask(&["run", "--rm", "--requires", "nobody", "--name", "two", IMAGE, "true"]).fails(125);
+    assert_eq!(engine.ask(&["ps", "--all", "--quiet"]).ok(), "");
+    let low = ["run", "--rm", "--user", "7", IMAGE, "sh", "-c", "timeout 1 nc -l -p 80; echo $?"];
+    assert_eq!(engine.ask(&low).ok(), "143\n");
+}
+
+#[test]
 fn values_are_taken_as_others_take_them() {
     both(|engine| {
         let run = |options: &[&str], script: &str| {

@@ -57,6 +57,26 @@ fn on_host_with(world: &World, script: &str, words: &[String]) -> Output {
 }
 
 #[test]
+fn scripts_find_addresses_and_anybody_may_ping() {
+    let Some(world) = world() else { return };
+    let out = on_host(
+        &world,
+        r#"
+        ctk run -d --name on -p 8080:80 --rootfs $ROOT sleep 100 > /dev/null
+        one() { ctk inspect --format "$1" on; }
+        echo "address: $(one '{{.NetworkSettings.IPAddress}}') $(one '{{.NetworkSettings.Networks.ctk.IPAddress}}')"
+        echo "port: $(one '{{json .NetworkSettings.Ports}}')"
+        echo "ping: $(ctk exec --user 7 on cat /proc/sys/net/ipv4/ping_group_range)"
+        echo "small: $(ctk run --rm --memory 4k --rootfs $ROOT true 2>&1; echo $?)"
+        ctk rm --force --time 0 on > /dev/null
+        until_gone
+        "#,
+    );
+    let ports = r#"port: {"80/tcp":[{"HostIp":"0.0.0.0","HostPort":"8080"}"#;
+    contains(&out.ok(), &["address: 10.88.0.2 10.88.0.2\n", ports, "ping: 0\t2147483647\n", "small: error: it ran out of memory"]);
+}
+
+#[test]
 fn containers_find_each_other_and_leave_nothing() {
     let Some(world) = world() else { return };
     let out = on_host(

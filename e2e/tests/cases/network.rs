@@ -27,7 +27,7 @@ impl Docker {
             let storage = folder.join("data");
             let config = folder.join("config.yml");
             let text = format!(
-                "version: 0.1\nlog: {{level: error}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\nhttp: {{addr: '{host}'}}\n{extra}",
+                "version: 0.1\nlog: {{level: error}}\nstorage:\n  delete: {{enabled: true}}\n  filesystem: {{rootdirectory: {}}}\nhttp: {{addr: '{host}'}}\n{extra}",
                 storage.display()
             );
             fs::write(&config, text).unwrap();

@@ -103,6 +103,14 @@ fn a_machine_of_version_2_holds_limits() {
     is("greedy", "137");
     contains(of("greedy-left"), &["No such file"]);
     contains(of("greedy-state"), &["does not exist"]);
+    contains(
+        of("divided"),
+        &["1 ", "gives controllers (memory) to cgroups below it", "name one that is not there yet"],
+    );
+    contains(of("divided-state"), &["does not exist"]);
+    is("beneath", "137");
+    contains(of("beneath-left"), &["No such file"]);
+    is("divided-kept", "0");
     // Every limit where version 2 has it.
     is("box", "0");
     is("memory.max", "33554432");

@@ -32,7 +32,7 @@ fn apply_again(ground: &Ground) -> Result<Comparison, String> {
 }
 
 /// A busybox image, the same for all: in our store, in podman's, and as a bundle for runc.
-fn busybox(ground: &Ground) -> Result<(), String> {
+pub fn busybox(ground: &Ground) -> Result<(), String> {
     quiet(&mut ground.shell(
         r##"
         [ ! -e $S/podman-image ] || exit 0

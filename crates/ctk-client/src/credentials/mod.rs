@@ -28,7 +28,13 @@ pub enum Credentials {
 pub(crate) const HUB_KEY: &str = "https://index.docker.io/v1/";
 
 /// Looks through options, files and helpers. Blocks: helpers are processes.
-pub(crate) fn find(options: &ClientOptions, host: &str, repository: &str) -> Result<Option<Credentials>, ClientError> {
+/// `helpers` are those that registries.conf names besides the files.
+pub(crate) fn find(
+    options: &ClientOptions,
+    helpers: &[String],
+    host: &str,
+    repository: &str,
+) -> Result<Option<Credentials>, ClientError> {
     if let Some(credentials) = options.credentials.get(host) {
         return Ok(Some(credentials.clone()));
     }
@@ -40,6 +46,12 @@ pub(crate) fn find(options: &ClientOptions, host: &str, repository: &str) -> Res
             return Ok(Some(credentials));
         }
         if let Some(credentials) = file.credentials(host, repository)? {
+            return Ok(Some(credentials));
+        }
+    }
+    // This name stands for the files, which were asked already.
+    for helper in helpers.iter().filter(|helper| *helper != "containers-auth.json") {
+        if let Some(credentials) = Helper::new(helper, &options.helper_path).get(&server_name(host))? {
             return Ok(Some(credentials));
         }
     }

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use ctk_client::{Client, ClientOptions, Retry};
+use ctk_client::{Client, ClientOptions, Copied, CopyFrom, CopyOptions, CopyTo, Retry};
 use ctk_oci::{Descriptor, Document, Index, Manifest, Platform, Reference, media_type};
 use ctk_plan::Cancel;
 use ctk_store::Store;
@@ -95,6 +95,16 @@ pub fn options() -> ClientOptions {
 
 pub fn client() -> Client {
     Client::new(options())
+}
+
+/// From registry to registry.
+pub fn copy(
+    client: &Client,
+    from: &Reference,
+    to: &Reference,
+    options: CopyOptions<'_>,
+) -> Result<Copied, ctk_client::ClientError> {
+    client.transfer(CopyFrom::Registry(from), CopyTo::Registry(to), options, None, &never())
 }
 
 pub fn never() -> Cancel {

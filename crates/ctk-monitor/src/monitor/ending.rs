@@ -96,6 +96,9 @@ impl Monitor<'_> {
             self.state.status = Status::Exited;
         }
         let never_ran = self.state.started == 0;
+        if self.state.finished == 0 {
+            self.state.finished = time::now();
+        }
         let is_removed = self.config.remove && self.locked.is_some();
         if !is_removed && (!never_ran || !self.state.error.is_empty()) {
             let _ = self.container.write_state(&self.state);

@@ -145,7 +145,7 @@ impl Check {
             ignore_paused: false,
             cgroups: Vec::new(),
         };
-        let mut process = run.spec.process.clone().unwrap_or_default();
+        let mut process = run.process.clone().unwrap_or_default();
         process.terminal = false;
         process.args = List(health.command.clone());
         let null = ctk_bundle::container::null_file()?;

@@ -27,7 +27,7 @@ use self::health::Checks;
 use self::run::{Ended, Run};
 use crate::config::{Config, OnFailure};
 use crate::containers::{Container, Containers, Locked};
-use crate::limits::{CHUNK_BYTES, CLIENTS, DRAIN, KILL_WAIT, RESTART_PAUSE, RESTART_SETTLED};
+use crate::limits::{CHUNK_BYTES, CLIENTS, DRAIN, KILL_WAIT, RESTART_PAUSE, RESTART_SETTLED, SETTLED};
 use crate::log::{Stream, Writer};
 use crate::protocol::{Answer, CLOSED, ERR, IN, IN_END, OUT, REQUEST, Request, SIGNAL, SIZE, Streams, Until};
 use crate::state::{HealthState, HealthStatus, State, Status};
@@ -254,11 +254,22 @@ impl Monitor<'_> {
             sources.push(Source::Client(index));
             files.push(PollFd::from_borrowed_fd(client.socket(), wanted));
         }
+        let is_new = self.run.as_ref().is_some_and(|run| !run.settled);
+        let settles = is_new.then(|| Instant::now() + SETTLED);
+        let due = due.into_iter().chain(settles).min();
         let limit = due.map(|due| {
             let rest = due.saturating_duration_since(Instant::now());
             Timespec { tv_sec: rest.as_secs() as i64, tv_nsec: rest.subsec_nanos().into() }
         });
         match poll(&mut files, limit.as_ref()) {
+            Ok(0) if is_new => {
+                if let Some(run) = &mut self.run {
+                    run.settled = true;
+                }
+                // From now on it sleeps most of the time.
+                ctk_sys::give_memory_back();
+                return Ok(Vec::new());
+            }
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(Error::file("wait for", "events")(errno)),
         }
@@ -286,7 +297,7 @@ impl Monitor<'_> {
                     run.see_end();
                 }
                 // With the ids of others, the end of the first process is not that of the rest.
-                if self.run.as_ref().is_some_and(Run::shares_pids) {
+                if self.run.as_ref().is_some_and(|run| run.shares_pids) {
                     self.kill_the_rest();
                 }
                 // What it wrote before its end is in its pipes already.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use ctk_bundle::attend;
 use ctk_bundle::container::{self, Made, Options};
 use ctk_bundle::plan::Switches;
-use ctk_bundle::spec::{IdMapping, Spec};
+use ctk_bundle::spec::{IdMapping, Process, Spec};
 use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
@@ -41,7 +41,12 @@ pub(super) struct Run {
     /// When it wrote something last.
     pub(super) last_read: Instant,
     pub(super) out_of_time: bool,
-    pub(super) spec: Spec,
+    /// Its first process, as its configuration has it.
+    pub(super) process: Option<Process>,
+    /// Whether its processes have ids among those of others.
+    pub(super) shares_pids: bool,
+    /// Whether nothing happened for a while after its start.
+    pub(super) settled: bool,
     /// What the runtime could not do as it was asked.
     pub(super) warnings: Vec<String>,
 }
@@ -126,6 +131,8 @@ impl Run {
             Err(error) => {
                 let _ = pidfd_send_signal(&pidfd, Signal::KILL);
                 reap(&pidfd);
+                let starved = container.kept().is_ok_and(|kept| kept.record.cgroups.oom_kills() > 0);
+                let error = if starved { out_of_memory() } else { error };
                 let _ = container::delete(&container.runtime_root(), container.id(), true);
                 return Err(error);
             }
@@ -190,7 +197,9 @@ impl Run {
             ended: None,
             last_read: now,
             out_of_time: false,
-            spec,
+            shares_pids: shares_pids(&spec),
+            process: spec.process,
+            settled: false,
             warnings: Vec::new(),
         }
     }
@@ -225,7 +234,9 @@ impl Run {
             ended: None,
             last_read: Instant::now(),
             out_of_time: false,
-            spec,
+            shares_pids: shares_pids(&spec),
+            process: spec.process,
+            settled: false,
             warnings: Vec::new(),
         }))
     }
@@ -290,14 +301,6 @@ impl Run {
         let _ = ctk_sys::signal_process(self.pidfd.as_fd(), signal);
     }
 
-    /// Whether its processes have ids among those of others: then the first one's end is not the end of the rest.
-    pub(super) fn shares_pids(&self) -> bool {
-        let own = |namespace: &ctk_bundle::spec::Namespace| {
-            namespace.kind == "pid" && namespace.path.as_deref().unwrap_or_default().is_empty()
-        };
-        !self.spec.linux.as_ref().is_some_and(|linux| linux.namespaces.iter().any(own))
-    }
-
     /// Takes note of its end.
     pub(super) fn see_end(&mut self) {
         if self.ended.is_none() {
@@ -309,6 +312,19 @@ impl Run {
             self.input = None;
         }
     }
+}
+
+fn out_of_memory() -> Error {
+    let message = "it ran out of memory before its program began: its limit is too small".into();
+    Error::Refused { message, code: 137 }
+}
+
+/// Whether its processes have ids among those of others: then the first one's end is not the end of the rest.
+fn shares_pids(spec: &Spec) -> bool {
+    let own = |namespace: &ctk_bundle::spec::Namespace| {
+        namespace.kind == "pid" && namespace.path.as_deref().unwrap_or_default().is_empty()
+    };
+    !spec.linux.as_ref().is_some_and(|linux| linux.namespaces.iter().any(own))
 }
 
 /// How a process ended, once it has.

@@ -1,12 +1,12 @@
 //! `curl`: fetching a URL.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Action;
 use super::options::{Known, line, switch, value};
 
 /// What is fetched.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fetch {
     /// Where it is.
     pub url: String,

@@ -339,5 +339,5 @@ fn login(args: &[String]) -> Result<Action, String> {
         (None, true) => Password::Stdin,
         (None, false) => Password::None,
     };
-    Ok(Action::Login { registry, username: line.last("username"), password })
+    Ok(Action::Login { registry, username: line.last("username"), password, secret: line.last("password") })
 }

@@ -103,6 +103,16 @@ fn clone(args: &[String]) -> Result<Action, String> {
 }
 
 impl Git {
+    pub(super) fn texts(&mut self, change: &mut dyn FnMut(&mut String)) {
+        match self {
+            Git::Clone { url, folder, branch, depth, options, .. } => {
+                change(url);
+                folder.iter_mut().chain(branch).chain(depth).chain(options).for_each(change);
+            }
+            Git::Inside { folder, words } => folder.iter_mut().chain(words).for_each(change),
+        }
+    }
+
     pub(super) fn words(&self) -> Vec<String> {
         let mut words = vec!["git".to_owned()];
         match self {

@@ -1,12 +1,12 @@
 //! `gsutil cp`, `rsync` and `rm`, and `gcloud storage` with the same verbs.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Action;
 use super::options::{Known, line, switch, value};
 
 /// What is done with objects of buckets.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "verb", rename_all = "kebab-case")]
 pub enum Storage {
     /// Copy files or objects.
@@ -133,6 +133,18 @@ fn verb(program: &str, words: &[String]) -> Result<Action, String> {
 }
 
 impl Storage {
+    pub(super) fn texts(&mut self, change: &mut dyn FnMut(&mut String)) {
+        match self {
+            Storage::Copy { from, to, .. } => from.iter_mut().chain([to]).for_each(change),
+            Storage::Sync { from, to, exclude, .. } => {
+                change(from);
+                change(to);
+                exclude.iter_mut().for_each(change);
+            }
+            Storage::Remove { objects, .. } => objects.iter_mut().for_each(change),
+        }
+    }
+
     pub(super) fn words(&self) -> Vec<String> {
         let mut words = vec!["gsutil".to_owned()];
         let mut put = |parts: &[&str]| words.extend(parts.iter().map(|part| (*part).to_owned()));

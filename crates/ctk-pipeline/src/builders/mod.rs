@@ -14,6 +14,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+pub use curl::Fetch;
+pub use git::Git;
+pub use gsutil::Storage;
+
 /// A builder.
 struct Builder {
     /// What the images that have it are called, without tag and digest.
@@ -142,6 +146,9 @@ pub enum Action {
         username: Option<String>,
         /// Where the password is from; it is never part of a plan.
         password: Password,
+        /// The one of [`Password::Argument`], for who carries it out.
+        #[serde(skip)]
+        secret: Option<String>,
     },
     /// Fetch or look at a repository.
     Git(git::Git),
@@ -212,6 +219,17 @@ pub struct Command {
     /// Whether the step ends, well, when it fails.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub ends_if_it_fails: bool,
+    /// Variables of the step that stand in its texts as `${NAME}`, and whether each stands in quotes only: one that
+    /// does not would be several words if it held blanks.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub variables: BTreeMap<String, bool>,
+}
+
+impl Command {
+    /// An action that has to succeed.
+    pub fn of(action: Action) -> Command {
+        Command { action, may_fail: false, ends_if_it_fails: false, variables: BTreeMap::new() }
+    }
 }
 
 /// What a step's image is.
@@ -243,7 +261,7 @@ pub fn recognise(image: &str, entrypoint: Option<&str>, args: &[String]) -> Reco
         false => Recognised::Refused(why),
     };
     let one = |action: Result<Action, String>| match action {
-        Ok(action) => Recognised::Native(vec![Command { action, may_fail: false, ends_if_it_fails: false }]),
+        Ok(action) => Recognised::Native(vec![Command::of(action)]),
         Err(why) => refuse(why),
     };
     match entrypoint {
@@ -330,7 +348,8 @@ fn script_of(builder: &Builder, script: &str) -> Result<Vec<Command>, String> {
             return Err(format!("its script runs `{program}` beside `{}`", builder.program));
         }
         let action = (builder.read)(args)?;
-        commands.push(Command { action, may_fail: one.may_fail, ends_if_it_fails: one.ends });
+        let variables = one.variables;
+        commands.push(Command { action, may_fail: one.may_fail, ends_if_it_fails: one.ends, variables });
     }
     match commands.is_empty() {
         true => Err("its script is empty".into()),
@@ -399,7 +418,7 @@ impl Action {
                 words.extend(format.iter().flat_map(|format| ["--format".to_owned(), format.clone()]));
                 words.extend(names.iter().cloned());
             }
-            Action::Login { registry, username, password } => {
+            Action::Login { registry, username, password, .. } => {
                 put(&["ctk", "login"]);
                 words.extend(username.iter().flat_map(|name| ["--username".to_owned(), name.clone()]));
                 if *password != Password::None {
@@ -413,6 +432,46 @@ impl Action {
             Action::Nothing { .. } => {}
         }
         words
+    }
+
+    /// Every text in it that a variable may stand in.
+    pub fn texts(&mut self, change: &mut dyn FnMut(&mut String)) {
+        match self {
+            Action::Build(build) => {
+                let Build { context, file, tags, args, target, platforms, options, .. } = &mut **build;
+                change(context);
+                file.iter_mut().chain(tags).chain(target).chain(platforms).chain(options).for_each(&mut *change);
+                args.values_mut().flatten().for_each(change);
+            }
+            Action::Push { image, .. } => change(image),
+            Action::Pull { image, platform } => {
+                change(image);
+                platform.iter_mut().for_each(change);
+            }
+            Action::Tag { from, to } => {
+                change(from);
+                change(to);
+            }
+            Action::Run { image, command, options } => {
+                change(image);
+                command.iter_mut().chain(options).for_each(change);
+            }
+            Action::Save { images, output } => images.iter_mut().chain(output).for_each(change),
+            Action::Load { input } => input.iter_mut().for_each(change),
+            Action::Images { options } => options.iter_mut().for_each(change),
+            Action::Inspect { names, format } => names.iter_mut().chain(format).for_each(change),
+            Action::Login { registry, username, secret, .. } => {
+                change(registry);
+                username.iter_mut().chain(secret).for_each(change);
+            }
+            Action::Git(git) => git.texts(change),
+            Action::Fetch(fetch) => {
+                change(&mut fetch.url);
+                fetch.headers.iter_mut().chain(&mut fetch.body).chain(&mut fetch.output).for_each(change);
+            }
+            Action::Storage(storage) => storage.texts(change),
+            Action::Nothing { .. } => {}
+        }
     }
 
     /// The images that are in the store afterwards.

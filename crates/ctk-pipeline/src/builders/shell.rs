@@ -1,4 +1,9 @@
 //! Scripts that are only a row of commands: `docker pull X || exit 0`. What is more than that is for a real shell.
+//!
+//! `$NAME` and `${NAME}` may stand in words: they stay there as `${NAME}`, for who knows the step's variables. A script
+//! with such a variable has no dollar that means itself.
+
+use std::collections::BTreeMap;
 
 /// A command of a script.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -8,6 +13,8 @@ pub(super) struct Simple {
     pub may_fail: bool,
     /// `|| exit 0`: the script ends well if this fails.
     pub ends: bool,
+    /// Variables that stand in its words as `${NAME}`, and whether each stands in quotes only.
+    pub variables: BTreeMap<String, bool>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +32,7 @@ enum Token {
 pub(super) fn commands(script: &str) -> Result<Vec<Simple>, String> {
     let mut found: Vec<Simple> = Vec::new();
     let (mut stops, mut unguarded) = (false, false);
-    let tokens = tokens(script)?;
+    let (tokens, variables) = tokens(script)?;
     let mut parts = tokens.split(|token| *token == Token::End).filter(|part| !part.is_empty()).peekable();
     while let Some(part) = parts.next() {
         let (main, otherwise) = match part.iter().position(|token| *token == Token::Or) {
@@ -59,7 +66,12 @@ pub(super) fn commands(script: &str) -> Result<Vec<Simple>, String> {
         }
         // Without `-e` a shell goes on after a command that fails, unless it is the last.
         unguarded |= !stops && !may_fail && parts.peek().is_some();
-        found.extend(chain.into_iter().map(|words| Simple { words, may_fail, ends }));
+        found.extend(chain.into_iter().map(|words| {
+            let stands = |name: &String| words.iter().any(|word| word.contains(&format!("${{{name}}}")));
+            let variables = variables.iter().filter(|(name, _)| stands(name));
+            let variables = variables.map(|(name, quoted)| (name.clone(), *quoted)).collect();
+            Simple { words, may_fail, ends, variables }
+        }));
     }
     match unguarded {
         true => Err("one that fails does not end it; begin it with `set -e`".into()),
@@ -75,7 +87,23 @@ fn words(tokens: &[Token]) -> Vec<String> {
     words.collect()
 }
 
-fn tokens(script: &str) -> Result<Vec<Token>, String> {
+/// `NAME` or `{NAME}` behind a dollar; the error is what only a shell can do.
+fn variable(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Result<String, String> {
+    let braces = chars.next_if_eq(&'{').is_some();
+    let mut name = String::new();
+    while let Some(c) = chars.next_if(|c| c.is_ascii_alphanumeric() || *c == '_') {
+        name.push(c);
+    }
+    let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    match is_name && (!braces || chars.next_if_eq(&'}').is_some()) {
+        true => Ok(name),
+        false => Err("`$`".into()),
+    }
+}
+
+/// The tokens, and the variables in them with whether each stands in quotes only.
+fn tokens(script: &str) -> Result<(Vec<Token>, BTreeMap<String, bool>), String> {
+    let mut variables: BTreeMap<String, bool> = BTreeMap::new();
     let mut tokens = Vec::new();
     let mut chars = script.chars().peekable();
     let mut word: Option<String> = None;
@@ -117,7 +145,12 @@ fn tokens(script: &str) -> Result<Vec<Token>, String> {
                             Some(next) => word.extend(['\\', next]),
                             None => return Err("a quote without its partner".into()),
                         },
-                        Some(c @ ('$' | '`')) => return Err(format!("`{c}`")),
+                        Some('$') => {
+                            let name = variable(&mut chars)?;
+                            word.push_str(&format!("${{{name}}}"));
+                            variables.entry(name).or_insert(true);
+                        }
+                        Some(c @ '`') => return Err(format!("`{c}`")),
                         Some(c) => word.push(c),
                         None => return Err("a quote without its partner".into()),
                     }
@@ -133,7 +166,12 @@ fn tokens(script: &str) -> Result<Vec<Token>, String> {
             }
             '*' | '?' | '[' => return Err(format!("a pattern with `{c}`")),
             '{' | '}' | '!' if word.is_some() => word.get_or_insert_default().push(c),
-            '$' | '`' | '|' | '&' | '<' | '>' | '(' | ')' | '{' | '}' | '!' => return Err(format!("`{c}`")),
+            '$' => {
+                let name = variable(&mut chars)?;
+                word.get_or_insert_default().push_str(&format!("${{{name}}}"));
+                variables.insert(name, false);
+            }
+            '`' | '|' | '&' | '<' | '>' | '(' | ')' | '{' | '}' | '!' => return Err(format!("`{c}`")),
             '~' if word.is_none() => return Err("`~`".into()),
             c => word.get_or_insert_default().push(c),
         }
@@ -145,16 +183,24 @@ fn tokens(script: &str) -> Result<Vec<Token>, String> {
     if let Some([Token::Word(word), ..]) = part {
         return Err(format!("`{word}`"));
     }
-    let variable = |part: &[Token]| match part.first() {
+    let assigns = |part: &[Token]| match part.first() {
         Some(Token::Word(word)) => word
             .split_once('=')
             .is_some_and(|(name, _)| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')),
         _ => false,
     };
-    if tokens.split(|token| !matches!(token, Token::Word(_))).any(variable) {
+    if tokens.split(|token| !matches!(token, Token::Word(_))).any(assigns) {
         return Err("a variable".into());
     }
-    Ok(tokens)
+    let dollars = |token: &Token| if let Token::Word(word) = token { word.matches('$').count() } else { 0 };
+    let marks = |token: &Token| match token {
+        Token::Word(word) => variables.keys().map(|name| word.matches(&format!("${{{name}}}")).count()).sum(),
+        _ => 0,
+    };
+    if !variables.is_empty() && tokens.iter().any(|token| dollars(token) != marks(token)) {
+        return Err("a dollar that means itself beside a variable".into());
+    }
+    Ok((tokens, variables))
 }
 
 const KEYWORDS: &[&str] =
@@ -188,11 +234,22 @@ mod tests {
     }
 
     #[test]
+    fn variables_stay_for_who_knows_them() {
+        let found = commands("docker login -u=$USER -p \"$WORD\" && docker push \"a/${USER}:1\"").unwrap();
+        assert_eq!(found[0].words, ["docker", "login", "-u=${USER}", "-p", "${WORD}"]);
+        assert_eq!(found[0].variables, BTreeMap::from([("USER".into(), false), ("WORD".into(), true)]));
+        assert_eq!(found[1].words[2], "a/${USER}:1");
+        assert_eq!(found[1].variables.len(), 1);
+    }
+
+    #[test]
     fn more_than_that_is_for_a_shell() {
         for script in [
             "docker build . | tee log",
             "for x in a; do docker push $x; done",
-            "docker push \"$X\"",
+            "docker push \"$X\" '$Y'",
+            "docker push ${X:-y}",
+            "docker push $1",
             "docker push a || docker push b",
             "docker build . > log",
             "X=1 docker build .",

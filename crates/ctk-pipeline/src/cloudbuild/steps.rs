@@ -42,7 +42,12 @@ pub(super) fn steps(
         return Vec::new();
     }
     let spans: Vec<Spanned<()>> = objects.iter().map(|object| Spanned::new((), object.span)).collect();
-    rules::count(&spans, limits::STEPS, "steps", diagnostics);
+    if spans.len() > limits::STEPS_HERE {
+        rules::count(&spans, limits::STEPS_HERE, "steps", diagnostics);
+    } else if let Some(first) = spans.get(limits::STEPS) {
+        let said = format!("{} steps; Cloud Build takes {}", spans.len(), limits::STEPS);
+        diagnostics.push(Diagnostic::warning(codes::OVER_LIMIT, said).at(first.span, "from here on only run here"));
+    }
 
     let options = build.record("options");
     let global_env = options.map(|options| options.texts("env")).unwrap_or_default();

@@ -32,6 +32,11 @@ impl Gc {
         let cancel = context.cancel_on_interrupt();
         let store = context.store()?;
         ctk_container::cleanup_stale(&context.state_directory())?;
+        let age = if self.all { Duration::ZERO } else { self.keep_age };
+        let runs = ctk_pipeline::run::Records::of_store(&context.options().store).prune(age, self.dry_run)?;
+        if !self.dry_run {
+            super::pipeline::remove_containers(context, &runs)?;
+        }
         let options = GcOptions {
             cache_age: (!self.all).then_some(self.keep_age),
             cache_bytes: if self.all { Some(0) } else { self.keep_bytes },
@@ -40,13 +45,14 @@ impl Gc {
         let report = store.gc(&options, &cancel)?;
         let verb = if self.dry_run { "would free" } else { "freed" };
         output(&format!(
-            "{verb} {}: {} blobs, {} layers, {} records, {} partial downloads, {} package files and cache mounts\n",
+            "{verb} {}: {} blobs, {} layers, {} records, {} partial downloads, {} package files and cache mounts, {} pipeline runs\n",
             size(report.bytes),
             report.blobs,
             report.layers,
             report.records,
             report.partials,
-            report.caches
+            report.caches,
+            runs.len()
         ))
     }
 }

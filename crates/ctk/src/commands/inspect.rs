@@ -1,14 +1,17 @@
 //! `ctk inspect`: all about containers; or an image's documents, exactly as they are kept, in one JSON value.
 
 use clap::{Args, ValueEnum};
-use ctk_oci::{Manifest, media_type};
+use ctk_oci::{Descriptor, Index, Manifest, Platform, Reference, media_type};
 use serde_json::{Value, json};
 
 use super::container::{self, Desk};
 use super::images::manifests;
 use super::output;
 use crate::context::Context;
-use crate::failure::Failure;
+use crate::failure::{Failure, of_client};
+
+/// The largest config fetched from a registry, in bytes; real ones are some kilobytes.
+const CONFIG_LIMIT_BYTES: u64 = 8 << 20;
 
 /// The largest manifest that the distribution specification asks registries to take.
 const MANIFEST_LIMIT_BYTES: u64 = 4 << 20;
@@ -16,7 +19,8 @@ const MANIFEST_LIMIT_BYTES: u64 = 4 << 20;
 /// Show all about a container, or an image's manifest and config
 #[derive(Args)]
 pub struct Inspect {
-    /// A container's name or id; or an image's name in the store, or `image:NAME` of the project
+    /// A container's name or id; an image's name in the store, or `image:NAME` of the project; or `docker://REFERENCE`, an
+    /// image in its registry
     #[arg(required = true, value_name = "CONTAINER|IMAGE")]
     names: Vec<String>,
     /// Which of them is meant, if there are both
@@ -31,6 +35,9 @@ pub struct Inspect {
     /// Print the config only
     #[arg(long)]
     config: bool,
+    /// Of an index in a registry only the image for this platform
+    #[arg(long)]
+    platform: Option<Platform>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -46,6 +53,10 @@ impl Inspect {
         let desk = Desk::open(context);
         let mut containers = Vec::new();
         for name in &self.names {
+            if let Some(reference) = name.strip_prefix("docker://") {
+                self.remote(context, reference)?;
+                continue;
+            }
             let found = match self.r#type {
                 Some(Type::Image) => None,
                 Some(Type::Container) => Some(desk.find(name)?),
@@ -87,6 +98,48 @@ impl Inspect {
             let manifest: Value = serde_json::from_slice(manifest.bytes())?;
             images.push(json!({ "digest": descriptor.digest, "manifest": manifest, "config": config }));
         }
+        self.show(name, &found, images)
+    }
+
+    /// An image that stays in its registry: its manifests and configs alone are fetched.
+    fn remote(&self, context: &Context, reference: &str) -> Result<(), Failure> {
+        let cancel = context.cancel_on_interrupt();
+        let reference = context.full_name(reference, &cancel)?.or_latest();
+        let client = context.client();
+        let get =
+            |reference: &Reference| client.manifest(reference, self.platform.as_ref(), &cancel).map_err(of_client);
+        let (found, bytes) = get(&reference)?;
+        if self.raw {
+            return output(&String::from_utf8_lossy(&bytes));
+        }
+        let malformed = || Failure::during(format!("the manifest of `{reference}` is malformed"));
+        let mut members = vec![(found.clone(), bytes)];
+        if media_type::is_index(&found.media_type) {
+            let index: Index = serde_json::from_slice(&members.remove(0).1).map_err(malformed())?;
+            for member in index.manifests {
+                members.push((member.clone(), get(&reference.with_digest(member.digest))?.1));
+            }
+        }
+        let mut images = Vec::new();
+        for (descriptor, bytes) in members {
+            let manifest: Value = serde_json::from_slice(&bytes).map_err(malformed())?;
+            // An index in an index has no config.
+            let config = manifest.get("config").map(|config| serde_json::from_value::<Descriptor>(config.clone()));
+            let config = match config.transpose().map_err(malformed())? {
+                Some(config) if config.size <= CONFIG_LIMIT_BYTES => {
+                    let mut bytes = Vec::new();
+                    client.fetch_blob(&reference, &config, &mut bytes, None, &cancel).map_err(of_client)?;
+                    // An artifact's config may be anything.
+                    serde_json::from_slice(&bytes).unwrap_or(Value::Null)
+                }
+                _ => Value::Null,
+            };
+            images.push(json!({ "digest": descriptor.digest, "manifest": manifest, "config": config }));
+        }
+        self.show(reference.to_string(), &found, images)
+    }
+
+    fn show(&self, name: String, found: &Descriptor, mut images: Vec<Value>) -> Result<(), Failure> {
         let value = match (self.config, images.len()) {
             (true, 1) => images.remove(0)["config"].take(),
             (true, _) => images.iter_mut().map(|image| image["config"].take()).collect(),

@@ -1,10 +1,12 @@
 //! The command line: one file a command, one line here.
 
 mod apply;
+mod artifact;
 mod build;
 mod check;
 pub mod container;
 mod copy;
+mod delete;
 mod destroy;
 mod fmt;
 mod gc;
@@ -21,9 +23,11 @@ mod plan;
 pub mod project;
 mod pull;
 mod push;
+mod referrers;
 mod registry;
 mod rmi;
 mod save;
+mod sync;
 mod tags;
 mod test;
 mod update;
@@ -203,8 +207,16 @@ commands! {
     Pull(pull::Pull);
     /// Copy an image between registries, the store, layouts and archives
     Copy(copy::Copy);
+    /// Copy many images from registry to registry, as a file lists them
+    Sync(sync::Sync);
     /// List the tags of a repository
     Tags(tags::Tags);
+    /// List what refers to an image: signatures, SBOMs, attestations
+    Referrers(referrers::Referrers);
+    /// Delete tags or manifests from a registry
+    Delete(delete::Delete);
+    /// Files in registries, alone or attached to an image
+    Artifact(artifact::Artifact);
     /// Remember credentials for a registry
     Login(login::Login);
     /// Forget credentials of a registry
@@ -243,6 +255,7 @@ impl Command {
     pub fn trees(&self) -> Trees {
         match self {
             Command::Apply(_) | Command::Build(_) | Command::Test(_) => Trees::Made,
+            Command::Pipeline(pipeline) => pipeline.trees(),
             Command::Run(_) | Command::Create(_) | Command::Start(_) | Command::Restart(_) => Trees::Made,
             Command::Push(_) | Command::Pull(_) | Command::Copy(_) | Command::Save(_) | Command::Load(_) => {
                 Trees::Handled

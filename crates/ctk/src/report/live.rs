@@ -230,12 +230,12 @@ fn mark(outcome: &Outcome) -> char {
 }
 
 /// A line without control characters: what a build prints must not steer the terminal.
-fn clean(line: &str) -> String {
+pub(super) fn clean(line: &str) -> String {
     line.chars().map(|c| if c == '\t' { ' ' } else { c }).filter(|c| !c.is_control()).collect()
 }
 
 /// A clean line that takes one row at most.
-fn fit(line: &str, columns: usize) -> String {
+pub(super) fn fit(line: &str, columns: usize) -> String {
     let line = clean(line);
     if line.width() < columns {
         return line;
@@ -248,7 +248,7 @@ fn fit(line: &str, columns: usize) -> String {
     kept.collect::<String>() + "…"
 }
 
-fn terminal_columns() -> usize {
+pub(super) fn terminal_columns() -> usize {
     let size = rustix::termios::tcgetwinsize(std::io::stderr());
     size.map_or(80, |size| if size.ws_col == 0 { 80 } else { size.ws_col.into() })
 }

@@ -2,8 +2,10 @@
 
 mod json;
 mod live;
+pub mod pipeline;
 mod plain;
 mod rawjson;
+mod tree;
 
 use std::io::IsTerminal;
 use std::sync::Arc;

@@ -59,7 +59,11 @@ fn look(
         context.explain(applied)?;
         return context.require(store, image);
     }
-    let reference = image.parse::<ctk_oci::Reference>()?.or_latest();
+    let reference = context.full_name(image, cancel)?.or_latest();
+    // By an alias that is here already.
+    if let (Some(found), false) = (store.reference(&reference.to_string())?, fetches) {
+        return Ok((reference.to_string(), found.descriptor));
+    }
     // `localhost` without a port names what only the store has.
     if pull == Pull::Never || reference.registry() == "localhost" {
         return context.require(store, image);
@@ -122,6 +126,18 @@ pub fn lines(files: &[PathBuf]) -> Result<Vec<String>, Failure> {
         all.extend(lines.map(str::to_owned));
     }
     Ok(all)
+}
+
+/// Our own environment, for a container.
+pub fn host_environment(context: &Context) -> Vec<String> {
+    // Where programs are and whose home it is means something else in there.
+    let own = |name: &str| matches!(name, "PATH" | "HOME" | "HOSTNAME" | "PWD" | "OLDPWD" | "SHLVL" | "_");
+    context
+        .environment()
+        .pairs()
+        .filter(|(name, _)| !own(name))
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect()
 }
 
 /// The environment on top of an image's: that of files, then what was given by itself.

@@ -32,6 +32,8 @@ pub fn inspect(container: &Container, config: &Config, state: &State) -> Value {
         Some((program, arguments)) => (program.clone(), arguments.to_vec()),
         None => (String::new(), Vec::new()),
     };
+    let number = |pointer: &str| at(pointer).as_i64().unwrap_or_default();
+    let (quota, period) = (number("/linux/resources/cpu/quota"), number("/linux/resources/cpu/period"));
     let network_mode = match &config.network {
         Network::None => "none".to_owned(),
         Network::Host => "host".into(),
@@ -75,6 +77,7 @@ pub fn inspect(container: &Container, config: &Config, state: &State) -> Value {
             "Domainname": at("/domainname"),
             "User": at("/process/user"),
             "Env": env,
+            "Image": config.image,
             "Cmd": config.command,
             "WorkingDir": at("/process/cwd"),
             "Labels": config.labels,
@@ -94,6 +97,16 @@ pub fn inspect(container: &Container, config: &Config, state: &State) -> Value {
             "ReadonlyRootfs": at("/root/readonly"),
             "LogConfig": config.log,
             "Resources": at("/linux/resources"),
+            "Memory": number("/linux/resources/memory/limit"),
+            "MemorySwap": number("/linux/resources/memory/swap"),
+            "MemoryReservation": number("/linux/resources/memory/reservation"),
+            "CpuShares": number("/linux/resources/cpu/shares"),
+            "CpuQuota": quota,
+            "CpuPeriod": period,
+            "NanoCpus": if quota > 0 && period > 0 { quota * 1_000_000_000 / period } else { 0 },
+            "CpusetCpus": at("/linux/resources/cpu/cpus").as_str().unwrap_or_default(),
+            "PidsLimit": number("/linux/resources/pids/limit"),
+            "OomScoreAdj": number("/process/oomScoreAdj"),
             "CgroupsPath": at("/linux/cgroupsPath"),
             "CapBounding": at("/process/capabilities/bounding"),
             "Ulimits": at("/process/rlimits"),
@@ -102,10 +115,57 @@ pub fn inspect(container: &Container, config: &Config, state: &State) -> Value {
             "PortBindings": asked("ports"),
             "Runtime": config.runtime,
         },
-        "NetworkSettings": state.network,
+        "NetworkSettings": network_settings(&state.network),
         "Mounts": asked("mounts"),
         "Layers": config.layers,
         "LogPath": container.log(),
         "OCIConfigPath": container.bundle().join("config.json"),
     })
+}
+
+/// What is known of its networks, and the same in the words of docker and podman: the first device's address by itself,
+/// each network's by the network's name.
+fn network_settings(known: &Value) -> Value {
+    let list = |name: &str| known.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
+    let network = |interface: &Value| {
+        let first = |name: &str, is_ipv6: bool| -> String {
+            let all = interface.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
+            let found = all.iter().filter_map(Value::as_str).find(|text| text.contains(':') == is_ipv6);
+            found.unwrap_or_default().to_owned()
+        };
+        let split = |text: String| match text.split_once('/') {
+            Some((address, length)) => (address.to_owned(), length.parse().unwrap_or(0)),
+            None => (String::new(), 0_u64),
+        };
+        let (ipv4, ipv6) = (split(first("addresses", false)), split(first("addresses", true)));
+        json!({
+            "IPAddress": ipv4.0, "IPPrefixLen": ipv4.1, "Gateway": first("gateways", false),
+            "GlobalIPv6Address": ipv6.0, "GlobalIPv6PrefixLen": ipv6.1, "IPv6Gateway": first("gateways", true),
+            "MacAddress": interface.get("mac").cloned().unwrap_or_default(),
+            "Aliases": interface.get("aliases").cloned().unwrap_or_else(|| json!([])),
+        })
+    };
+    let interfaces = list("interfaces");
+    let mut settings = network(interfaces.first().unwrap_or(&Value::Null));
+    if let Some(more) = known.as_object() {
+        more.iter().for_each(|(name, value)| settings[name] = value.clone());
+    }
+    let name = |interface: &Value| interface.get("network").and_then(Value::as_str).unwrap_or_default().to_owned();
+    settings["Networks"] =
+        interfaces.iter().map(|one| (name(one), network(one))).collect::<serde_json::Map<_, _>>().into();
+    let mut ports = serde_json::Map::new();
+    for port in list("ports") {
+        let field = |name: &str| match port.get(name) {
+            Some(Value::String(text)) => text.clone(),
+            Some(other) => other.to_string(),
+            None => String::new(),
+        };
+        let inside = format!("{}/{}", field("container_port"), field("protocol"));
+        let bound = json!({ "HostIp": field("host_ip"), "HostPort": field("host_port") });
+        if let Value::Array(all) = ports.entry(inside).or_insert_with(|| json!([])) {
+            all.push(bound);
+        }
+    }
+    settings["Ports"] = ports.into();
+    settings
 }

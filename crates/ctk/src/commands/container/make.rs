@@ -58,6 +58,10 @@ pub fn make(
     command: &[String],
     asked: serde_json::Value,
 ) -> Result<Made, Failure> {
+    // Before anything is made.
+    for name in &options.life.requires {
+        desk.find(name)?;
+    }
     let store = context.store()?;
     let snapshots = Snapshots::open_as(&store, context.layers()?);
     let cancel = Cancel::new();
@@ -179,7 +183,9 @@ fn fill(
         args: (!command.is_empty()).then(|| command.to_vec()),
         entrypoint: options.process.entrypoint.as_deref().map(entrypoint).transpose()?,
         env: image::environment(context, &options.process.env, &options.process.env_file)?,
+        host_env: if options.process.env_host { image::host_environment(context) } else { Vec::new() },
         unset_env: options.process.unsetenv.clone(),
+        unset_all_env: options.process.unsetenv_all,
         user: options.process.user.clone(),
         groups: options.process.group_add.clone(),
         workdir: options.process.workdir.clone(),

@@ -85,10 +85,17 @@ fn users(desk: &Desk, options: &MakeOptions, wanted: &mut Wanted) -> Result<(), 
             wanted.gid_mappings = vec![(0, range.0, range.1)];
         }
         Some(text @ ("keep-id" | "nomap")) => {
-            let what = format!("--userns {text} is for ordinary users, whose ids are mapped anyway");
-            if !ctk_runtime::is_ordinary() {
-                return Err(Failure::sentence(what, Some("root has `auto`, `host`, --uidmap and --gidmap")));
-            }
+            let (why, hint) = match ctk_runtime::is_ordinary() {
+                true => (
+                    "is not supported: an ordinary user is root in his containers",
+                    "leave it out: what root writes there into folders of yours is yours",
+                ),
+                false => (
+                    "is for ordinary users, whose ids are mapped anyway",
+                    "root has `auto`, `host`, --uidmap and --gidmap",
+                ),
+            };
+            return Err(Failure::sentence(format!("--userns {text} {why}"), Some(hint)));
         }
         Some(text) => {
             let namespace = mode(desk, "--userns", Some(text), "user", &["auto", "keep-id", "nomap"])?;

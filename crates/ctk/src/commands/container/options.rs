@@ -49,6 +49,12 @@ pub struct ProcessOptions {
     /// Leave out an environment variable that the image sets
     #[arg(long, value_name = "NAME")]
     pub unsetenv: Vec<String>,
+    /// Leave out every environment variable that the image sets, and PATH
+    #[arg(long)]
+    pub unsetenv_all: bool,
+    /// Pass on all of our environment variables; what the image sets and `--env` goes before
+    #[arg(long)]
+    pub env_host: bool,
     /// Run as this user
     #[arg(short, long, value_name = "USER[:GROUP]")]
     pub user: Option<String>,
@@ -332,7 +338,7 @@ pub struct SecurityOptions {
     /// A kernel setting of its namespaces: `net.core.somaxconn=1024`
     #[arg(long, value_name = "NAME=VALUE", value_parser = super::parse::setting)]
     pub sysctl: Vec<String>,
-    /// A namespace of users: `host`, `auto`, `keep-id`, `nomap`, `container:NAME`, `ns:PATH`
+    /// A namespace of users: `host`, `auto`, `container:NAME`, `ns:PATH`
     #[arg(long, value_name = "MODE")]
     pub userns: Option<String>,
     /// Users inside and outside: `INSIDE:OUTSIDE:COUNT`

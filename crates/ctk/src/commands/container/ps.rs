@@ -1,5 +1,6 @@
 //! `ctk ps`: which containers there are.
 
+use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
@@ -8,6 +9,7 @@ use ctk_monitor::{Config, time};
 use serde_json::{Value, json};
 
 use super::Desk;
+use super::stats;
 use super::table::Table;
 use crate::commands::output;
 use crate::context::Context;
@@ -38,9 +40,43 @@ pub struct Ps {
     /// So many of the newest, whatever they do
     #[arg(short = 'n', long, value_name = "N")]
     last: Option<usize>,
+    /// How much each has written, and with its image; takes a look at every file
+    #[arg(short, long)]
+    size: bool,
+    /// In this order: `command`, `created`, `id`, `image`, `names`, `runningfor`, `size`, `status` [default: the newest first]
+    #[arg(long, value_name = "FIELD", value_enum, hide_possible_values = true)]
+    sort: Option<Order>,
     /// No line with the names of columns
     #[arg(long)]
     noheading: bool,
+}
+
+/// What `--sort` goes by.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Order {
+    Command,
+    Created,
+    Id,
+    Image,
+    Names,
+    Runningfor,
+    Size,
+    Status,
+}
+
+impl Order {
+    fn field(self) -> &'static str {
+        match self {
+            Order::Command => "Command",
+            Order::Created => "Created",
+            Order::Id => "ID",
+            Order::Image => "Image",
+            Order::Names => "Names",
+            Order::Runningfor => "StartedAt",
+            Order::Size => "SizeRw",
+            Order::Status => "State",
+        }
+    }
 }
 
 impl Ps {
@@ -55,6 +91,8 @@ impl Ps {
             let found = all.iter().find(|(one, config, _)| config.name == name || one.id().starts_with(name));
             found.map(|(_, config, _)| config.created)
         };
+        let asks_size = self.format.as_ref().is_some_and(|format| format.contains(".Size"));
+        let has_size = self.size || asks_size || self.sort == Some(Order::Size);
         let mut rows = Vec::new();
         for (_, config, state) in &all {
             let listed = everything || state.status.is_alive();
@@ -65,14 +103,28 @@ impl Ps {
             });
             let taken = filters.iter().all(|filter| filter.takes(config, state));
             if listed && in_time && taken && last.is_none_or(|last| rows.len() < last) {
-                rows.push(row(config, state, self.no_trunc));
+                let mut row = row(config, state, self.no_trunc);
+                if has_size {
+                    let (written, all) = sizes(config);
+                    row["Size"] = format!("{} (virtual {})", stats::size(written), stats::size(all)).into();
+                    row["SizeRw"] = written.into();
+                    row["SizeRootFs"] = all.into();
+                }
+                rows.push(row);
             }
+        }
+        if let Some(order) = self.sort {
+            let of = |row: &Value| match row.get(order.field()) {
+                Some(Value::String(text)) => (0, text.clone()),
+                other => (other.and_then(Value::as_u64).unwrap_or_default(), String::new()),
+            };
+            rows.sort_by_key(of);
         }
         if self.quiet {
             let id = |row: &Value| row.get("ID").and_then(Value::as_str).unwrap_or_default().to_owned();
             return output(&rows.iter().map(|row| id(row) + "\n").collect::<String>());
         }
-        let columns = [
+        let mut columns = vec![
             ("CONTAINER ID", "ID"),
             ("IMAGE", "Image"),
             ("COMMAND", "Command"),
@@ -81,8 +133,30 @@ impl Ps {
             ("PORTS", "Ports"),
             ("NAMES", "Names"),
         ];
+        columns.extend(self.size.then_some(("SIZE", "Size")));
         output(&Table { columns: &columns, rows }.text(self.format.as_deref(), self.noheading)?)
     }
+}
+
+/// Bytes that a container has written, and those with its image's: of layers that are trees. What goes away meanwhile
+/// does not count, nor what we may not read.
+fn sizes(config: &Config) -> (u64, u64) {
+    let folders = |begin: &str| -> u64 {
+        let values = config.root.options.iter().filter_map(|option| option.strip_prefix(begin));
+        values.flat_map(|value| value.split(':')).map(|folder| tree(Path::new(folder))).sum()
+    };
+    let written = folders("upperdir=");
+    (written, written + folders("lowerdir=") + folders("lowerdir+="))
+}
+
+fn tree(folder: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
+    let one = |entry: std::fs::DirEntry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => tree(&entry.path()),
+        Ok(metadata) if metadata.is_file() => metadata.len(),
+        _ => 0,
+    };
+    entries.filter_map(Result::ok).map(one).sum()
 }
 
 /// A container as a row.

@@ -272,8 +272,15 @@ impl<'a> Still<'a> {
         if !wanted || desk.settle(container)?.status != Status::Running {
             return Ok(Still(None));
         }
-        ctk_monitor::freeze(container, true)?;
-        Ok(Still(Some(container)))
+        match ctk_monitor::freeze(container, true) {
+            Ok(()) => Ok(Still(Some(container))),
+            // As with others: most ordinary users have no cgroup that they could freeze.
+            Err(error) if ctk_runtime::is_ordinary() => {
+                eprintln!("ctk: the container is not paused meanwhile: {}", error.line());
+                Ok(Still(None))
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 }
 

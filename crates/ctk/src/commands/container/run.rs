@@ -25,6 +25,9 @@ pub struct Run {
     /// Be attached to these only: `stdin`, `stdout`, `stderr`
     #[arg(short, long, value_name = "STREAM", conflicts_with = "detach")]
     attach: Vec<String>,
+    /// Say nothing of fetching the image
+    #[arg(short, long)]
+    quiet: bool,
     /// The keys that let it run and give the terminal back
     #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q")]
     detach_keys: String,
@@ -51,6 +54,9 @@ impl Run {
                 Failure::Exit(code::RUN_FAILED)
             }
         };
+        if self.quiet {
+            context.be_quiet();
+        }
         let desk = Desk::open(context);
         let keys = detach_keys(&self.detach_keys).map_err(refused)?;
         if self.options.process.tty && !self.detach && !std::io::stdin().is_terminal() {

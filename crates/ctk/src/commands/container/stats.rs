@@ -155,7 +155,7 @@ fn blocks(data: &Value) -> (u64, u64) {
 }
 
 /// Bytes for people, in powers of 1024.
-fn size(bytes: u64) -> String {
+pub fn size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut value = bytes as f64;
     let mut unit = 0;

@@ -1,8 +1,16 @@
-//! `ctk pipeline`: Cloud Build files as they are.
+//! `ctk pipeline`: Cloud Build files as they are, and pipelines of the project.
 
+mod carry_out;
+mod explain;
 mod graph;
 mod lint;
+mod logs;
+mod ls;
 mod plan;
+mod project;
+mod prune;
+mod run;
+mod show;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,11 +20,12 @@ use ctk_pipeline::cloudbuild::GIVEN_BUILT_IN;
 use ctk_pipeline::{Inputs, Plan};
 use ctk_syntax::{Diagnostics, Sources};
 
-use crate::commands::output;
+use crate::commands::container::Desk;
+use crate::commands::{Trees, output};
 use crate::context::Context;
 use crate::failure::Failure;
 
-/// Pipelines: Cloud Build files as they are
+/// Pipelines: Cloud Build files as they are, and those of the project
 #[derive(Args)]
 pub struct Pipeline {
     #[command(subcommand)]
@@ -25,26 +34,56 @@ pub struct Pipeline {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Say what each step of a file becomes
+    /// Run a file's steps, or a pipeline of the project
+    Run(Box<run::Run>),
+    /// List runs
+    Ls(ls::Ls),
+    /// Show how a run went, step by step
+    Show(show::Show),
+    /// Show what steps of a run printed
+    Logs(logs::Logs),
+    /// Remove records of old runs
+    Prune(prune::Prune),
+    /// Say what each step of a file, or of a pipeline of the project, becomes
     Plan(plan::Plan),
     /// Find every mistake of a file
     Lint(lint::Lint),
     /// Show which step waits for which
     Graph(graph::Graph),
+    /// Carry out what a step asks of our own programs
+    #[command(hide = true)]
+    CarryOut(carry_out::CarryOut),
 }
 
 impl Pipeline {
+    /// What it has to do with trees of images.
+    pub fn trees(&self) -> Trees {
+        match &self.command {
+            Command::Run(run) if run.only_explains() => Trees::Untouched,
+            Command::Run(_) => Trees::Made,
+            // The files of workspaces have their steps' owners.
+            Command::Prune(_) => Trees::Handled,
+            _ => Trees::Untouched,
+        }
+    }
+
     pub fn run(self, context: &Context) -> Result<(), Failure> {
         match self.command {
             Command::Plan(command) => command.run(context),
             Command::Lint(command) => command.run(context),
             Command::Graph(command) => command.run(context),
+            Command::Run(command) => command.run(context),
+            Command::Ls(command) => command.run(context),
+            Command::Show(command) => command.run(context),
+            Command::Logs(command) => command.run(context),
+            Command::Prune(command) => command.run(context),
+            Command::CarryOut(command) => command.run(),
         }
     }
 }
 
 /// A file, and what its substitutions are made of
-#[derive(Args)]
+#[derive(Args, Clone)]
 struct FileArgs {
     /// The file, YAML or JSON [default: cloudbuild.yaml, else cloudbuild.yml, else cloudbuild.json]
     file: Option<PathBuf>,
@@ -80,6 +119,14 @@ struct Looked {
 }
 
 impl FileArgs {
+    /// The same for a file that the project names, with substitutions of its own: those of the command line count more.
+    fn of(&self, file: PathBuf, substitutions: &BTreeMap<String, String>) -> FileArgs {
+        let mut own = FileArgs { file: Some(file), ..self.clone() };
+        let given = substitutions.iter().map(|(name, value)| format!("{name}={value}"));
+        own.substitutions.splice(0..0, given);
+        own
+    }
+
     fn path(&self) -> Result<PathBuf, Failure> {
         if let Some(file) = &self.file {
             return Ok(file.clone());
@@ -95,7 +142,16 @@ impl FileArgs {
     fn look(&self) -> Result<Looked, Failure> {
         let path = self.path()?;
         let name = path.display().to_string();
-        let bytes = std::fs::read(&path).map_err(Failure::during(format!("cannot read {name}")))?;
+        let bytes = std::fs::read(&path).map_err(|error| {
+            let hint = match error.kind() {
+                std::io::ErrorKind::NotFound => Some(format!("without a name it is {}", FILES.join(", else "))),
+                _ => None,
+            };
+            match Failure::during::<std::io::Error>(format!("cannot read {name}"))(error) {
+                Failure::Error { code, error, .. } => Failure::Error { code, error, hint },
+                failure => failure,
+            }
+        })?;
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let inputs = self.inputs(folder)?;
         let mut sources = Sources::new();
@@ -205,6 +261,46 @@ impl Looked {
         eprint!("{said}");
         Ok(())
     }
+}
+
+/// A path that means the same wherever we are. One that cannot be said so stays.
+fn absolute(path: PathBuf) -> PathBuf {
+    std::path::absolute(&path).unwrap_or(path)
+}
+
+/// Runs of this store.
+fn records(context: &Context) -> ctk_pipeline::run::Records {
+    ctk_pipeline::run::Records::of_store(&absolute(context.options().store))
+}
+
+/// Removes containers that steps of these runs started in the background, and that no process looks after any more.
+pub fn remove_containers(context: &Context, runs: &[String]) -> Result<(), Failure> {
+    let desk = Desk::open(context);
+    for (container, config, _) in desk.all()? {
+        let of_run = config.labels.get(ctk_pipeline::run::native::LABEL);
+        if of_run.is_some_and(|run| runs.contains(run)) {
+            desk.remove_if_there(container.id())?;
+        }
+    }
+    Ok(())
+}
+
+/// An error of a run, with what to do about it.
+fn of_run(error: ctk_pipeline::run::RunError) -> Failure {
+    use ctk_pipeline::run::RunError;
+    let hint = match &error {
+        RunError::NoRun { .. } => Some("`ctk pipeline ls` lists them".to_owned()),
+        RunError::NoSecret { env, .. } => Some(format!(
+            "say what stands for it: `--secret {env}=env:NAME`, `file:PATH`, `command:LINE` or `vault:PATH#FIELD`"
+        )),
+        RunError::Hidden { .. } => Some("name a place elsewhere; `--root` is the store's".into()),
+        RunError::NoWorkspace { .. } => {
+            Some("run the file anew: a run that succeeded leaves nothing to go on with".into())
+        }
+        RunError::Running { .. } => Some("`ctk pipeline show` says how far it is".into()),
+        _ => None,
+    };
+    Failure::Error { code: None, error: Box::new(error), hint }
 }
 
 #[cfg(test)]
