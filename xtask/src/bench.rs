@@ -11,6 +11,7 @@ mod layers;
 mod lives;
 mod others;
 mod pipelines;
+mod registries;
 mod scale;
 mod transfers;
 
@@ -191,6 +192,7 @@ impl Bench {
             .chain(lives::CASES)
             .chain(forms::CASES)
             .chain(transfers::CASES)
+            .chain(registries::CASES)
         {
             if self.filter.as_ref().is_some_and(|filter| !case.name.contains(filter.as_str())) {
                 continue;
