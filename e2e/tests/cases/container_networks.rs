@@ -73,7 +73,10 @@ fn scripts_find_addresses_and_anybody_may_ping() {
         "#,
     );
     let ports = r#"port: {"80/tcp":[{"HostIp":"0.0.0.0","HostPort":"8080"}"#;
-    contains(&out.ok(), &["address: 10.88.0.2 10.88.0.2\n", ports, "ping: 0\t2147483647\n", "small: error: it ran out of memory"]);
+    contains(
+        &out.ok(),
+        &["address: 10.88.0.2 10.88.0.2\n", ports, "ping: 0\t2147483647\n", "small: error: it ran out of memory"],
+    );
 }
 
 #[test]
