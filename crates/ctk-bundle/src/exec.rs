@@ -145,6 +145,8 @@ pub fn exec(
         Some(scope) => scope.attach(joined),
         None => Ok(()),
     };
+    // In a cgroup that is frozen, the process goes on when somebody resumes the container: who does must get through.
+    kept.unlock();
     let record = match (&moved, &launch.files.go) {
         (Err(_), _) => None,
         (Ok(()), Some((_, go))) => {

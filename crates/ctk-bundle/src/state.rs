@@ -224,6 +224,11 @@ impl Kept {
         std::os::fd::AsRawFd::as_raw_fd(&self.lock)
     }
 
+    /// Lets others at the container, whoever has a copy of the lock's file.
+    pub(crate) fn unlock(self) {
+        let _ = rustix::fs::flock(&self.lock, rustix::fs::FlockOperation::Unlock);
+    }
+
     /// Writes `state.json`, whole or not at all.
     pub(crate) fn write(&self) -> Result<(), Error> {
         let path = self.directory.join(STATE);

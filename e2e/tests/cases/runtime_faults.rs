@@ -146,6 +146,34 @@ fn killed(verb: &[&str], before: &[&[&str]]) {
     }
 }
 
+/// Who waits in a container that stands still keeps nobody from letting it go on, or from removing it.
+#[test]
+fn an_exec_into_a_paused_container_is_in_nobodys_way() {
+    for bundle in bundles(&["freezer"]) {
+        configure(&bundle, &json!({}));
+        let id = bundle.id.as_str();
+        bundle.quietly(&["run", "--detach", id]).ok();
+        for end in [&["resume", id][..], &["delete", "--force", id]] {
+            bundle.quietly(&["pause", id]).ok();
+            let mut exec = bundle.command(&["exec", "--ignore-paused", id, "true"]);
+            let mut exec = exec.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("exec");
+            // Once it has let go of the container, others see it at once.
+            std::thread::sleep(Duration::from_millis(300));
+            assert_eq!(bundle.status().as_deref(), Some("paused"));
+            assert!(exec.try_wait().expect("it").is_none(), "it ran in a container that stands still");
+            bundle.quietly(end).ok();
+            let mut code = None;
+            eventually(Duration::from_secs(20), "its end", || {
+                code = exec.try_wait().expect("it");
+                code.is_some()
+            });
+            // One that is removed is thawed for that, and may be quick.
+            assert!(code.expect("a code").success() || end[0] == "delete");
+        }
+        assert_eq!(left(&bundle), Vec::<String>::new());
+    }
+}
+
 #[test]
 fn a_killed_create_leaves_nothing_after_delete() {
     killed(&["create"], &[]);
