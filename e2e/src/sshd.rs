@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -104,7 +105,8 @@ impl Agent {
         let mut command = Command::new("ssh-agent");
         let process = command.args(["-D", "-a"]).arg(socket).stdin(Stdio::null()).stdout(Stdio::null()).spawn();
         let agent = Agent { process: process.expect("ssh-agent"), socket: socket.to_owned() };
-        eventually(Duration::from_secs(10), "the agent listens", || socket.exists());
+        // The socket is there before anybody listens at it.
+        eventually(Duration::from_secs(10), "the agent listens", || UnixStream::connect(socket).is_ok());
         for key in keys {
             let mut command = Command::new("ssh-add");
             command.arg("-q").arg(key).env("SSH_AUTH_SOCK", socket);
