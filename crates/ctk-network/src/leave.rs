@@ -216,7 +216,8 @@ pub(crate) fn settle(
         let path = folder.leaving().join(&name);
         match files::try_lock(&path)? {
             Some(_lock) => was_used |= finish(&path, here)?,
-            None => at_work = true,
+            // On another host with this folder, it is at work on that one's bridge.
+            None => at_work |= files::load::<Record>(&path)?.is_some_and(|record| record.is_here(here)),
         }
     }
     if gone {

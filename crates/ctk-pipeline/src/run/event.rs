@@ -31,6 +31,17 @@ impl Ending {
         matches!(self, Ending::Succeeded | Ending::Allowed | Ending::Cached | Ending::Kept)
     }
 
+    /// As one sign in front of a line.
+    pub fn mark(self) -> char {
+        match self {
+            Ending::Succeeded => '✓',
+            Ending::Cached | Ending::Kept => '=',
+            Ending::Failed | Ending::TimedOut => '✗',
+            Ending::Allowed => '~',
+            Ending::Cancelled | Ending::Skipped => '-',
+        }
+    }
+
     /// In one word or two.
     pub fn word(self) -> &'static str {
         match self {

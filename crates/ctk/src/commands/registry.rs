@@ -2,7 +2,7 @@
 
 use std::io::Read;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
@@ -41,7 +41,7 @@ enum Command {
     Check(Check),
     /// The keys that tokens are signed with
     Keys(Keys),
-    /// Take what another registry's folder or an OCI layout holds
+    /// Take what another registry's folder or an OCI layout holds; the registry's own folder is made if it is not there
     Import(Import),
     /// Write a repository as an OCI layout
     Export(Export),
@@ -130,6 +130,40 @@ pub struct DatabaseArgs {
     /// PEM file of authorities that may sign the database's certificate; then TLS is required
     #[arg(long, value_name = "FILE", requires = "database")]
     database_ca: Option<PathBuf>,
+}
+
+/// Where a registry is.
+#[derive(Args)]
+pub struct PlaceArgs {
+    /// The registry's folder; servers may run meanwhile
+    #[arg(long, value_name = "FOLDER")]
+    storage: PathBuf,
+    /// The bucket that its bytes are in
+    #[arg(long, value_name = "s3://NAME[/PREFIX]")]
+    bucket: Option<String>,
+    #[command(flatten)]
+    database: DatabaseArgs,
+}
+
+impl PlaceArgs {
+    /// Its storage, made if it is not there.
+    fn open(&self, context: &Context) -> Result<Storage, Failure> {
+        let bucket = self.bucket.as_deref().map(|text| bucket(context, text)).transpose()?;
+        Ok(match (self.database.read(context)?, bucket) {
+            (Some(database), bucket) => Storage::open_database(&self.storage, &database, bucket.as_ref())?,
+            (None, Some(bucket)) => Storage::open_bucket(&self.storage, &bucket)?,
+            (None, None) => Storage::open(&self.storage)?,
+        })
+    }
+
+    /// The storage of a folder that is one already: a mistyped name makes none.
+    fn existing(&self, context: &Context) -> Result<Storage, Failure> {
+        if self.database.database.is_none() && !self.storage.join("registry.db").is_file() {
+            let message = format!("`{}` is no registry's folder", self.storage.display());
+            return Err(Failure::sentence(message, Some("name the folder that is served, which holds `registry.db`")));
+        }
+        self.open(context)
+    }
 }
 
 impl DatabaseArgs {
@@ -263,14 +297,8 @@ pub struct User {
 /// Remove what nobody names: uploads, blobs, and tags that are not kept
 #[derive(Args)]
 pub struct Gc {
-    /// The registry's folder; servers may run meanwhile
-    #[arg(long, value_name = "FOLDER")]
-    storage: PathBuf,
-    /// The bucket that its bytes are in
-    #[arg(long, value_name = "s3://NAME[/PREFIX]")]
-    bucket: Option<String>,
     #[command(flatten)]
-    database: DatabaseArgs,
+    place: PlaceArgs,
     /// Only tell which tags and manifests would go
     #[arg(long)]
     dry_run: bool,
@@ -284,30 +312,18 @@ pub struct Gc {
 /// Look for content that is missing, damaged or unknown
 #[derive(Args)]
 pub struct Check {
-    /// The registry's folder; servers may run meanwhile
-    #[arg(long, value_name = "FOLDER")]
-    storage: PathBuf,
-    /// The bucket that its bytes are in
-    #[arg(long, value_name = "s3://NAME[/PREFIX]")]
-    bucket: Option<String>,
     #[command(flatten)]
-    database: DatabaseArgs,
+    place: PlaceArgs,
     /// Look at names and sizes only; do not read the bytes
     #[arg(long)]
     quick: bool,
 }
 
-/// Take what another registry's folder or an OCI layout holds
+/// Take what another registry's folder or an OCI layout holds; the registry's own folder is made if it is not there
 #[derive(Args)]
 pub struct Import {
-    /// The registry's folder, made if it does not exist; servers may run meanwhile
-    #[arg(long, value_name = "FOLDER")]
-    storage: PathBuf,
-    /// The bucket that its bytes are in
-    #[arg(long, value_name = "s3://NAME[/PREFIX]")]
-    bucket: Option<String>,
     #[command(flatten)]
-    database: DatabaseArgs,
+    place: PlaceArgs,
     /// The storage folder of a distribution registry (docker-registry), with all its repositories
     #[arg(long, value_name = "FOLDER", required_unless_present = "from_layout")]
     from_distribution: Option<PathBuf>,
@@ -321,12 +337,7 @@ pub struct Import {
 
 impl Import {
     fn run(self, context: &Context) -> Result<(), Failure> {
-        let bucket = self.bucket.as_deref().map(|text| bucket(context, text)).transpose()?;
-        let storage = match (self.database.read(context)?, bucket) {
-            (Some(database), bucket) => Storage::open_database(&self.storage, &database, bucket.as_ref())?,
-            (None, Some(bucket)) => Storage::open_bucket(&self.storage, &bucket)?,
-            (None, None) => Storage::open(&self.storage)?,
-        };
+        let storage = self.place.open(context)?;
         let done = match (self.from_distribution, self.from_layout) {
             (Some(folder), _) => storage.import_distribution(&folder)?,
             (None, layout) => {
@@ -356,19 +367,13 @@ pub struct Export {
     name: String,
     /// The folder of the layout: empty, or not there
     folder: PathBuf,
-    /// The registry's folder; servers may run meanwhile
-    #[arg(long, value_name = "FOLDER")]
-    storage: PathBuf,
-    /// The bucket that its bytes are in
-    #[arg(long, value_name = "s3://NAME[/PREFIX]")]
-    bucket: Option<String>,
     #[command(flatten)]
-    database: DatabaseArgs,
+    place: PlaceArgs,
 }
 
 impl Export {
     fn run(self, context: &Context) -> Result<(), Failure> {
-        let storage = existing(context, &self.storage, self.bucket.as_deref(), &self.database)?;
+        let storage = self.place.existing(context)?;
         let (repository, tag) = match self.name.split_once(':') {
             Some((repository, tag)) => (repository, Some(tag)),
             None => (self.name.as_str(), None),
@@ -464,27 +469,6 @@ fn bucket(context: &Context, text: &str) -> Result<Bucket, Failure> {
     })
 }
 
-/// The storage of a folder that is one already: a mistyped name makes none.
-fn existing(
-    context: &Context,
-    folder: &Path,
-    place: Option<&str>,
-    database: &DatabaseArgs,
-) -> Result<Storage, Failure> {
-    if let Some(database) = database.read(context)? {
-        let bucket = place.map(|place| bucket(context, place)).transpose()?;
-        return Ok(Storage::open_database(folder, &database, bucket.as_ref())?);
-    }
-    if !folder.join("registry.db").is_file() {
-        let message = format!("`{}` is no registry's folder", folder.display());
-        return Err(Failure::sentence(message, Some("name the folder that is served, which holds `registry.db`")));
-    }
-    match place {
-        Some(place) => Ok(Storage::open_bucket(folder, &bucket(context, place)?)?),
-        None => Ok(Storage::open(folder)?),
-    }
-}
-
 impl User {
     fn run(self) -> Result<(), Failure> {
         let mut text = String::new();
@@ -496,7 +480,7 @@ impl User {
 
 impl Gc {
     fn run(self, context: &Context) -> Result<(), Failure> {
-        let storage = existing(context, &self.storage, self.bucket.as_deref(), &self.database)?;
+        let storage = self.place.existing(context)?;
         let now = SystemTime::now();
         if let Some(rule) = self.keep.rule() {
             let which = |name: &str| rule.repositories.matches(name).then(|| rule.value.clone());
@@ -521,7 +505,7 @@ impl Gc {
 
 impl Check {
     fn run(self, context: &Context) -> Result<(), Failure> {
-        let checked = existing(context, &self.storage, self.bucket.as_deref(), &self.database)?.check(!self.quick)?;
+        let checked = self.place.existing(context)?.check(!self.quick)?;
         for fault in &checked.faults {
             output(&format!("{fault}\n"))?;
         }

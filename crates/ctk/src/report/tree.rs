@@ -138,7 +138,7 @@ impl View {
                 }
                 let line: String = row.line.chars().take(60).collect();
                 let how = super::pipeline::how(ending, attempt, seconds, message.as_deref());
-                self.finished.push(format!("{} {} {line}: {how}", mark(ending), row.label));
+                self.finished.push(format!("{} {} {line}: {how}", ending.mark(), row.label));
             }
             Event::Pushed { image, digest } => self.finished.push(format!("↑ {image} {digest}")),
             Event::Uploaded { file, to } => self.finished.push(format!("↑ {file} to {to}")),
@@ -198,16 +198,6 @@ impl View {
         let mut terminal = std::io::stderr().lock();
         let _ = terminal.write_all(text.as_bytes());
         let _ = terminal.flush();
-    }
-}
-
-fn mark(ending: Ending) -> char {
-    match ending {
-        Ending::Succeeded => '✓',
-        Ending::Cached | Ending::Kept => '=',
-        Ending::Failed | Ending::TimedOut => '✗',
-        Ending::Allowed => '~',
-        Ending::Cancelled | Ending::Skipped => '-',
     }
 }
 

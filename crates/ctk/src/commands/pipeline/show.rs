@@ -70,7 +70,7 @@ fn text(record: &Record) -> String {
             None if state.began.is_some() && record.running => ('▸', "running".to_owned()),
             None if state.began.is_some() => ('!', "interrupted".to_owned()),
             None => (' ', "waits".to_owned()),
-            Some(ending) => (mark(ending), ending.word().to_owned()),
+            Some(ending) => (ending.mark(), ending.word().to_owned()),
         };
         let mut line = format!("  {mark} {:24} {how}", step.label);
         if state.attempts > 0 && state.ending.is_some() {
@@ -93,14 +93,4 @@ fn text(record: &Record) -> String {
         text += &format!("  {message}\n");
     }
     text
-}
-
-fn mark(ending: Ending) -> char {
-    match ending {
-        Ending::Succeeded => '✓',
-        Ending::Cached | Ending::Kept => '=',
-        Ending::Failed | Ending::TimedOut => '✗',
-        Ending::Allowed => '~',
-        Ending::Cancelled | Ending::Skipped => '-',
-    }
 }
